@@ -1,0 +1,114 @@
+"""What every data source returns: a training split with noisy labels, a test split with true ones, and the class names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+class DataError(ValueError):
+    """Input that a user has to change; the message is one sentence that names the fix."""
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Images that stay on disk and are decoded when a batch asks for them.
+
+    Attributes:
+      paths: one file per example.
+      size: height and width that every image is decoded to (short side resized, centre cropped), pixels.
+    """
+
+    paths: tuple[str, ...]
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of the array that all decoded images would fill, NHWC."""
+        return (len(self.paths), self.size, self.size, 3)
+
+
+Inputs = np.ndarray | ImageFiles
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples and what is known of their labels.
+
+    Attributes:
+      inputs: images, uint8 ``[n, H, W, C]`` or files of such, or feature vectors, float32 ``[n, F]``.
+      noisy_label: observed labels, int32 ``[n]`` (single-label) or {0, 1} uint8 ``[n, K]`` (multi-label); None for a
+        test split.
+      label: true labels in the same form, None where unknown. For evaluation only: no loss ever sees them.
+    """
+
+    inputs: Inputs
+    noisy_label: np.ndarray | None
+    label: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def input_name(self) -> str:
+        """The key of the inputs in a batch: ``image`` or ``features``."""
+        return "features" if len(self.inputs.shape) == 2 else "image"
+
+    def take(self, rows: np.ndarray) -> Split:
+        """The given rows, int ``[m]``, as a split of their own."""
+        if isinstance(self.inputs, ImageFiles):
+            inputs: Inputs = replace(self.inputs, paths=tuple(self.inputs.paths[i] for i in rows))
+        else:
+            inputs = self.inputs[rows]
+        return Split(
+            inputs,
+            None if self.noisy_label is None else self.noisy_label[rows],
+            None if self.label is None else self.label[rows],
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named data set.
+
+    Attributes:
+      name: what every output calls it, e.g. ``web/sample`` or ``cifar10n/worst``.
+      class_names: one name per class; their number is K.
+      train: noisy labels, and true ones where known.
+      test: true labels only, None where there is no test set.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Split
+    test: Split | None
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether labels are {0, 1} vectors rather than class numbers."""
+        assert self.train.noisy_label is not None
+        return self.train.noisy_label.ndim == 2
+
+    def hold_out(self, fraction: float, seed: int) -> tuple[Dataset, Split]:
+        """Set aside a part of the training split, with its noisy labels, to tune on.
+
+        Args:
+          fraction: share of the training examples to hold out, in (0, 1).
+          seed: which examples; the same seed holds out the same ones.
+
+        Returns:
+          The data set without them, and the held-out examples.
+        """
+        n = len(self.train)
+        rows = np.random.default_rng([seed, n]).permutation(n)
+        held = max(1, round(fraction * n))
+        return replace(self, train=self.train.take(np.sort(rows[held:]))), self.train.take(np.sort(rows[:held]))
