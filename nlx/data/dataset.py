@@ -1,4 +1,4 @@
-"""What every data source returns: a training split with noisy labels, a test split with true ones, and the class names."""
+"""What every data source returns: a training split with noisy labels, a test split with true ones, class names."""
 
 from __future__ import annotations
 
