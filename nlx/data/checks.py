@@ -1,0 +1,134 @@
+"""Checks on arrays that a user brings; each failure is one sentence with the file, the key, the row and the fix.
+
+``where`` always reads like ``path: 'key'`` and begins the sentence.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nlx.data.dataset import DataError
+
+CHANNELS = (1, 3)
+MAX_CLASSES = 1_000_000  # a larger class number is a marker or an accident, and would ask for that many outputs
+
+
+def checked_labels(where: str, labels: np.ndarray) -> np.ndarray:
+    """Labels in the form the library uses, their range still unchecked.
+
+    Args:
+      where: beginning of the sentence if it fails.
+      labels: class numbers, any integer ``[n]``, or {0, 1} vectors, any integer or bool ``[n, K]``.
+
+    Returns:
+      int32 ``[n]`` or uint8 ``[n, K]``.
+    """
+    if labels.ndim not in (1, 2):
+        raise DataError(
+            f"{where} has shape {labels.shape}: give class numbers [n] or a matrix of zeros and ones [n, K]."
+        )
+    if len(labels) == 0:
+        raise DataError(f"{where} is empty: give at least one example.")
+    if labels.dtype.kind not in ("iu" if labels.ndim == 1 else "iub"):
+        raise DataError(f"{where} has dtype {labels.dtype}: labels must be integers, convert it with .astype('int32').")
+    if labels.ndim == 1:
+        bad = np.flatnonzero((labels < 0) | (labels >= MAX_CLASSES))
+        if len(bad):
+            raise DataError(f"{where} row {bad[0]} is {labels[bad[0]]}, no class number: number the classes from 0 on.")
+        return labels.astype(np.int32)
+    bad = np.flatnonzero(((labels != 0) & (labels != 1)).any(axis=1))
+    if len(bad):
+        value = next(v for v in labels[bad[0]] if v not in (0, 1))
+        raise DataError(
+            f"{where} row {bad[0]} holds {value}: a label matrix [n, K] holds only 0 and 1; "
+            f"class numbers go in one dimension [n]."
+        )
+    return labels.astype(np.uint8)
+
+
+def check_range(where: str, labels: np.ndarray, num_classes: int, classes_from: str) -> None:
+    """Refuse labels that name a class outside [0, K), or label vectors that are not K long.
+
+    Args:
+      where: beginning of the sentence if it fails.
+      labels: what ``checked_labels`` returned, so never negative.
+      num_classes: K.
+      classes_from: where K comes from, to say so.
+    """
+    if labels.ndim == 2:
+        if labels.shape[1] != num_classes:
+            raise DataError(
+                f"{where} has {labels.shape[1]} columns, but {classes_from} gives {num_classes} classes: use one K."
+            )
+        return
+    bad = np.flatnonzero(labels >= num_classes)
+    if len(bad):
+        raise DataError(
+            f"{where} row {bad[0]} is {labels[bad[0]]}, out of range: {classes_from} gives {num_classes} classes, "
+            f"so labels must lie in 0 to {num_classes - 1}."
+        )
+
+
+def checked_inputs(where: str, inputs: np.ndarray, images: bool) -> np.ndarray:
+    """Inputs in the form the library uses.
+
+    Args:
+      where: beginning of the sentence if it fails.
+      inputs: images, uint8 ``[n, H, W, C]``, or features, any float ``[n, F]``.
+      images: which of the two it should be.
+
+    Returns:
+      The images as they are, or the features as float32.
+    """
+    if images:
+        if inputs.dtype != np.uint8:
+            raise DataError(f"{where} has dtype {inputs.dtype}: images must be uint8 from 0 to 255.")
+        if inputs.ndim != 4:
+            fix = "add a channel axis with [..., None]" if inputs.ndim == 3 else "reshape it"
+            raise DataError(f"{where} has shape {inputs.shape}: images must be [n, height, width, channels]; {fix}.")
+        if inputs.shape[3] not in CHANNELS:
+            fix = "transpose it with .transpose(0, 2, 3, 1)" if inputs.shape[1] in CHANNELS else "convert them"
+            raise DataError(f"{where} has shape {inputs.shape}: the last axis must be 1 or 3 channels; {fix}.")
+    else:
+        if inputs.dtype.kind != "f":
+            raise DataError(
+                f"{where} has dtype {inputs.dtype}: features must be floating point; convert with .astype('float32')."
+            )
+        if inputs.ndim != 2:
+            raise DataError(
+                f"{where} has shape {inputs.shape}: features must be [n, F]; flatten them with .reshape(n, -1)."
+            )
+    if inputs.size == 0:
+        raise DataError(f"{where} is empty, of shape {inputs.shape}: give at least one example.")
+    if images:
+        return inputs
+    with np.errstate(over="ignore"):  # what overflows float32 is reported below
+        features = inputs.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(bad):
+        row = bad[0]
+        column = int(np.flatnonzero(~np.isfinite(features[row]))[0])
+        raise DataError(
+            f"{where} row {row} is not finite, {inputs[row, column]} in column {column} "
+            f"({len(bad)} such rows): repair or remove it."
+        )
+    return features
+
+
+def check_length(where: str, n: int, other: str, other_n: int) -> None:
+    """Refuse two arrays over the same examples that differ in length."""
+    if n != other_n:
+        raise DataError(f"{where} has {n} rows but {other} has {other_n}: give one row an example in both.")
+
+
+def checked_names(where: str, names: np.ndarray) -> tuple[str, ...]:
+    """Class names as strings, all different."""
+    if names.ndim != 1 or names.dtype.kind not in "US" or len(names) == 0:
+        raise DataError(
+            f"{where} has dtype {names.dtype} and shape {names.shape}: give one string a class, as np.array(names)."
+        )
+    texts = tuple(n.decode() if isinstance(n, bytes) else str(n) for n in names.tolist())
+    for row, text in enumerate(texts):
+        if text in texts[:row]:
+            raise DataError(f"{where} row {row} repeats {text!r}: give every class a name of its own.")
+    return texts
