@@ -1,0 +1,126 @@
+"""Residual networks: the ImageNet ones (18, 34, 50 layers) and the narrow CIFAR ones (8, 20, 32 layers)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from nlx.models.conv import Conv
+from nlx.models.head import Head, Outputs
+
+# Depth -> (blocks per stage, channels per stage, bottleneck).
+_SHAPES: dict[int, tuple[tuple[int, ...], tuple[int, ...], bool]] = {
+    8: ((1, 1, 1), (16, 32, 64), False),
+    20: ((3, 3, 3), (16, 32, 64), False),
+    32: ((5, 5, 5), (16, 32, 64), False),
+    18: ((2, 2, 2, 2), (64, 128, 256, 512), False),
+    34: ((3, 4, 6, 3), (64, 128, 256, 512), False),
+    50: ((3, 4, 6, 3), (64, 128, 256, 512), True),
+}
+DEPTHS = tuple(sorted(_SHAPES))
+_EXPANSION = 4  # a bottleneck block puts out four times the channels of its 3x3 convolution
+
+
+class _Norm(nnx.BatchNorm):
+    """Batch normalization in float32, returned in the dtype of its input."""
+
+    def __init__(self, features: int, rngs: nnx.Rngs, *, zero: bool = False):
+        scale_init = nnx.initializers.zeros_init() if zero else nnx.initializers.ones_init()
+        super().__init__(features, momentum=0.9, scale_init=scale_init, dtype=jnp.float32, rngs=rngs)
+
+    def __call__(self, x: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
+        return super().__call__(x.astype(jnp.float32), *args, **kwargs).astype(x.dtype)
+
+
+class _Block(nnx.Module):
+    """Two 3x3 convolutions, or the bottleneck 1x1, 3x3, 1x1, added to a shortcut.
+
+    The last normalization starts with scale 0, so that a new block is the identity (Goyal et al., 2017, section 5.1).
+    """
+
+    def __init__(
+        self, inputs: int, width: int, stride: int, *, bottleneck: bool, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs
+    ):
+        outputs = width * _EXPANSION if bottleneck else width
+        # (kernel size, stride, channels); the bottleneck strides in its 3x3 convolution.
+        layers = [(3, stride, width), (3, 1, width)]
+        if bottleneck:
+            layers = [(1, 1, width), (3, stride, width), (1, 1, outputs)]
+        self.num_layers = len(layers)
+        self.project = stride > 1 or inputs != outputs
+        if self.project:
+            self.shortcut_conv = Conv(inputs, outputs, 1, stride=stride, use_bias=False, dtype=dtype, rngs=rngs)
+            self.shortcut_norm = _Norm(outputs, rngs)
+        for i, (size, step, channels) in enumerate(layers):
+            conv = Conv(inputs, channels, size, stride=step, use_bias=False, dtype=dtype, rngs=rngs)
+            setattr(self, f"conv_{i}", conv)
+            setattr(self, f"norm_{i}", _Norm(channels, rngs, zero=i == len(layers) - 1))
+            inputs = channels
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shortcut = self.shortcut_norm(self.shortcut_conv(x)) if self.project else x
+        for i in range(self.num_layers):
+            x = getattr(self, f"norm_{i}")(getattr(self, f"conv_{i}")(x))
+            x = nnx.relu(x + shortcut if i == self.num_layers - 1 else x)
+        return x
+
+
+class ResNet(nnx.Module):
+    """A residual network with batch normalization and a mean over positions before the last layer.
+
+    Args:
+      depth: number of layers: 18, 34 or 50 (He et al., 2016, Table 1), 8, 20 or 32 (their section 4.2).
+      in_channels: channels of an image.
+      num_classes: K.
+      stem: ``'224'``, a 7x7 convolution and a 3x3 max-pooling, both of stride 2, or ``'32'``, one 3x3 convolution.
+      dropout: probability that a feature becomes 0 before the last layer while training.
+      dtype: dtype of the convolutions, e.g. bfloat16; weights, batch statistics and outputs are float32.
+      rngs: where the initial weights come from.
+
+    References:
+      He et al., 2016, Deep residual learning for image recognition.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        in_channels: int,
+        num_classes: int,
+        *,
+        stem: str = "224",
+        dropout: float = 0.0,
+        dtype: jax.typing.DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        if depth not in _SHAPES:
+            raise ValueError(f"depth must be one of {DEPTHS}, got {depth}")
+        if stem not in ("32", "224"):
+            raise ValueError(f"stem must be '32' or '224', got {stem!r}")
+        stages, widths, bottleneck = _SHAPES[depth]
+        self.stem = stem
+        size, stride = (7, 2) if stem == "224" else (3, 1)
+        channels = widths[0]
+        self.stem_conv = Conv(in_channels, channels, size, stride=stride, use_bias=False, dtype=dtype, rngs=rngs)
+        self.stem_norm = _Norm(channels, rngs)
+        names = []
+        for i, (blocks, width) in enumerate(zip(stages, widths, strict=True)):
+            for j in range(blocks):
+                stride = 2 if i > 0 and j == 0 else 1
+                names.append(f"stage_{i}_block_{j}")
+                block = _Block(channels, width, stride, bottleneck=bottleneck, dtype=dtype, rngs=rngs)
+                setattr(self, names[-1], block)
+                channels = width * _EXPANSION if bottleneck else width
+        self.blocks = tuple(names)
+        self.head = Head(channels, num_classes, dropout=dropout, rngs=rngs)
+
+    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> Outputs:
+        """Map ``[B, H, W, C]`` to ``{'logits': [B, K], 'features': [B, F]}``; ``key`` is for dropout while training."""
+        x = nnx.relu(self.stem_norm(self.stem_conv(x)))
+        if self.stem == "224":
+            x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        for name in self.blocks:
+            x = getattr(self, name)(x)
+        return self.head(jnp.mean(x, axis=(1, 2), dtype=jnp.float32), key)
