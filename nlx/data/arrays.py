@@ -63,16 +63,19 @@ def npz(path: str | Path, labels: str | None = None) -> Dataset:
 def _read(path: Path) -> Arrays:
     if not path.is_file():
         raise DataError(f"{path}: no such file: give the path of an .npz file, as npz:PATH.")
-    try:
-        file = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, UnpicklingError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path}: not an .npz file: write one with np.savez(path, image=..., noisy_label=...)."
-        ) from error
-    if not isinstance(file, np.lib.npyio.NpzFile):
-        raise DataError(f"{path}: a single array, not an .npz file: write np.savez(path, image=..., noisy_label=...).")
     arrays = {}
-    with file:
+    # Opened here, as np.load leaves a file that it opened itself dangling if its end is missing.
+    with path.open("rb") as stream:
+        try:
+            file = np.load(stream, allow_pickle=False)
+        except (OSError, ValueError, EOFError, UnpicklingError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"{path}: not an .npz file: write one with np.savez(path, image=..., noisy_label=...)."
+            ) from error
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise DataError(
+                f"{path}: a single array, not an .npz file: write np.savez(path, image=..., noisy_label=...)."
+            )
         for key in file.files:
             try:
                 arrays[key] = np.asarray(file[key])

@@ -32,14 +32,15 @@ def cached(name: str, generate: Callable[[], dict[str, np.ndarray]]) -> dict[str
     """
     path = cache_dir() / f"{name}.npz"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+        # Opened here, as np.load leaves a file that it opened itself dangling if its end is missing.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
         pass
-    arrays = generate()
+    generated = generate()
     with contextlib.suppress(OSError):
-        _write(path, arrays)
-    return arrays
+        _write(path, generated)
+    return generated
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:

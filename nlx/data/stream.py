@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import grain
 import numpy as np
@@ -12,6 +13,7 @@ from nlx.data.decode import decode
 
 Batch = dict[str, np.ndarray]
 THREADS = 8
+ENDLESS = 2**62  # steps
 
 
 def stream(split: Split, batch_size: int, seed: int, start_step: int = 0, *, threads: int = THREADS) -> Iterator[Batch]:
@@ -39,15 +41,20 @@ def stream(split: Split, batch_size: int, seed: int, start_step: int = 0, *, thr
         raise ValueError(f"batch_size must lie between 1 and the {len(split)} examples of the split, got {batch_size}")
     if start_step < 0:
         raise ValueError(f"start_step must not be negative, got {start_step}")
+    n = len(split)
+    steps_per_epoch = n // batch_size
+
+    # Two epochs, as prefetching reaches into the next one. grain's own shuffle takes milliseconds a row on small sets.
+    @lru_cache(maxsize=2)
+    def order(epoch: int) -> np.ndarray:
+        return np.random.default_rng([seed % 2**64, epoch]).permutation(n)
+
+    def rows(step: int) -> np.ndarray:
+        epoch, place = divmod(step, steps_per_epoch)
+        return order(epoch)[place * batch_size : (place + 1) * batch_size]
+
     # An element is a whole batch: grain then spends its time on threads and prefetching, not on single rows.
-    batches = (
-        grain.MapDataset.range(len(split))
-        .shuffle(seed % 2**32)
-        .batch(batch_size, drop_remainder=True)
-        .repeat()
-        .slice(slice(start_step, None))
-        .map(lambda rows: gather(split, rows))
-    )
+    batches = grain.MapDataset.range(start_step, ENDLESS).map(lambda step: gather(split, rows(int(step))))
     return iter(batches.to_iter_dataset(_read_options(split, threads)))
 
 
