@@ -101,8 +101,8 @@ class _ArrayUnpickler(pickle.Unpickler):
 def _unpickle(path: Path, file: Any, encoding: str, source: str) -> dict[Any, Any]:
     try:
         with warnings.catch_warnings():
-            # Old pickles give dtype() its align argument as an int, of which recent NumPy warns on every array.
-            warnings.simplefilter("ignore")
+            # NumPy 2.4.0 to 2.4.4 warn of the way in which pickles as old as CIFAR's call dtype().
+            warnings.filterwarnings("ignore", message=r"dtype\(\): align")
             content = _ArrayUnpickler(file, encoding=encoding).load()
         if isinstance(content, np.ndarray) and content.dtype == object and content.size == 1:
             content = content.item()  # np.save wraps a dict in an array

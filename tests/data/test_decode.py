@@ -43,7 +43,7 @@ def test_every_mode_becomes_rgb(tmp_path):
     rgb = Image.fromarray(pixels)
     grey = pixels[..., 1]
     palette = rgb.quantize(16)
-    palette.info["transparency"] = bytes([0] + [255] * 15)  # Pillow warns if this is not converted with care
+    palette.info["transparency"] = bytes([40, 200] + [255] * 14)  # Pillow warns if this is not converted with care
     deep = Image.fromarray(grey.astype(np.uint16) * 257)
     pictures = {
         "grey": (Image.fromarray(grey), np.stack([grey] * 3, -1), 0),

@@ -64,6 +64,12 @@ def test_multi_label(root):
     assert dataset.test is None
 
 
+def test_a_training_row_without_labels_makes_it_multi_label(root):
+    dataset = load(root, "path,noisy\na.png,cat\nc.png,\n")
+    assert dataset.train.noisy_label.tolist() == [[1], [0]]
+    assert not load(root, "path,noisy,label,split\na.png,cat,cat,\nc.png,,cat,test\n").multi_label
+
+
 def test_either_form_can_be_forced(root):
     dataset = load(root, SINGLE, multi_label=True, name="web")
     assert dataset.name == "web"
