@@ -41,13 +41,13 @@ def test_concrete_tends_to_bits_as_the_temperature_falls(key):
 
 
 def test_gradient_reaches_the_logits(key):
-    gradient = jax.grad(lambda l: concrete.sample(key, l, 0.5).sum())(jnp.zeros(100))
+    gradient = jax.grad(lambda x: concrete.sample(key, x, 0.5).sum())(jnp.zeros(100))
     assert (np.asarray(gradient) > 0).all()
 
 
 @pytest.mark.parametrize("extreme", [1e4, -1e4])
 def test_concrete_is_finite_at_extremes(key, extreme):
-    value, gradient = jax.value_and_grad(lambda l: concrete.sample(key, l, 0.01).sum())(jnp.full(8, extreme))
+    value, gradient = jax.value_and_grad(lambda x: concrete.sample(key, x, 0.01).sum())(jnp.full(8, extreme))
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
 

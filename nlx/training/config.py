@@ -1,0 +1,198 @@
+"""What decides a run: the options that every recipe shares, their checks, and their defaults by kind of data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import jax.numpy as jnp
+import optax
+
+from nlx.data import DataError, Dataset
+from nlx.data.prepare import Augmentation
+from nlx.models import NAMES, Model, build
+
+
+class ConfigError(ValueError):
+    """An option that a user has to change; the message is one sentence that names the fix."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Options of every recipe. An option left at None takes its default from the data; config.json records it."""
+
+    dataset: str = "web"
+    """web (the WEB set where it lies under DATA_DIR/web, else the embedded sample web/sample), digits, cifar10n,
+    npz:PATH (arrays of your own) or folder:PATH (images and a labels.csv)."""
+    labels: str | None = None
+    """Which noisy labels, where the data has several: cifar10n has worst, aggregate, random1, random2, random3; an npz
+    file's noisy_NAME is called NAME."""
+    noise: str | None = None
+    """Label noise for digits, KIND:RATE: uniform:0.4 flips to another class, shuffle:0.4 is CAN's vector shuffle.
+    Default: shuffle:0.4."""
+    data_dir: Path = Path("data")
+    """Where data sets of your own lie."""
+    image_size: int = 256
+    """Images in folders are decoded to this many pixels, short side, centre cut; models see seven eighths of it
+    (paper: 224)."""
+    run_dir: Path | None = None
+    """Where everything is written. Default: runs/NAME, after the method and the data."""
+    resume: bool = False
+    """Go on with the run that lies in the run folder, from its last checkpoint."""
+    model: str | None = None
+    """Backbone: mlp, mlp-amt (the paper's 5376-1024-30-K for AMT), convnet, resnet8 to resnet50. Default by data: mlp
+    for features and digits, convnet for web/sample, resnet18 for images up to 64 pixels, resnet34 above (paper)."""
+    widths: tuple[int, ...] | None = None
+    """Hidden widths of mlp or convnet. Default: the model's own."""
+    dropout: float = 0.0
+    """Dropout rate."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Dtype of the backbone's computation; parameters and losses stay float32."""
+    augmentation: Augmentation | None = None
+    """Random changes of training images. Default by data: none for digits, crop for web/sample, crop-flip for others."""
+    six_crops: bool = False
+    """Average the test predictions over six crops (paper), for images decoded larger than the model sees them."""
+    epochs: int | None = None
+    """Passes over the training set (paper 90). Default by data: web/sample 30, digits 90, features 30, images 90."""
+    batch_size: int | None = None
+    """Examples per step, over all devices (paper 50). Default by data: 50 for digits and folders, 128 else."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """Optimizer (paper: sgd)."""
+    learning_rate: float | None = None
+    """First learning rate (paper 0.01). Default by data: 0.05 for features and web/sample, 0.01 else."""
+    method_rate: float = 1.0
+    """Learning rate of what the method trains beside the backbone, as a multiple of the backbone's (paper 1)."""
+    momentum: float = 0.9
+    """Momentum of sgd, or Adam's first decay rate (the paper names none; its code base uses 0.9)."""
+    weight_decay: float = 0.0
+    """L2 penalty on all weights (the paper names none)."""
+    schedule: Literal["step", "cosine", "constant"] = "step"
+    """Course of the learning rate (paper: step)."""
+    decay_every: float = 1 / 3
+    """The step schedule divides the learning rate by 10 after each such share of the run (paper: every 30 of 90
+    epochs)."""
+    seed: int = 0
+    """Seed of initialization, order and sampling; the data's noise has its own."""
+    seeds: int = 1
+    """How many seeds to run, from SEED upward; with several, results are given as mean and standard deviation."""
+    noise_seed: int = 0
+    """Seed of synthetic label noise."""
+    validation_fraction: float = 0.0
+    """Share of the noisy training set to hold out and score against its noisy labels, to tune on."""
+    checkpoint_seconds: float = 60.0
+    """Write a checkpoint when an epoch ends and this many seconds have passed; and always at the end."""
+    in_memory_gib: float = 2.0
+    """Images that would take more than this when decoded stay on disk and are read while training."""
+
+    def check(self) -> None:
+        """Raise a ConfigError for the first value that cannot be meant."""
+        positive = ("image_size", "batch_size", "epochs", "learning_rate", "method_rate", "seeds")
+        for name in positive:
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ConfigError(f"--{name} must be above 0, got {value}")
+        for name in ("momentum", "dropout", "validation_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"--{name} must lie in [0, 1), got {getattr(self, name)}")
+        for name in ("weight_decay", "seed", "noise_seed", "checkpoint_seconds"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"--{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 < self.decay_every <= 1:
+            raise ConfigError(f"--decay_every is a share of the run in (0, 1], got {self.decay_every}")
+        if self.model is not None and self.model not in NAMES:
+            raise ConfigError(f"--model={self.model} is not known; choose one of {', '.join(NAMES)}")
+
+
+Config = TypeVar("Config", bound=RunConfig)
+
+_BY_KIND: dict[str, dict[str, Any]] = {
+    "sample": {"model": "convnet", "epochs": 30, "batch_size": 128, "learning_rate": 0.05, "augmentation": "crop"},
+    "digits": {"model": "mlp", "epochs": 90, "batch_size": 50, "learning_rate": 0.01, "augmentation": "none"},
+    "features": {"model": "mlp", "epochs": 30, "batch_size": 128, "learning_rate": 0.05, "augmentation": "none"},
+    "small": {"model": "resnet18", "epochs": 90, "batch_size": 128, "learning_rate": 0.01, "augmentation": "crop-flip"},
+    "large": {"model": "resnet34", "epochs": 90, "batch_size": 50, "learning_rate": 0.01, "augmentation": "crop-flip"},
+}
+
+
+def fill(config: Config, dataset: Dataset) -> Config:
+    """The configuration with every default that depends on the data filled in."""
+    shape = dataset.train.inputs.shape
+    if dataset.name == "web/sample":
+        kind = "sample"
+    elif dataset.name.startswith("digits"):
+        kind = "digits"
+    elif len(shape) == 2:
+        kind = "features"
+    else:
+        kind = "small" if shape[1] <= 64 else "large"
+    return replace(config, **{name: v for name, v in _BY_KIND[kind].items() if getattr(config, name) is None})
+
+
+def build_model(config: RunConfig, dataset: Dataset) -> Model:
+    """The configured backbone for a data set."""
+    assert config.model is not None
+    shape = dataset.train.inputs.shape[1:]
+    if len(shape) == 3:
+        shape = (*(input_size(config, dataset),) * 2, shape[2])
+    try:
+        return build(
+            config.model,
+            shape,
+            dataset.num_classes,
+            widths=config.widths,
+            dropout=config.dropout,
+            dtype=jnp.dtype(config.dtype),
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def input_size(config: RunConfig, dataset: Dataset) -> int:
+    """Height and width of the images the model sees, pixels: images from folders leave an eighth for cropping."""
+    stored = dataset.train.inputs.shape[1]
+    return stored * 7 // 8 if stored == config.image_size and stored > 64 else stored
+
+
+def learning_rates(config: RunConfig, total_steps: int) -> tuple[optax.Schedule, optax.Schedule]:
+    """Schedules of the backbone's and of the method's learning rate."""
+    assert config.learning_rate is not None
+
+    def course(first: float) -> optax.Schedule:
+        if config.schedule == "constant":
+            return optax.constant_schedule(first)
+        if config.schedule == "cosine":
+            return optax.cosine_decay_schedule(first, total_steps)
+        drops = range(1, math.ceil(1 / config.decay_every - 1e-9))
+        return optax.piecewise_constant_schedule(
+            first, {round(i * config.decay_every * total_steps): 0.1 for i in drops}
+        )
+
+    return course(config.learning_rate), course(config.learning_rate * config.method_rate)
+
+
+def make_optimizer(config: RunConfig, total_steps: int) -> optax.GradientTransformation:
+    """The optimizer of the backbone and of the method's parameters, each at its own learning rate."""
+
+    def rule(schedule: optax.Schedule) -> optax.GradientTransformation:
+        if config.optimizer == "adam":
+            step = optax.adam(schedule, b1=config.momentum)
+        else:
+            step = optax.sgd(schedule, momentum=config.momentum or None)
+        return optax.chain(optax.add_decayed_weights(config.weight_decay), step)
+
+    model, method = learning_rates(config, total_steps)
+    return optax.partition({"model": rule(model), "method": rule(method)}, {"model": "model", "method": "method"})
+
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "RunConfig",
+    "build_model",
+    "fill",
+    "input_size",
+    "learning_rates",
+    "make_optimizer",
+]

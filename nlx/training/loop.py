@@ -1,0 +1,162 @@
+"""The loop: epochs of steps, an evaluation after each, checkpoints, and a clean stop whenever one is asked for."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from nlx.reporting.files import replacing
+from nlx.training.checkpoint import Checkpoints
+from nlx.training.feed import Feed
+from nlx.training.state import TrainState
+
+Row = dict[str, Any]
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer finite; the message names the step and the fix."""
+
+
+class Stopped(Exception):
+    """A stop was asked for and the state is saved; ``step`` says where."""
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped after step {step}")
+        self.step = step
+
+
+class Watcher(Protocol):
+    """Who looks on while a run trains."""
+
+    def progress(self, epoch: int, done: int, total: int, loss: float, examples_per_second: float) -> None:
+        """Told several times an epoch: steps done of the epoch's total, mean loss of the epoch so far."""
+
+    def epoch(self, row: Row) -> None:
+        """Told after each epoch, with the row that went into metrics.jsonl."""
+
+
+class MetricsLog:
+    """metrics.jsonl: one object an epoch. Rows after a given step are dropped when a run resumes before them."""
+
+    def __init__(self, path: Path, step: int):
+        self.path = path
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        self.rows: list[Row] = [row for row in rows if row["step"] <= step]
+        if len(self.rows) != len(rows):
+            with replacing(path) as file:
+                file.write("".join(json.dumps(row) + "\n" for row in self.rows).encode())
+
+    def append(self, row: Row) -> None:
+        """Add a row, on disk before this returns."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows.append(row)
+
+
+def fit(
+    state: TrainState,
+    feed: Feed,
+    *,
+    epochs: int,
+    batch_size: int,
+    evaluate: Callable[[TrainState], Row],
+    log: MetricsLog | None,
+    checkpoints: Checkpoints | None,
+    checkpoint_seconds: float,
+    watcher: Watcher,
+    should_stop: Callable[[], bool],
+) -> TrainState:
+    """Train until ``epochs`` are done, from wherever the state is.
+
+    Args:
+      state: consumed.
+      feed: takes the steps.
+      epochs: passes over the data, counted from the run's start.
+      batch_size: examples a step, for the rate.
+      evaluate: called after each epoch; what it returns joins the epoch's row.
+      log: where rows go; None on processes that do not write.
+      checkpoints: where states go; None to keep none.
+      checkpoint_seconds: least time between two checkpoints at epochs' ends.
+      watcher: told how it goes.
+      should_stop: asked between programs of about half a second; when True, the state is saved and Stopped raised.
+
+    Returns:
+      The last state.
+
+    Raises:
+      Diverged: the loss is not finite. Checkpoints from before stay.
+      Stopped: see ``should_stop``.
+    """
+    step, total = int(state.step), epochs * feed.steps_per_epoch
+    count, saved = 1, time.monotonic()
+    while step < total:
+        epoch, done = divmod(step, feed.steps_per_epoch)
+        first, seconds = done, 0.0
+        if done == 0:
+            state = state._replace(sums=jax.tree.map(jnp.zeros_like, state.sums))
+        while done < feed.steps_per_epoch:
+            took = min(count, feed.longest, feed.steps_per_epoch - done)
+            began = time.perf_counter()
+            state = feed.advance(state, step, took)
+            loss = float(state.sums["train_loss"]) / (done + took)
+            elapsed = time.perf_counter() - began
+            step, done, seconds = step + took, done + took, seconds + elapsed
+            if not math.isfinite(loss):
+                raise Diverged(f"the loss is not finite after step {step}: take a lower --learning_rate")
+            watcher.progress(epoch + 1, done, feed.steps_per_epoch, loss, took * batch_size / elapsed)
+            # Aim at half a second between looks: long enough to keep the device busy, short enough to stop at once.
+            count = max(1, min(2 * took, round(0.5 * took / elapsed)))
+            count, stop = _agree(count, should_stop())
+            if stop and done < feed.steps_per_epoch:
+                _save(checkpoints, step, state)
+                raise Stopped(step)
+        means = {name: float(value) / feed.steps_per_epoch for name, value in state.sums.items()}
+        row = {
+            "epoch": epoch + 1,
+            "step": step,
+            "seconds": round(seconds, 4),
+            "examples_per_second": round((done - first) * batch_size / seconds, 1),
+            **means,
+            **evaluate(state),
+        }
+        if log is not None:
+            log.append(row)
+        watcher.epoch(row)
+        due = time.monotonic() - saved >= checkpoint_seconds
+        if step == total or _agree(0, due)[1]:
+            if checkpoints is not None:
+                checkpoints.save(step, state)
+            saved = time.monotonic()
+        if step < total and _agree(count, should_stop())[1]:
+            _save(checkpoints, step, state)
+            raise Stopped(step)
+    return state
+
+
+def _agree(count: int, flag: bool) -> tuple[int, bool]:
+    """What all processes do next: the first one's count, and the flag if any raised it.
+
+    Programs of different lengths on different processes would wait for each other for ever.
+    """
+    if jax.process_count() == 1:
+        return count, flag
+    every = multihost_utils.process_allgather(np.array([count, flag], np.int32))
+    return int(every[0, 0]), bool(every[:, 1].any())
+
+
+def _save(checkpoints: Checkpoints | None, step: int, state: TrainState) -> None:
+    if checkpoints is not None:
+        checkpoints.save(step, state)
+        checkpoints.wait()

@@ -1,0 +1,356 @@
+"""A whole run, from a configuration to a folder with a classifier, cleaned labels and a report."""
+
+from __future__ import annotations
+
+import signal
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic
+
+import jax
+import numpy as np
+
+from nlx import metrics
+from nlx.data import DataError, Dataset, Split, load
+from nlx.data.prepare import normalization, preparer, six_views
+from nlx.methods.method import Method, Posterior
+from nlx.reporting.console import Console
+from nlx.reporting.labels import LabelTable, clean, write_labels
+from nlx.reporting.plots import training_curves
+from nlx.reporting.report import write_report
+from nlx.training.checkpoint import Checkpoints, abstract_state
+from nlx.training.config import Config, ConfigError, RunConfig, build_model, fill, input_size, make_optimizer
+from nlx.training.evaluate import Evaluator
+from nlx.training.feed import in_order, make_feed
+from nlx.training.folder import open_folder, versions, write_json
+from nlx.training.loop import MetricsLog, Row, fit
+from nlx.training.state import init_state, make_mesh, replicated
+from nlx.training.step import batch_for_method, make_step
+
+_EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What a finished run knows of its training set, for a method's own plots.
+
+    Attributes:
+      folder: the run's.
+      dataset: what it was trained on (without what was held out).
+      table: what labels.parquet holds.
+      seed: the run's.
+    """
+
+    folder: Path
+    dataset: Dataset
+    table: LabelTable
+    seed: int
+
+
+@dataclass(frozen=True)
+class Recipe(Generic[Config]):
+    """What makes one recipe different from another.
+
+    Attributes:
+      method: (filled-in configuration, data set, steps of the whole run) -> the method to train.
+      products: (finished run) -> paths of the pictures it adds to the run folder; None for none.
+    """
+
+    method: Callable[[Config, Dataset, int], Method]
+    products: Callable[[Cleaned], list[Path]] | None = None
+
+
+def run(config: Config, recipe: Recipe[Config], *, dataset: Dataset | None = None) -> dict[str, Any]:
+    """Train, evaluate and export one seed or several.
+
+    Args:
+      config: options; what depends on the data may still be None.
+      recipe: the method and its products.
+      dataset: to train on instead of the one the configuration names.
+
+    Returns:
+      What summary.json holds.
+
+    Raises:
+      DataError, ConfigError: something the user has to change.
+      Stopped: on SIGINT or SIGTERM, after the state was saved.
+    """
+    config.check()
+    if dataset is None:
+        dataset = load(
+            config.dataset,
+            labels=config.labels,
+            data_dir=config.data_dir,
+            noise=config.noise,
+            image_size=config.image_size,
+            noise_seed=config.noise_seed,
+            in_memory_gib=config.in_memory_gib,
+        )
+    config = fill(config, dataset)
+    held_out = None
+    if config.validation_fraction:
+        dataset, held_out = dataset.hold_out(config.validation_fraction, config.noise_seed)
+    assert config.epochs is not None
+    assert config.batch_size is not None
+    total_steps = config.epochs * (len(dataset.train) // config.batch_size)
+    method = recipe.method(config, dataset, max(1, total_steps))
+    folder = config.run_dir or Path("runs") / f"{method.name}-{dataset.name}".replace("/", "-").replace(":", "-")
+    with _stop_signals() as should_stop:
+        if config.seeds == 1:
+            return _run_seed(config, recipe, method, dataset, held_out, folder, should_stop)
+        open_folder(folder, config, _facts(dataset, method))
+        summaries = []
+        for seed in range(config.seed, config.seed + config.seeds):
+            one = replace(config, seed=seed, seeds=1)
+            summaries.append(_run_seed(one, recipe, method, dataset, held_out, folder / f"seed-{seed}", should_stop))
+    summary = _over_seeds(summaries)
+    if jax.process_index() == 0:
+        write_json(folder / "summary.json", summary)
+    return summary
+
+
+def _run_seed(
+    config: RunConfig,
+    recipe: Recipe[Any],
+    method: Method,
+    dataset: Dataset,
+    held_out: Split | None,
+    folder: Path,
+    should_stop: Callable[[], bool],
+) -> dict[str, Any]:
+    assert config.epochs is not None
+    assert config.batch_size is not None
+    assert config.augmentation is not None
+    began = time.monotonic()
+    lead = jax.process_index() == 0
+    if lead:
+        open_folder(folder, config, _facts(dataset, method))
+    console = Console(f"{method.name} on {dataset.name}, seed {config.seed}", config.epochs)
+    if not lead:
+        console.say = lambda text: None  # type: ignore[method-assign]
+
+    mesh = make_mesh()
+    model = build_model(config, dataset)
+    size = input_size(config, dataset) if dataset.train.input_name == "image" else None
+    mean, scale = normalization(dataset.train.inputs)
+    prepare = preparer(mean, scale, augmentation=config.augmentation, size=size)
+    feed_steps = config.epochs * max(1, len(dataset.train) // config.batch_size)
+    optimizer = make_optimizer(config, feed_steps)
+    step = make_step(model, method, optimizer, prepare, mesh)
+    evaluation_batch = -(-_EVALUATION_BATCH // mesh.size) * mesh.size
+    sample, _ = next(in_order(dataset.train, mesh.size, mesh))
+    state = init_state(
+        jax.random.key(config.seed),
+        model,
+        method,
+        optimizer,
+        batch_for_method(sample, prepare, None),
+        len(dataset.train),
+        mesh,
+    )
+    feed = make_feed(dataset.train, config.batch_size, step, config.seed, _order_key(config.seed, mesh), mesh)
+    if config.six_crops and (size is None or size == dataset.train.inputs.shape[1]):
+        raise ConfigError("--six_crops needs images stored larger than the model sees them; leave it out")
+    if config.six_crops:
+        views = six_views(size or 0)
+        whole = preparer(mean, scale)
+        evaluator = Evaluator(model, method, prepare, mesh)
+        tester = Evaluator(model, method, whole, mesh, views)
+    else:
+        evaluator = tester = Evaluator(model, method, prepare, mesh)
+
+    def evaluate(state: Any) -> Row:
+        row: Row = {}
+        if dataset.test is not None:
+            assert dataset.test.label is not None
+            scores = tester.scores(state, in_order(dataset.test, evaluation_batch, mesh))
+            row |= _test_metrics(scores, dataset.test.label)
+        if held_out is not None:
+            assert held_out.noisy_label is not None
+            scores = tester.scores(state, in_order(held_out, evaluation_batch, mesh))
+            row["validation_score"] = _score(scores, held_out.noisy_label)
+        if dataset.train.label is not None:
+            posterior = evaluator.posterior(state, in_order(dataset.train, evaluation_batch, mesh))
+            row |= _recovery(posterior, dataset.train.label)
+        return row
+
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        if config.resume:
+            loaded = checkpoints.load(abstract_state(state))
+            state = state if loaded is None else loaded
+            at = "there is no checkpoint yet, starting" if loaded is None else f"going on after step {int(state.step)}"
+            console.say(f"{folder}: {at}")
+        log = MetricsLog(folder / "metrics.jsonl", int(state.step)) if lead else None
+        state = fit(
+            state,
+            feed,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            evaluate=evaluate,
+            log=log,
+            checkpoints=checkpoints,
+            checkpoint_seconds=config.checkpoint_seconds,
+            watcher=console,
+            should_stop=should_stop,
+        )
+    posterior = evaluator.posterior(state, in_order(dataset.train, evaluation_batch, mesh))
+    if log is None:
+        return {}
+    return _export(config, recipe, method, dataset, folder, posterior, log.rows, time.monotonic() - began, console)
+
+
+def _export(
+    config: RunConfig,
+    recipe: Recipe[Any],
+    method: Method,
+    dataset: Dataset,
+    folder: Path,
+    posterior: Posterior,
+    rows: list[Row],
+    wall: float,
+    console: Console,
+) -> dict[str, Any]:
+    """Write labels.parquet, the pictures, summary.json and report.html."""
+    chosen = cheapest(posterior)
+    assert dataset.train.noisy_label is not None
+    columns = dict(posterior.extras)
+    if len(posterior.candidates) > 1:
+        columns |= {f"{name}_posterior": probs for name, probs in posterior.candidates.items()}
+    table = clean(
+        np.asarray(posterior.candidates[chosen]),
+        dataset.train.noisy_label,
+        extras={name: np.asarray(values) for name, values in columns.items()},
+        true_label=dataset.train.label,
+        chosen=chosen,
+        class_names=dataset.class_names,
+        dataset=dataset.name,
+        method=method.name,
+    )
+    write_labels(folder / "labels.parquet", table)
+    pictures = [folder / "curves.png"]
+    training_curves(rows, pictures[0], given_recovery=_given_recovery(dataset))
+    if recipe.products is not None:
+        pictures += recipe.products(Cleaned(folder, dataset, table, config.seed))
+    summary = {
+        "method": method.name,
+        "dataset": dataset.name,
+        "seeds": [config.seed],
+        "epochs": config.epochs,
+        "cleaned_with": chosen,
+        "cost": {name: float(np.mean(cost)) for name, cost in posterior.cost.items()},
+        "given_label_recovery": _given_recovery(dataset),
+        "last": {name: value for name, value in rows[-1].items() if name not in ("epoch", "step")},
+        "best": _best(rows),
+        "wall_seconds": round(wall, 1),
+        "versions": versions(),
+    }
+    write_json(folder / "summary.json", summary)
+    write_report(
+        folder / "report.html",
+        title=f"{method.name} on {dataset.name}",
+        facts=_facts(dataset, method) | {"epochs": config.epochs, "seed": config.seed, "model": config.model},
+        summary=summary,
+        plots=pictures,
+        table=table,
+        class_names=dataset.class_names,
+        inputs=dataset.train.inputs if dataset.train.input_name == "image" else None,
+    )
+    console.say(f"{method.name} on {dataset.name}: labels cleaned with the {chosen} posterior; all in {folder}")
+    return summary
+
+
+def cheapest(posterior: Posterior) -> str:
+    """The candidate of lowest mean cost: the one to clean labels with."""
+    return min(posterior.cost, key=lambda name: float(np.mean(posterior.cost[name])))
+
+
+def _test_metrics(scores: np.ndarray, labels: np.ndarray) -> Row:
+    row = {"test_accuracy": float(metrics.accuracy(scores, labels))} if labels.ndim == 1 else {}
+    return row | {
+        "test_map": float(metrics.mean_average_precision(scores, labels)),
+        "test_map_11_point": float(metrics.mean_average_precision(scores, labels, points=11)),
+    }
+
+
+def _score(scores: np.ndarray, labels: np.ndarray) -> float:
+    measure = metrics.accuracy if labels.ndim == 1 else metrics.mean_average_precision
+    return float(measure(scores, labels))
+
+
+def _recovery(posterior: Posterior, labels: np.ndarray) -> Row:
+    chosen = cheapest(posterior)
+    row = {"recovery": float(metrics.recovery(posterior.candidates[chosen], labels))}
+    views = {**posterior.candidates, **{n: x for n, x in posterior.extras.items() if n == "classifier"}}
+    if len(views) > 1:
+        row |= {f"recovery_{name}": float(metrics.recovery(probs, labels)) for name, probs in views.items()}
+    if labels.ndim == 2:
+        row |= {f"posterior_map_{name}": float(metrics.mean_average_precision(p, labels)) for name, p in views.items()}
+    return row
+
+
+def _given_recovery(dataset: Dataset) -> float | None:
+    train = dataset.train
+    if train.label is None or train.noisy_label is None:
+        return None
+    given = metrics.as_vectors(train.noisy_label.astype(np.int32), dataset.num_classes)
+    return float(metrics.recovery(given, train.label))
+
+
+def _best(rows: list[Row]) -> dict[str, dict[str, float]]:
+    """Best value of each score and the epoch it was seen; chosen with hindsight, so never a result on its own."""
+    best = {}
+    for name in rows[-1]:
+        if name.startswith(("test_", "recovery", "posterior_map", "validation_")):
+            row = max(rows, key=lambda row: row[name])
+            best[name] = {"value": row[name], "epoch": row["epoch"]}
+    return best
+
+
+def _over_seeds(summaries: list[dict[str, Any]]) -> dict[str, Any]:
+    def spread(values: list[float]) -> dict[str, float]:
+        return {"mean": statistics.fmean(values), "std": statistics.stdev(values)}
+
+    first = summaries[0]
+    return {
+        **{name: first[name] for name in ("method", "dataset", "epochs", "given_label_recovery", "versions")},
+        "seeds": [seed for s in summaries for seed in s["seeds"]],
+        "cleaned_with": [s["cleaned_with"] for s in summaries],
+        "last": {name: spread([s["last"][name] for s in summaries]) for name in first["last"]},
+        "best": {name: spread([s["best"][name]["value"] for s in summaries]) for name in first["best"]},
+        "wall_seconds": round(sum(s["wall_seconds"] for s in summaries), 1),
+    }
+
+
+def _facts(dataset: Dataset, method: Method) -> dict[str, Any]:
+    return {
+        "method": method.name,
+        "data": dataset.name,
+        "classes": list(dataset.class_names),
+        "training_examples": len(dataset.train),
+        "test_examples": 0 if dataset.test is None else len(dataset.test),
+    }
+
+
+def _order_key(seed: int, mesh: jax.sharding.Mesh) -> jax.Array:
+    return jax.device_put(jax.random.key(seed), replicated(mesh))
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """While open, SIGINT and SIGTERM ask for a stop; a second SIGINT ends the process at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: Any) -> None:
+        asked.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

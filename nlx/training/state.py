@@ -1,0 +1,106 @@
+"""Everything that a run carries from step to step, and so everything that a checkpoint holds."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from nlx.methods.method import Batch, Method
+from nlx.models import Model
+
+
+class TrainState(NamedTuple):
+    """State of a run.
+
+    Attributes:
+      step: steps done, int32 scalar. The position in the data follows from it.
+      key: the run's typed PRNG key; a step's key is ``fold_in(key, step)``.
+      params: ``{"model": backbone, "method": what the method trains}``.
+      stats: the backbone's batch statistics.
+      opt_state: optax's.
+      memory: what the method keeps per training example, leaves ``[n, ...]``, sharded by index.
+      sums: sums of the metrics over the steps of the epoch so far, float32 scalars.
+    """
+
+    step: Array
+    key: Array
+    params: dict[str, Any]
+    stats: Any
+    opt_state: Any
+    memory: Any
+    sums: dict[str, Array]
+
+
+def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """One axis, ``data``, over all devices of all processes (or over the given ones)."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def by_example(mesh: Mesh) -> NamedSharding:
+    """The leading axis, examples, spread over the mesh's ``data`` axis."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def init_state(
+    key: Array,
+    model: Model,
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    batch: Batch,
+    size: int,
+    mesh: Mesh,
+) -> TrainState:
+    """Make the first state of a run, already placed on the mesh.
+
+    Args:
+      key: typed PRNG key of the run.
+      model: the backbone.
+      method: the system to train.
+      optimizer: for the backbone's and the method's parameters together.
+      batch: an example batch, inputs as the model takes them; only its shapes matter.
+      size: n, the number of training examples.
+      mesh: where the state lives; memory is spread over it by index, the rest is on every device.
+
+    Returns:
+      The state at step 0.
+    """
+
+    def make(key: Array) -> TrainState:
+        model_key, method_key, run_key = jax.random.split(key, 3)
+        model_params, stats = model.init(model_key)
+        # Rows are padded to a multiple of the mesh, which a sharded axis has to be.
+        method_params, memory = method.init(method_key, batch, -(-size // mesh.size) * mesh.size)
+        params = {"model": model_params, "method": method_params}
+
+        def one_loss(params: dict[str, Any]) -> dict[str, Array]:
+            outputs, _ = model.apply(params["model"], stats, batch_inputs(batch), False, None)
+            rows = jax.tree.map(lambda m: m[batch["index"]], memory)
+            return method.loss(params["method"], rows, outputs, batch, run_key, jnp.zeros((), jnp.int32))[1].metrics
+
+        names = ["train_loss", *jax.eval_shape(one_loss, params)]
+        sums = {name: jnp.zeros((), jnp.float32) for name in names}
+        return TrainState(jnp.zeros((), jnp.int32), run_key, params, stats, optimizer.init(params), memory, sums)
+
+    return jax.jit(make, out_shardings=state_shardings(jax.eval_shape(make, key), mesh))(key)
+
+
+def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
+    """Where each leaf of a state belongs on a mesh, as a tree of shardings of the state's shape."""
+    everywhere = jax.tree.map(lambda _: replicated(mesh), state)
+    return everywhere._replace(memory=jax.tree.map(lambda _: by_example(mesh), state.memory))
+
+
+def batch_inputs(batch: Batch) -> Array:
+    """The inputs of a batch: its ``image`` or its ``features``."""
+    return batch["image"] if "image" in batch else batch["features"]
