@@ -31,9 +31,9 @@ class LabelTable:
       label_score: probability that the given label is right, float32 ``[n]``; of its least probable entry where there
         are several classes to a label.
       issue_rank: int32 ``[n]``, 0 for the lowest score, that is, the most suspicious label.
-      label: the true label where it is known, for evaluation, else None.
+      true_label: the true labels in the form of ``noisy_label`` where they are known, for evaluation, else None.
       extras: a method's own columns by name, ``[n, ...]``.
-      posterior_name: which of a method's posteriors this is.
+      chosen: which of a method's posteriors this is.
       class_names: K names.
       dataset: name of the data set.
       method: name of the method.
@@ -46,9 +46,9 @@ class LabelTable:
     probability: np.ndarray
     label_score: np.ndarray
     issue_rank: np.ndarray
-    label: np.ndarray | None = None
+    true_label: np.ndarray | None = None
     extras: dict[str, np.ndarray] = field(default_factory=dict)
-    posterior_name: str = "posterior"
+    chosen: str = "posterior"
     class_names: tuple[str, ...] = ()
     dataset: str = ""
     method: str = ""
@@ -77,9 +77,9 @@ def clean(
     noisy_label: np.ndarray,
     *,
     index: np.ndarray | None = None,
-    label: np.ndarray | None = None,
+    true_label: np.ndarray | None = None,
     extras: Mapping[str, np.ndarray] | None = None,
-    posterior_name: str = "posterior",
+    chosen: str = "posterior",
     class_names: Sequence[str] | None = None,
     dataset: str = "",
     method: str = "",
@@ -91,9 +91,9 @@ def clean(
         class, one probability per class where it is a {0, 1} vector.
       noisy_label: the given labels, int ``[n]`` in ``[0, K)`` or {0, 1} ``[n, K]``.
       index: position of each row in the training set, int ``[n]``; 0 to n - 1 by default.
-      label: true labels in the form of ``noisy_label``, where they are known; carried along for evaluation.
+      true_label: true labels in the form of ``noisy_label``, where they are known; carried along for evaluation.
       extras: further columns, ``[n, ...]``.
-      posterior_name: which of a method's posteriors this is.
+      chosen: which of a method's posteriors this is.
       class_names: K names; the class numbers by default.
       dataset: name of the data set.
       method: name of the method.
@@ -112,11 +112,12 @@ def clean(
     posterior = _checked_posterior(np.asarray(posterior))
     n, k = posterior.shape
     noisy_label = _checked_labels("noisy_label", np.asarray(noisy_label), n, k)
-    if label is not None:
-        label = _checked_labels("label", np.asarray(label), n, k)
-        if label.ndim != noisy_label.ndim:
+    if true_label is not None:
+        true_label = _checked_labels("true_label", np.asarray(true_label), n, k)
+        if true_label.ndim != noisy_label.ndim:
             raise ValueError(
-                f"label {label.shape} and noisy_label {noisy_label.shape} must both be classes or both {{0, 1}} vectors"
+                f"true_label {true_label.shape} and noisy_label {noisy_label.shape} must both be classes or both "
+                "{0, 1} vectors"
             )
     names = tuple(class_names) if class_names is not None else tuple(str(i) for i in range(k))
     if len(names) != k:
@@ -126,7 +127,7 @@ def clean(
         raise ValueError(f"index must have shape ({n},) as the posterior has {n} rows, got {index.shape}")
     columns = {name: np.asarray(values) for name, values in (extras or {}).items()}
     for name, values in columns.items():
-        if name in (*_COLUMNS, "label"):
+        if name in (*_COLUMNS, "true_label"):
             raise ValueError(f"extras has a column {name!r}, which the table has already: rename it")
         if values.shape[:1] != (n,):
             raise ValueError(f"extras[{name!r}] must have {n} rows like the posterior, got shape {values.shape}")
@@ -150,9 +151,9 @@ def clean(
         probability,
         score,
         rank,
-        label,
+        true_label,
         columns,
-        posterior_name,
+        chosen,
         names,
         dataset,
         method,
@@ -208,11 +209,11 @@ def write_labels(path: str | Path, table: LabelTable) -> None:
       OSError: the file cannot be written, for example because the disk is full.
     """
     columns = {name: getattr(table, name) for name in _COLUMNS}
-    if table.label is not None:
-        columns["label"] = table.label
+    if table.true_label is not None:
+        columns["true_label"] = table.true_label
     columns |= table.extras
     metadata = {
-        "posterior": table.posterior_name,
+        "chosen": table.chosen,
         "class_names": table.class_names,
         "dataset": table.dataset,
         "method": table.method,
@@ -249,9 +250,9 @@ def read_labels(path: str | Path) -> LabelTable:
     columns = {name: _to_numpy(arrow.column(name)) for name in arrow.column_names}
     return LabelTable(
         **{name: columns[name] for name in _COLUMNS},
-        label=columns.get("label"),
+        true_label=columns.get("true_label"),
         extras={name: columns[name] for name in metadata["extras"]},
-        posterior_name=metadata["posterior"],
+        chosen=metadata["chosen"],
         class_names=tuple(metadata["class_names"]),
         dataset=metadata["dataset"],
         method=metadata["method"],

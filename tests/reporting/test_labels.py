@@ -75,7 +75,7 @@ def test_parquet_gives_back_the_table(make, tmp_path):
     }
     names = ("a", "b, <i>", "c", "ü")
     table = clean(
-        posterior, noisy, label=noisy[::-1], extras=extras, class_names=names, posterior_name="bayes_posterior",
+        posterior, noisy, true_label=noisy[::-1], extras=extras, class_names=names, chosen="bayes_posterior",
         dataset="web/sample", method="can",
     )  # fmt: skip
     write_labels(tmp_path / "new" / "labels.parquet", table)
@@ -97,13 +97,13 @@ def test_parquet_gives_back_the_table(make, tmp_path):
 
 def test_other_readers_find_plain_columns_and_metadata(tmp_path):
     posterior, noisy = _multi(n=3)
-    write_labels(tmp_path / "labels.parquet", clean(posterior, noisy, posterior_name="q", dataset="d", method="m"))
+    write_labels(tmp_path / "labels.parquet", clean(posterior, noisy, chosen="q", dataset="d", method="m"))
     arrow = pq.read_table(tmp_path / "labels.parquet")
     assert arrow.column("posterior").type == pa.list_(pa.float32(), 4)
     assert arrow.column("noisy_label").to_pylist() == noisy.tolist()
-    assert "label" not in arrow.column_names
+    assert "true_label" not in arrow.column_names
     metadata = json.loads(arrow.schema.metadata[b"nlx"])
-    assert metadata["posterior"] == "q"
+    assert metadata["chosen"] == "q"
     assert (metadata["dataset"], metadata["method"], metadata["class_names"]) == ("d", "m", ["0", "1", "2", "3"])
 
 
@@ -141,7 +141,7 @@ GOOD, LABELS = np.array([[0.5, 0.5], [0.2, 0.8]]), np.array([0, 1])
         ({"noisy_label": np.array([0, 2])}, r"noisy_label\[1\] is 2: .* in \[0, 2\)"),
         ({"noisy_label": np.array([[0, 1], [1, -1]])}, r"noisy_label\[1, 1\] is -1"),
         ({"noisy_label": np.array([0, 0.5])}, r"noisy_label\[1\] is 0.5"),
-        ({"label": np.array([[0, 1], [1, 0]])}, "must both be classes or both"),
+        ({"true_label": np.array([[0, 1], [1, 0]])}, "must both be classes or both"),
         ({"index": np.arange(3)}, r"index must have shape \(2,\)"),
         ({"class_names": ("a",)}, "class_names has 1 names"),
         ({"extras": {"prior": np.zeros(3)}}, r"extras\['prior'\] must have 2 rows"),

@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from nlx.reporting.plots import quality_embedding, training_curves, transition_heatmaps
+
+BLUE, ORANGE, GREEN = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)
+
+
+def _picture(path):
+    return np.round(imread(path)[..., :3] * 255).astype(int)
+
+
+def _pixels(path, colour, tolerance=0):
+    """How many pixels of a picture have a colour."""
+    return int(np.all(np.abs(_picture(path) - np.array(colour)) <= tolerance, axis=-1).sum())
+
+
+def _epochs(n):
+    return [
+        {"epoch": i + 1, "train_loss": 2 / (i + 1), "test_accuracy": 0.5, "recovery": 0.6, "validation_score": None}
+        for i in range(n)
+    ]
+
+
+@pytest.mark.parametrize("n", [1, 2, 40])
+def test_training_curves_have_a_panel_per_series(n, tmp_path):
+    training_curves(_epochs(n), tmp_path / "all.png")
+    training_curves([{"epoch": i, "train_loss": 1.0 / i} for i in range(1, n + 1)], tmp_path / "loss.png")
+    all_height, loss_height = (_picture(tmp_path / name).shape[0] for name in ("all.png", "loss.png"))
+    assert all_height > 2 * loss_height
+    assert _pixels(tmp_path / "all.png", BLUE) > _pixels(tmp_path / "loss.png", BLUE) > 0
+    assert _pixels(tmp_path / "all.png", ORANGE) == 0
+
+
+def test_training_curves_join_epochs_over_missing_values(tmp_path):
+    rows = _epochs(4)
+    rows[1]["validation_score"] = rows[3]["validation_score"] = 0.9
+    training_curves(rows, tmp_path / "curves.png")
+    assert _pixels(tmp_path / "curves.png", ORANGE) > 100
+
+
+def test_training_curves_show_every_posterior_and_the_given_labels(tmp_path):
+    rows = [{**row, "recovery_additive": 0.2, "recovery_bayes": 0.6} for row in _epochs(5)]
+    training_curves(rows, tmp_path / "without.png")
+    training_curves(rows, tmp_path / "with.png", given_recovery=0.4)
+    assert _pixels(tmp_path / "without.png", ORANGE) > 100
+    assert _pixels(tmp_path / "without.png", GREEN) > 100
+    ink = [int(np.all(_picture(tmp_path / name) < 230, axis=-1).sum()) for name in ("with.png", "without.png")]
+    assert ink[0] > ink[1] + 500
+
+
+def test_training_curves_of_nothing(tmp_path):
+    with pytest.raises(ValueError, match="metrics is empty"):
+        training_curves([], tmp_path / "curves.png")
+    with pytest.raises(ValueError, match="nothing to plot"):
+        training_curves([{"epoch": 1, "train_loss": None}], tmp_path / "curves.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _quality(n, d):
+    return np.random.default_rng(0).normal(size=(n, d))
+
+
+@pytest.mark.parametrize(
+    "quality",
+    [_quality(80, 4), _quality(80, 1), _quality(6, 3), _quality(3, 1), _quality(1, 2), np.ones((50, 3)),
+     np.outer(_quality(30, 1), [1.0, 2.0]), np.repeat(_quality(2, 2), 20, axis=0)],
+    ids=["plain", "one dimension", "few", "three", "one", "identical", "on a line", "two places"],
+)  # fmt: skip
+def test_quality_embedding_draws_both_groups(quality, tmp_path):
+    trustworthy = np.arange(len(quality)) % 2 == 0
+    quality_embedding(quality, trustworthy, tmp_path / "quality.png", seed=0)
+    picture = _picture(tmp_path / "quality.png")
+    blue = (picture[..., 2] > picture[..., 0] + 40) & (picture[..., 2] > picture[..., 1])
+    green = (picture[..., 1] > picture[..., 0] + 40) & (picture[..., 1] > picture[..., 2])
+    assert blue.sum() > 20
+    assert (green.sum() > 20) == (len(quality) > 1)
+
+
+def test_quality_embedding_keeps_groups_apart_and_is_determined_by_the_seed(tmp_path):
+    quality = _quality(60, 3) + 20.0 * (np.arange(60) < 30)[:, None]
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        quality_embedding(quality, np.arange(60) < 30, tmp_path / name, seed=seed, max_points=40)
+    a, b, c = (_picture(tmp_path / name) for name in "abc")
+    np.testing.assert_array_equal(a, b)
+    assert a.shape != c.shape or np.any(a != c)
+
+
+@pytest.mark.parametrize(
+    ("quality", "trustworthy", "message"),
+    [
+        (np.zeros(3), np.ones(3, bool), "must have shape"),
+        (np.zeros((3, 2)), np.ones(2, bool), "must have shape"),
+        (np.zeros((0, 2)), np.ones(0, bool), "must have shape"),
+        (np.full((3, 2), np.nan), np.ones(3, bool), "diverged"),
+    ],
+)
+def test_quality_embedding_of_bad_input(quality, trustworthy, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        quality_embedding(quality, trustworthy, tmp_path / "quality.png", seed=0)
+
+
+def test_transition_heatmaps_colour_the_share_of_a_row(tmp_path):
+    """A row of one certain transition is darkest, whatever its count; rows without any stay blank."""
+    counts = np.array([[0, 7], [0, 0]])
+    transition_heatmaps(counts, 1000 * counts, ("a", "b"), tmp_path / "one.png")
+    transition_heatmaps(counts, np.zeros((2, 2)), ("a", "b"), tmp_path / "none.png")
+    darkest = (8, 48, 107)
+    # Both heat maps have one dark cell of four; the colour bar's end is dark as well.
+    assert _pixels(tmp_path / "one.png", darkest) > 1.9 * _pixels(tmp_path / "none.png", darkest) > 0
+
+
+@pytest.mark.parametrize("k", [1, 12, 20, 45])
+def test_transition_heatmaps_of_any_size(k, tmp_path):
+    counts = np.random.default_rng(0).integers(0, 30_000, (k, k))
+    names = [f"$class_{i} with a name that is too long" for i in range(k)]
+    transition_heatmaps(counts, counts.T, names, tmp_path / "transitions.png")
+    height, width, _ = _picture(tmp_path / "transitions.png").shape
+    assert (width > height) == (k <= 12)
+    assert width < 1600
+
+
+def test_transition_heatmaps_of_bad_input(tmp_path):
+    with pytest.raises(ValueError, match=r"counts must have shape \(2, 2\)"):
+        transition_heatmaps(np.zeros((2, 2)), np.zeros((2, 3)), ("a", "b"), tmp_path / "transitions.png")
