@@ -17,6 +17,8 @@ Augmentation = Literal["none", "flip", "crop", "crop-flip"]
 # ImageNet's channel means and standard deviations, of pixels scaled to [0, 1]: the usual ResNet preprocessing.
 _IMAGENET = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 
+_SAMPLED = 30_000_000  # pixels, about; as many as settle a mean
+
 
 def normalization(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
     """Mean and scale that bring inputs to zero mean and about unit size.
@@ -25,17 +27,20 @@ def normalization(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
     little (the last principal components, say) are not blown up. Files on disk: ImageNet's figures.
 
     Args:
-      inputs: of the training split.
+      inputs: of the training split, uint8 ``[n, H, W, C]``, float32 ``[n, F]`` or files.
 
     Returns:
-      Mean and scale in units of the stored inputs, float32, broadcastable to them.
+      Mean, float32 ``[C]`` or ``[F]``, and scale, ``[C]`` or ``[]``, in units of the stored inputs.
     """
     if isinstance(inputs, ImageFiles):
         return _IMAGENET[0] * 255, _IMAGENET[1] * 255
+    # Summed in float64: along leading axes NumPy adds one by one, and float32 loses what millions of pixels add.
     if inputs.ndim == 2:
-        return inputs.mean(axis=0), np.maximum(inputs.std(), 1e-6, dtype=np.float32)
-    sample = inputs[:: max(1, len(inputs) // 10_000)].astype(np.float32)
-    return sample.mean(axis=(0, 1, 2)), np.maximum(sample.std(axis=(0, 1, 2)), 1e-6)
+        mean, scale = inputs.mean(axis=0, dtype=np.float64), inputs.std(dtype=np.float64)
+    else:
+        sample = inputs[:: max(1, inputs.size // _SAMPLED)]
+        mean, scale = (f(sample, axis=(0, 1, 2), dtype=np.float64) for f in (np.mean, np.std))
+    return mean.astype(np.float32), np.maximum(scale, 1e-6).astype(np.float32)
 
 
 def preparer(
@@ -53,6 +58,9 @@ def preparer(
 
     Returns:
       ``(stored batch, key, or None for evaluation) -> float32 batch``.
+
+    Raises:
+      ValueError: from what is returned: images smaller than ``size``.
     """
 
     def prepare(stored: Array, key: Array | None) -> Array:
@@ -61,7 +69,9 @@ def preparer(
         ) / jnp.asarray(scale, jnp.float32).reshape((1,) * (stored.ndim - 1) + (-1,))
         if x.ndim == 2:
             return x
-        target = size or x.shape[1]
+        target = (size, size) if size else (x.shape[1], x.shape[2])
+        if target[0] > x.shape[1] or target[1] > x.shape[2]:
+            raise ValueError(f"images of {x.shape[1]}x{x.shape[2]} pixels cannot be cut to {target[0]}x{target[1]}")
         if key is None or augmentation == "none":
             return _centre(x, target)
         crop_key, flip_key = jax.random.split(key)
@@ -83,26 +93,26 @@ def six_views(size: int) -> Callable[[Array], list[Array]]:
     def views(x: Array) -> list[Array]:
         far_h, far_w = x.shape[1] - size, x.shape[2] - size
         corners = [x[:, i : i + size, j : j + size] for i in (0, far_h) for j in (0, far_w)]
-        centre = _centre(x, size)
+        centre = _centre(x, (size, size))
         return [*corners, centre, centre[:, :, ::-1]]
 
     return views
 
 
-def _centre(x: Array, size: int) -> Array:
-    top, left = (x.shape[1] - size) // 2, (x.shape[2] - size) // 2
-    return x[:, top : top + size, left : left + size]
+def _centre(x: Array, size: tuple[int, int]) -> Array:
+    height, width = size
+    top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
+    return x[:, top : top + height, left : left + width]
 
 
-def _random_crops(key: Array, x: Array, size: int) -> Array:
-    if x.shape[1] == size:
-        border = size // 8
-        x = jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0)))
+def _random_crops(key: Array, x: Array, size: tuple[int, int]) -> Array:
+    if x.shape[1:3] == size:
+        x = jnp.pad(x, ((0, 0), *((side // 8, side // 8) for side in size), (0, 0)))
     top_key, left_key = jax.random.split(key)
-    tops = jax.random.randint(top_key, (x.shape[0],), 0, x.shape[1] - size + 1)
-    lefts = jax.random.randint(left_key, (x.shape[0],), 0, x.shape[2] - size + 1)
+    tops = jax.random.randint(top_key, (x.shape[0],), 0, x.shape[1] - size[0] + 1)
+    lefts = jax.random.randint(left_key, (x.shape[0],), 0, x.shape[2] - size[1] + 1)
 
     def crop(image: Array, top: Array, left: Array) -> Array:
-        return jax.lax.dynamic_slice(image, (top, left, 0), (size, size, image.shape[2]))
+        return jax.lax.dynamic_slice(image, (top, left, 0), (*size, image.shape[2]))
 
     return jax.vmap(crop)(x, tops, lefts)

@@ -14,7 +14,7 @@ import jax
 from nlx.reporting.files import replacing
 from nlx.training.config import ConfigError, RunConfig
 
-_ABOUT_THE_CALL = ("run_dir", "resume", "data_dir", "checkpoint_seconds", "in_memory_gib")
+_ABOUT_THE_CALL = ("run_dir", "resume", "data_dir", "checkpoint_seconds")
 """Options that may differ between a run and its resumption: they do not change its numbers."""
 
 
@@ -24,7 +24,7 @@ def open_folder(folder: Path, config: RunConfig, facts: dict[str, Any]) -> None:
     Args:
       folder: the run's.
       config: with every default filled in.
-      facts: about the data and the method, for config.json.
+      facts: about the data and the method, for config.json; a resumed run has the same.
 
     Raises:
       ConfigError: the folder holds a run and --resume was not given, or it holds another run.
@@ -32,13 +32,20 @@ def open_folder(folder: Path, config: RunConfig, facts: dict[str, Any]) -> None:
     options = {name: _plain(value) for name, value in dataclasses.asdict(config).items()}
     path = folder / "config.json"
     if path.exists() and config.resume:
-        before = json.loads(path.read_text())["options"]
+        written = json.loads(path.read_text())
+        before = written["options"]
         ours = {name: value for name, value in options.items() if name not in _ABOUT_THE_CALL}
         for name, value in ours.items():
             if before.get(name) != value:
                 raise ConfigError(
                     f"{folder} was started with --{name}={before.get(name)}, not {value}: resume with the same "
                     "options, or choose another --run_dir"
+                )
+        for name, value in facts.items():
+            if written.get(name) != value:
+                raise ConfigError(
+                    f"{folder} was started on other data ({name} was {written.get(name)}, is {value}): bring that data "
+                    "back, or choose another --run_dir"
                 )
     elif folder.exists() and any(folder.iterdir()) and not config.resume:
         raise ConfigError(f"{folder} exists: go on with it by --resume, or choose another --run_dir")

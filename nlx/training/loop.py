@@ -46,15 +46,20 @@ class Watcher(Protocol):
 
 
 class MetricsLog:
-    """metrics.jsonl: one object an epoch. Rows after a given step are dropped when a run resumes before them."""
+    """metrics.jsonl: one object an epoch.
+
+    When a run resumes, rows after its step are dropped, and so is half a row that a killed process or a full disk left.
+    """
 
     def __init__(self, path: Path, step: int):
         self.path = path
-        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        self.rows: list[Row] = [row for row in rows if row["step"] <= step]
-        if len(self.rows) != len(rows):
+        text = path.read_text() if path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        self.rows: list[Row] = [row for row in map(json.loads, whole.splitlines()) if row["step"] <= step]
+        kept = "".join(json.dumps(row) + "\n" for row in self.rows)
+        if kept != text:
             with replacing(path) as file:
-                file.write("".join(json.dumps(row) + "\n" for row in self.rows).encode())
+                file.write(kept.encode())
 
     def append(self, row: Row) -> None:
         """Add a row, on disk before this returns."""
@@ -72,6 +77,7 @@ def fit(
     epochs: int,
     batch_size: int,
     evaluate: Callable[[TrainState], Row],
+    evaluate_every: int = 1,
     log: MetricsLog | None,
     checkpoints: Checkpoints | None,
     checkpoint_seconds: float,
@@ -85,7 +91,8 @@ def fit(
       feed: takes the steps.
       epochs: passes over the data, counted from the run's start.
       batch_size: examples a step, for the rate.
-      evaluate: called after each epoch; what it returns joins the epoch's row.
+      evaluate: called after an epoch; what it returns joins the epoch's row.
+      evaluate_every: after how many epochs; always after the last.
       log: where rows go; None on processes that do not write.
       checkpoints: where states go; None to keep none.
       checkpoint_seconds: least time between two checkpoints at epochs' ends.
@@ -129,7 +136,7 @@ def fit(
             "seconds": round(seconds, 4),
             "examples_per_second": round((done - first) * batch_size / seconds, 1),
             **means,
-            **evaluate(state),
+            **(evaluate(state) if step == total or (epoch + 1) % evaluate_every == 0 else {}),
         }
         if log is not None:
             log.append(row)

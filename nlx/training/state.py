@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from nlx.methods.method import Batch, Method
 from nlx.models import Model
 
+_MEMORY_ROWS = 256  # per-example memory is padded to a multiple of this
+
 
 class TrainState(NamedTuple):
     """State of a run.
@@ -23,7 +26,7 @@ class TrainState(NamedTuple):
       params: ``{"model": backbone, "method": what the method trains}``.
       stats: the backbone's batch statistics.
       opt_state: optax's.
-      memory: what the method keeps per training example, leaves ``[n, ...]``, sharded by index.
+      memory: what the method keeps per training example, leaves ``[n, ...]`` padded to more rows, sharded by index.
       sums: sums of the metrics over the steps of the epoch so far, float32 scalars.
     """
 
@@ -79,8 +82,10 @@ def init_state(
     def make(key: Array) -> TrainState:
         model_key, method_key, run_key = jax.random.split(key, 3)
         model_params, stats = model.init(model_key)
-        # Rows are padded to a multiple of the mesh, which a sharded axis has to be.
-        method_params, memory = method.init(method_key, batch, -(-size // mesh.size) * mesh.size)
+        # A sharded axis has to be a multiple of the mesh; padded the same way on meshes of every usual size, a state
+        # that was saved on one can be loaded on another.
+        rows = math.lcm(_MEMORY_ROWS, mesh.size)
+        method_params, memory = method.init(method_key, batch, -(-size // rows) * rows)
         params = {"model": model_params, "method": method_params}
 
         def one_loss(params: dict[str, Any]) -> dict[str, Array]:
