@@ -33,7 +33,8 @@ def average_precision(
     r"""Average precision of a ranking as PASCAL VOC defines it, with interpolated precision.
 
     The interpolated precision at recall r is the best precision at any threshold with recall of at least r. Examples
-    with equal scores enter together, so that their order in the data does not matter.
+    with equal scores enter together, so that their order in the data does not matter; scores are compared as float32
+    without the last bit of the mantissa, whose place in the sorting key the label takes (one array to sort, not two).
 
     Args:
       scores: higher means more likely positive, float ``[n]``; no NaN.
@@ -64,13 +65,14 @@ def average_precision(
     counts = jnp.ones(scores.shape, bool) if where is None else jnp.asarray(where)
     positive = labels.astype(bool) & counts
     scores = jnp.where(counts, scores, -jnp.inf)
-    descending, hits = jax.lax.sort((-scores, positive.astype(jnp.int32)), num_keys=1)
+    order = jax.lax.sort(_descending_key(scores) & -2 | positive.astype(jnp.int32))
+    hits, level = order & 1, order >> 1
     counted = jnp.minimum(jnp.arange(1, scores.size + 1), jnp.sum(counts))
     found = jnp.cumsum(hits)
     total = found[-1]
     positives = jnp.maximum(total, 1).astype(jnp.float32)
     # A threshold can only fall between different scores, so precision counts at the last of equal ones.
-    threshold = jnp.append(descending[1:] != descending[:-1], True)
+    threshold = jnp.append(level[1:] != level[:-1], True)
     precision = jnp.where(threshold, found.astype(jnp.float32) / jnp.maximum(counted, 1).astype(jnp.float32), 0.0)
     if points is None:
         interpolated = jax.lax.cummax(precision, reverse=True)
@@ -188,3 +190,10 @@ def as_vectors(labels: ArrayLike, num_classes: int) -> Array:
     """
     labels = jnp.asarray(labels)
     return jax.nn.one_hot(labels, num_classes) if labels.ndim == 1 else labels.astype(jnp.float32)
+
+
+def _descending_key(scores: Array) -> Array:
+    """Integers that sort as the scores do from high to low, int32."""
+    # Adding 0 turns -0 into 0. Bits of positive floats sort as integers; those of negative ones in reverse.
+    bits = jax.lax.bitcast_convert_type(scores.astype(jnp.float32) + 0.0, jnp.int32)
+    return ~jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)

@@ -56,12 +56,14 @@ def test_shifting_logits_and_permuting_classes_change_nothing(logits, labels):
     order = np.array([3, 0, 4, 1, 2])
     np.testing.assert_allclose(cross_entropy(logits + 7, labels), cross_entropy(logits, labels), rtol=1e-4)
     np.testing.assert_allclose(
-        cross_entropy(logits[:, order], jnp.argsort(jnp.asarray(order))[labels]), cross_entropy(logits, labels), rtol=1e-5
+        cross_entropy(logits[:, order], jnp.argsort(jnp.asarray(order))[labels]),
+        cross_entropy(logits, labels),
+        rtol=1e-5,
     )
 
 
 @pytest.mark.parametrize(
-    "loss", [lambda l: cross_entropy(l, jnp.array([0, 1])), lambda l: binary_cross_entropy(l, jnp.full((2, 3), 0.3))]
+    "loss", [lambda x: cross_entropy(x, jnp.array([0, 1])), lambda x: binary_cross_entropy(x, jnp.full((2, 3), 0.3))]
 )
 def test_gradients(loss):
     check_grads(loss, (jnp.array([[0.5, -1.0, 2.0], [0.0, 0.1, -0.3]]),), order=2, modes=("rev",), atol=1e-2, rtol=1e-2)
@@ -71,11 +73,11 @@ def test_gradients(loss):
 def test_finite_at_extreme_logits(extreme):
     logits = jnp.array([[extreme, 0.0, -extreme]])
     for loss in (
-        lambda l: cross_entropy(l, jnp.array([2])),
-        lambda l: soft_cross_entropy(l, jnp.array([[0.2, 0.3, 0.5]])),
-        lambda l: binary_cross_entropy(l, jnp.array([[0.0, 1.0, 1.0]])),
+        lambda x: cross_entropy(x, jnp.array([2])),
+        lambda x: soft_cross_entropy(x, jnp.array([[0.2, 0.3, 0.5]])),
+        lambda x: binary_cross_entropy(x, jnp.array([[0.0, 1.0, 1.0]])),
     ):
-        value, gradient = jax.value_and_grad(lambda l, loss=loss: loss(l)[0])(logits)
+        value, gradient = jax.value_and_grad(lambda x, loss=loss: loss(x)[0])(logits)
         assert np.isfinite(value)
         assert np.isfinite(gradient).all()
 
@@ -85,7 +87,7 @@ def test_masked_examples_give_no_loss_and_no_gradient_even_when_infinite(logits,
     full = cross_entropy(logits, labels, where=mask)
     np.testing.assert_allclose(full[mask], cross_entropy(logits[mask], labels[mask]), rtol=1e-6)
     assert (np.asarray(full)[~np.asarray(mask)] == 0).all()
-    gradient = jax.grad(lambda l: cross_entropy(l, labels, where=mask).sum())(logits)
+    gradient = jax.grad(lambda x: cross_entropy(x, labels, where=mask).sum())(logits)
     assert (np.asarray(gradient)[~np.asarray(mask)] == 0).all()
 
 
@@ -98,7 +100,7 @@ def test_masked_classes_leave_the_binary_loss(logits, targets):
 
 
 def test_jit_and_vmap_agree_with_a_loop(logits, labels):
-    loop = jnp.stack([cross_entropy(l, y) for l, y in zip(logits, labels, strict=True)])
+    loop = jnp.stack([cross_entropy(x, y) for x, y in zip(logits, labels, strict=True)])
     np.testing.assert_allclose(jax.jit(cross_entropy)(logits, labels), loop, rtol=1e-6)
     np.testing.assert_allclose(jax.vmap(cross_entropy)(logits, labels), loop, rtol=1e-6)
 

@@ -1,5 +1,4 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
@@ -37,7 +36,9 @@ def test_recall_of_three_tenths_reaches_the_fourth_point():
     labels = np.zeros(20, int)
     labels[[0, 1, 2, 10, 11, 12, 13, 14, 15, 16]] = 1
     scores = np.arange(20, 0, -1).astype(np.float32)
-    np.testing.assert_allclose(metrics.average_precision(scores, labels, points=11), voc_ap(scores, labels, 11), rtol=1e-6)
+    np.testing.assert_allclose(
+        metrics.average_precision(scores, labels, points=11), voc_ap(scores, labels, 11), rtol=1e-6
+    )
 
 
 def test_interpolation_never_lowers_average_precision():

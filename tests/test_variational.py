@@ -30,7 +30,7 @@ def test_label_divergence_enumerates_both_values_of_every_class(regularizer):
 
 @pytest.mark.parametrize("regularizer", LAMBDAS)
 def test_quality_divergence_is_the_integral_over_one_dimension(regularizer):
-    # KL(q || N(0, 1)) - lambda E_q[ln q], integrated numerically; Eq. 8 drops the latter's constant lambda/2 (1 + ln 2 pi).
+    # KL(q || N(0, 1)) - lambda E_q[ln q], integrated; Eq. 8 drops the constant lambda/2 (1 + ln 2 pi).
     mean, variance = 0.7, 0.4
     s = np.linspace(-12, 12, 400_001)
     log_q = -0.5 * np.log(2 * np.pi * variance) - (s - mean) ** 2 / (2 * variance)
@@ -83,7 +83,7 @@ def test_objective_bounds_the_evidence_by_a_numeric_integral():
 def test_reconstruction_averages_samples():
     logits = jnp.asarray(RNG.normal(size=(3, 7, 4)), jnp.float32)
     noisy = jnp.asarray(RNG.integers(0, 2, (7, 4)), jnp.float32)
-    expected = np.mean([binary_cross_entropy(l, noisy) for l in logits], axis=0)
+    expected = np.mean([binary_cross_entropy(x, noisy) for x in logits], axis=0)
     np.testing.assert_allclose(reconstruction(logits, noisy), expected, rtol=1e-6)
 
 

@@ -26,6 +26,8 @@ from nlx.variational import label_divergence, quality_divergence, reconstruction
 PAPER_STEPS = 176_105
 """Steps of the paper's run on WEB: 97,836 examples in batches of 50, 90 epochs."""
 
+_CLASSES_AT_ONCE = 32
+
 
 @dataclass(frozen=True)
 class Heads:
@@ -225,8 +227,7 @@ def can(
         mean, _ = network.quality(noisy, prediction)
 
         def evidence(z: Array) -> Array:
-            s = jnp.broadcast_to(mean[:, None], (*z.shape[:-1], mean.shape[-1]))
-            return -binary_cross_entropy(network.decode(z, s), jnp.broadcast_to(noisy[:, None], z.shape))
+            return -binary_cross_entropy(network.decode(z, mean), noisy)
 
         by_name = {
             "additive": network.label(noisy, prediction),
@@ -238,7 +239,7 @@ def can(
         for name, probs in candidates.items():
             inside = jnp.clip(probs, 1e-6, 1 - 1e-6)
             odds = jnp.log(inside) - jnp.log1p(-inside)
-            cost[name] = label_divergence(odds, logits) - evidence(inside[:, None])[:, 0]
+            cost[name] = label_divergence(odds, logits) - evidence(inside)
         return Posterior(candidates, cost, {"classifier": prediction, "quality_mean": mean})
 
     return Method("can", init, loss, posterior)
@@ -250,12 +251,15 @@ def _bayes_logits(evidence: Callable[[Array], Array], logits: Array, single: boo
     Single-label: exact, over the K one-hot z, up to a constant. Multi-label: one class at a time, the others at their
     prior mean (2K decoder passes; enumerating all 2^K vectors would be exact).
     """
-    k = logits.shape[-1]
-    one = jnp.broadcast_to(jnp.eye(k, dtype=logits.dtype), (logits.shape[0], k, k))
-    if single:
-        return logits + evidence(one)
-    others = jax.nn.sigmoid(logits)[:, None, :] * (1 - one)
-    return logits + evidence(others + one) - evidence(others)
+    prior = jax.nn.sigmoid(logits)
+
+    def one_class(k: Array) -> Array:
+        if single:
+            return evidence(jnp.broadcast_to(jax.nn.one_hot(k, logits.shape[-1]), logits.shape))
+        return evidence(prior.at[:, k].set(1.0)) - evidence(prior.at[:, k].set(0.0))
+
+    # A few classes at a time: all at once would take [B, K, decoder width] of memory.
+    return logits + jax.lax.map(one_class, jnp.arange(logits.shape[-1]), batch_size=_CLASSES_AT_ONCE).T
 
 
 def _repeat(x: Array, times: int) -> Array:

@@ -17,10 +17,13 @@ _SHOWN = {
 
 
 class Console:
-    """Writes a run's progress to a stream (standard error by default); the bar shows on terminals only."""
+    """Writes a run's progress to a stream (standard error by default); the bar shows on terminals only.
 
-    def __init__(self, name: str, epochs: int, stream: TextIO | None = None):
-        self._name, self._epochs = name, epochs
+    A quiet one writes nothing: of several processes, one speaks.
+    """
+
+    def __init__(self, name: str, epochs: int, *, stream: TextIO | None = None, quiet: bool = False):
+        self._name, self._epochs, self._quiet = name, epochs, quiet
         self._stream = stream or sys.stderr
         self._bar: tqdm[Any] | None = None
 
@@ -34,7 +37,7 @@ class Console:
                 file=self._stream,
                 leave=False,
                 dynamic_ncols=True,
-                disable=not self._stream.isatty(),
+                disable=self._quiet or not self._stream.isatty(),
             )
         self._bar.n = done
         self._bar.set_postfix_str(f"{examples_per_second:,.0f} images/s, loss {loss:.4f}")
@@ -48,7 +51,8 @@ class Console:
 
     def say(self, text: str) -> None:
         """Write one line."""
-        print(text, file=self._stream, flush=True)
+        if not self._quiet:
+            print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
         """Remove the bar."""

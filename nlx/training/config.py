@@ -51,7 +51,7 @@ class RunConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Dtype of the backbone's computation; parameters and losses stay float32."""
     augmentation: Augmentation | None = None
-    """Random changes of training images. Default by data: none for digits, crop for web/sample, crop-flip for others."""
+    """Random changes of training images. Default by data: none for digits, crop for web/sample, crop-flip else."""
     six_crops: bool = False
     """Average the test predictions over six crops (paper), for images decoded larger than the model sees them."""
     epochs: int | None = None
@@ -81,6 +81,8 @@ class RunConfig:
     """Seed of synthetic label noise."""
     validation_fraction: float = 0.0
     """Share of the noisy training set to hold out and score against its noisy labels, to tune on."""
+    evaluate_every: int = 1
+    """Score the test set and the recovery of labels every so many epochs, and after the last."""
     checkpoint_seconds: float = 60.0
     """Write a checkpoint when an epoch ends and this many seconds have passed; and always at the end."""
     in_memory_gib: float = 2.0
@@ -88,7 +90,7 @@ class RunConfig:
 
     def check(self) -> None:
         """Raise a ConfigError for the first value that cannot be meant."""
-        positive = ("image_size", "batch_size", "epochs", "learning_rate", "method_rate", "seeds")
+        positive = ("image_size", "batch_size", "epochs", "learning_rate", "method_rate", "seeds", "evaluate_every")
         for name in positive:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):

@@ -47,10 +47,19 @@ def open_folder(folder: Path, config: RunConfig, facts: dict[str, Any]) -> None:
                     f"{folder} was started on other data ({name} was {written.get(name)}, is {value}): bring that data "
                     "back, or choose another --run_dir"
                 )
-    elif folder.exists() and any(folder.iterdir()) and not config.resume:
+    elif not config.resume and _holds_something(folder):
         raise ConfigError(f"{folder} exists: go on with it by --resume, or choose another --run_dir")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, {"options": options, **facts, "versions": versions()})
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether there is more than what a run leaves that ended before its first epoch."""
+    if not folder.exists():
+        return False
+    return any(
+        p.name != "config.json" and not (p.name == "checkpoints" and not any(p.iterdir())) for p in folder.iterdir()
+    )
 
 
 def versions() -> dict[str, str]:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from nlx import metrics
-from nlx.data import DataError, Dataset, Split, load
+from nlx.data import Dataset, Split, load
 from nlx.data.prepare import normalization, preparer, six_views
 from nlx.methods.method import Method, Posterior
 from nlx.reporting.console import Console
@@ -32,6 +32,11 @@ from nlx.training.state import init_state, make_mesh, replicated
 from nlx.training.step import batch_for_method, make_step
 
 _EVALUATION_BATCH = 512
+
+# Compiled once for all epochs.
+_accuracy = jax.jit(metrics.accuracy)
+_map = jax.jit(metrics.mean_average_precision, static_argnames="points")
+_recovered = jax.jit(metrics.recovery)
 
 
 @dataclass(frozen=True)
@@ -129,9 +134,7 @@ def _run_seed(
     lead = jax.process_index() == 0
     if lead:
         open_folder(folder, config, _facts(dataset, method))
-    console = Console(f"{method.name} on {dataset.name}, seed {config.seed}", config.epochs)
-    if not lead:
-        console.say = lambda text: None  # type: ignore[method-assign]
+    console = Console(f"{method.name} on {dataset.name}, seed {config.seed}", config.epochs, quiet=not lead)
 
     mesh = make_mesh()
     model = build_model(config, dataset)
@@ -191,6 +194,7 @@ def _run_seed(
             epochs=config.epochs,
             batch_size=config.batch_size,
             evaluate=evaluate,
+            evaluate_every=config.evaluate_every,
             log=log,
             checkpoints=checkpoints,
             checkpoint_seconds=config.checkpoint_seconds,
@@ -269,26 +273,26 @@ def cheapest(posterior: Posterior) -> str:
 
 
 def _test_metrics(scores: np.ndarray, labels: np.ndarray) -> Row:
-    row = {"test_accuracy": float(metrics.accuracy(scores, labels))} if labels.ndim == 1 else {}
+    row = {"test_accuracy": float(_accuracy(scores, labels))} if labels.ndim == 1 else {}
     return row | {
-        "test_map": float(metrics.mean_average_precision(scores, labels)),
-        "test_map_11_point": float(metrics.mean_average_precision(scores, labels, points=11)),
+        "test_map": float(_map(scores, labels)),
+        "test_map_11_point": float(_map(scores, labels, points=11)),
     }
 
 
 def _score(scores: np.ndarray, labels: np.ndarray) -> float:
-    measure = metrics.accuracy if labels.ndim == 1 else metrics.mean_average_precision
+    measure = _accuracy if labels.ndim == 1 else _map
     return float(measure(scores, labels))
 
 
 def _recovery(posterior: Posterior, labels: np.ndarray) -> Row:
     chosen = cheapest(posterior)
-    row = {"recovery": float(metrics.recovery(posterior.candidates[chosen], labels))}
+    row = {"recovery": float(_recovered(posterior.candidates[chosen], labels))}
     views = {**posterior.candidates, **{n: x for n, x in posterior.extras.items() if n == "classifier"}}
     if len(views) > 1:
-        row |= {f"recovery_{name}": float(metrics.recovery(probs, labels)) for name, probs in views.items()}
+        row |= {f"recovery_{name}": float(_recovered(probs, labels)) for name, probs in views.items()}
     if labels.ndim == 2:
-        row |= {f"posterior_map_{name}": float(metrics.mean_average_precision(p, labels)) for name, p in views.items()}
+        row |= {f"posterior_map_{name}": float(_map(p, labels)) for name, p in views.items()}
     return row
 
 
@@ -297,7 +301,7 @@ def _given_recovery(dataset: Dataset) -> float | None:
     if train.label is None or train.noisy_label is None:
         return None
     given = metrics.as_vectors(train.noisy_label.astype(np.int32), dataset.num_classes)
-    return float(metrics.recovery(given, train.label))
+    return float(_recovered(given, train.label))
 
 
 def _best(rows: list[Row]) -> dict[str, dict[str, float]]:
@@ -305,7 +309,7 @@ def _best(rows: list[Row]) -> dict[str, dict[str, float]]:
     best = {}
     for name in rows[-1]:
         if name.startswith(("test_", "recovery", "posterior_map", "validation_")):
-            row = max(rows, key=lambda row: row[name])
+            row = max((row for row in rows if name in row), key=lambda row: row[name])
             best[name] = {"value": row[name], "epoch": row["epoch"]}
     return best
 

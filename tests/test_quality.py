@@ -1,0 +1,54 @@
+"""Lint, format, types and the direction of imports."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+PRIMITIVES = ("losses", "variational", "corruption", "metrics", "samplers")
+MAY_IMPORT = {
+    **{name: set(PRIMITIVES) for name in PRIMITIVES},
+    "models": {"models"},
+    "data": {"data", *PRIMITIVES},
+    "reporting": {"reporting", "data", *PRIMITIVES},
+    "methods": {"methods", *PRIMITIVES},
+    "training": {"training", "methods", "models", "data", "reporting", *PRIMITIVES},
+}
+
+
+@pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]], ids=" ".join)
+def test_tool(command):
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            if node.module == "nlx":
+                yield from (f"nlx.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "nlx").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_one_way_and_files_stay_short(path):
+    parts = path.relative_to(ROOT / "nlx").with_suffix("").parts
+    assert len(path.read_text().splitlines()) <= 350
+    if parts == ("__init__",):
+        return
+    for name in imported(path):
+        if name.startswith("nlx."):
+            assert name.split(".")[1] in MAY_IMPORT[parts[0]], f"{path} imports {name}"
+        if parts[0] in PRIMITIVES:
+            assert name.split(".")[0] not in {"flax", "optax", "orbax"}, f"{path} imports {name}"
+
+
+def test_the_primitives_need_no_flax():
+    code = "import sys, nlx; sys.exit(any(m.split('.')[0] in ('flax', 'optax', 'orbax') for m in sys.modules))"
+    subprocess.run([sys.executable, "-c", code], check=True)
