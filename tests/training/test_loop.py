@@ -81,6 +81,14 @@ def test_a_row_is_the_mean_over_the_steps_however_they_are_cut(taped, train, tmp
         assert [row["train_loss"] for row in log.rows] == [2.5, 8.5]
 
 
+@pytest.mark.parametrize(("every", "evaluated"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (5, [5]), (9, [5])])
+def test_evaluation_comes_every_so_many_epochs_and_after_the_last(taped, train, tmp_path, every, evaluated):
+    log = MetricsLog(tmp_path / "metrics.jsonl", 0)
+    train(taped(2, 2), epochs=5, log=log, evaluate=lambda state: {"score": 1.0}, evaluate_every=every)
+    assert [row["epoch"] for row in log.rows] == [1, 2, 3, 4, 5]
+    assert [row["epoch"] for row in log.rows if "score" in row] == evaluated
+
+
 def test_every_step_is_taken_once_in_order_and_none_crosses_an_epoch(taped, train):
     run = taped(7, 3)
     train(run, epochs=3)
