@@ -49,12 +49,11 @@ class Evaluator:
           state: of the run.
           batches: (batch with ``noisy_label`` and ``index``, how many of its rows count) pairs.
         """
-        parts = []
-        for batch, count in batches:
-            part = self._posterior(state, batch)
-            parts.append(jax.tree.map(lambda rows, count=count: rows[:count], part))
-        return jax.tree.map(lambda *rows: np.concatenate([np.asarray(r) for r in rows]), *parts)
+        parts = [(self._posterior(state, batch), count) for batch, count in batches]
+        # Cut off on the host: each length would be another program on the device.
+        whole = [jax.tree.map(lambda rows, count=count: np.asarray(rows)[:count], part) for part, count in parts]
+        return jax.tree.map(lambda *rows: np.concatenate(rows), *whole)
 
     def scores(self, state: TrainState, batches: Iterable[tuple[Batch, int]]) -> np.ndarray:
         """The classifier's logits, float32 ``[n, K]``, in the order of the batches, averaged over views."""
-        return np.concatenate([np.asarray(self._scores(state, batch_inputs(b))[:n]) for b, n in batches])
+        return np.concatenate([np.asarray(self._scores(state, batch_inputs(b)))[:n] for b, n in batches])
