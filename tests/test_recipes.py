@@ -193,7 +193,7 @@ def test_a_mistake_gets_one_clear_sentence(name, arrays, tmp_path):
     ("broken", "told"),
     [
         ({"noisy_label": np.array([0, 1, 7, 0])}, "7"),
-        ({"features": np.array([[0.0], [np.nan], [1], [2]], np.float32)}, "NaN"),
+        ({"features": np.array([[0.0], [np.nan], [1], [2]], np.float32)}, "row 1 is not finite"),
         ({"noisy_label": np.array([0, 1])}, "noisy_label"),
     ],
     ids=["label out of range", "NaN features", "lengths differ"],

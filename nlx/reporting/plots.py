@@ -12,7 +12,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from nlx.reporting.files import replacing
@@ -203,6 +202,8 @@ def _save(figure: Figure, path: str | Path) -> None:
 
 
 def _tsne(values: np.ndarray, seed: int) -> np.ndarray:
+    from sklearn.manifold import TSNE  # takes a second to import, and other pictures do without it
+
     # It starts from the first two principal components, of which values on a line have only one.
     start = "pca" if np.linalg.matrix_rank(values - values.mean(axis=0)) > 1 else "random"
     tsne = TSNE(perplexity=min(30.0, (len(values) - 1) / 3), max_iter=500, init=start, random_state=seed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from sklearn.cluster import KMeans
 
 from nlx.metrics import as_vectors, transition_counts
 from nlx.reporting.plots import quality_embedding, transition_heatmaps
@@ -37,6 +36,9 @@ def trustworthy(quality_mean: np.ndarray, agrees: np.ndarray, seed: int) -> np.n
     Returns:
       bool ``[n]``; all True where the embedding has fewer than two different points.
     """
+    # Imported where it is used: it would take a third of every recipe's start, --help included.
+    from sklearn.cluster import KMeans
+
     if len(np.unique(quality_mean[:1000], axis=0)) < 2:
         return np.ones(len(quality_mean), bool)
     group = KMeans(2, n_init=4, random_state=seed).fit_predict(quality_mean) == 1
