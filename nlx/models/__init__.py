@@ -1,9 +1,9 @@
 """Networks that map inputs to logits and features, as Flax modules and as pure functions."""
 
-from nlx.models.build import NAMES, Model, Params, Stats, build
 from nlx.models.convnet import ConvNet
 from nlx.models.head import Outputs
 from nlx.models.mlp import AMT_WIDTHS, MLP
+from nlx.models.model import NAMES, Model, Params, Stats, build
 from nlx.models.resnet import DEPTHS, ResNet
 
 __all__ = [
