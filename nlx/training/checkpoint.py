@@ -24,9 +24,14 @@ class Checkpoints:
 
     def __init__(self, directory: Path):
         self.directory = directory
-        keep = ocp.training.preservation_policies.LatestN(2)
+        context = ocp.Context()
+        # Spreading each array's rows over the devices that hold it compiles a slice per shape: seconds to minutes.
+        context.array.saving.use_replica_parallel = False
         self._orbax = ocp.training.Checkpointer(
-            directory.resolve(), preservation_policy=keep, cleanup_tmp_directories=True
+            directory.resolve(),
+            context=context,
+            preservation_policy=ocp.training.preservation_policies.LatestN(2),
+            cleanup_tmp_directories=True,
         )
         self._damaged: set[int] = set()
 

@@ -139,37 +139,46 @@ def test_missing_and_unknown_parts_are_named(runs, tmp_path):
         load(tmp_path, state._replace(step=jnp.zeros(())))
 
 
-def truncate(file):
+def damage(checkpoint):
+    """Cut a file in half, as a full disk or a machine without power does."""
+    file = checkpoint / "state" / "_METADATA"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-def damage_description(checkpoint):
-    truncate(checkpoint / "state" / "_METADATA")
-
-
-def damage_arrays(checkpoint):
-    for file in (checkpoint / "state" / "d").iterdir():
-        truncate(file)
-
-
-@pytest.mark.parametrize("damage", [damage_description, damage_arrays])
-# Reads that orbax abandons may end, with an error of their own, only after the checkpoint was passed over.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_damaged_checkpoint_is_passed_over_and_written_again(runs, damage, tmp_path):
+def test_a_damaged_checkpoint_is_passed_over_and_written_again(runs, tmp_path):
     state = runs[1].state
     saved(tmp_path, state, at(state, 4))
     damage(tmp_path / "4")
     with Checkpoints(tmp_path) as checkpoints:
-        loaded = checkpoints.load(abstract_state(state))
-        assert_same(loaded, state)
+        assert_same(checkpoints.load(abstract_state(state)), state)
         checkpoints.save(4, at(state, 4))
     assert_same(load(tmp_path, state), at(state, 4))
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_arrays_that_cannot_be_read_are_damage_too(runs, tmp_path):
+    """Without damaging them: orbax leaves reads behind that end, noisily, in the middle of other tests."""
+    state = runs[1].state
+    saved(tmp_path, state, at(state, 4))
+    with Checkpoints(tmp_path) as checkpoints:
+        read = checkpoints._orbax.load
+
+        def fail_at_4(step, **options):
+            if step == 4:
+                raise ValueError("OUT_OF_RANGE")
+            return read(step, **options)
+
+        checkpoints._orbax.load = fail_at_4
+        assert_same(checkpoints.load(abstract_state(state)), state)
+        before = (tmp_path / "4").stat().st_mtime_ns
+        checkpoints.save(4, at(state, 4))
+        checkpoints.save(4, at(state, 4))
+    assert (tmp_path / "4").stat().st_mtime_ns > before
+    assert_same(load(tmp_path, state), at(state, 4))
+
+
 def test_where_all_are_damaged_one_sentence_says_so(runs, tmp_path):
     saved(tmp_path, runs[1].state)
-    damage_description(tmp_path / "3")
+    damage(tmp_path / "3")
     with pytest.raises(CheckpointError) as error:
         load(tmp_path, runs[1].state)
     assert str(error.value).startswith(f"no checkpoint in {tmp_path} can be read (")

@@ -1,0 +1,155 @@
+"""The same run in two processes with two devices each as in one process with four."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from nlx.data import Split
+from nlx.data.prepare import normalization, preparer
+from nlx.methods.can import Heads, can, paper_schedule
+from nlx.models import build
+from nlx.training.checkpoint import Checkpoints, abstract_state
+from nlx.training.evaluate import Evaluator
+from nlx.training.feed import in_order, make_feed
+from nlx.training.loop import Stopped, fit
+from nlx.training.state import init_state, make_mesh, replicated
+from nlx.training.step import batch_for_method, make_step
+
+ROOT = Path(__file__).resolve().parents[1]
+N, F, K, B, EPOCHS = 50, 6, 3, 8, 3
+TIMEOUT = 120  # seconds
+
+
+class Watcher:
+    """Remembers rows; the last process asks for a stop in the middle of the second epoch, the others do not."""
+
+    def __init__(self):
+        self.rows, self.asked = [], False
+
+    def progress(self, epoch, done, total, loss, rate):
+        last = jax.process_index() == jax.process_count() - 1
+        self.asked = last and epoch == 2 and done < total
+
+    def epoch(self, row):
+        self.rows.append(row)
+
+
+def results(devices, folder):
+    """Train CAN for a few epochs, with a stop and its resumption, and return what came out as a dict of arrays."""
+    rng = np.random.default_rng(0)
+    split = Split(rng.normal(size=(N, F)).astype(np.float32), rng.integers(0, K, N).astype(np.int32), None)
+    mesh = make_mesh(devices)
+    model = build("mlp", (F,), K, widths=(16,))
+    steps = EPOCHS * (N // B)
+    method = can(K, temperature=paper_schedule(steps), rho=paper_schedule(steps), heads=Heads(2, 8, 8))
+    kept = method.init
+
+    def init(key, batch, size):
+        return kept(key, batch, size)[0], {"seen": jnp.zeros(size)}
+
+    def loss(params, memory, outputs, batch, key, step):
+        losses, aux = method.loss(params, {}, outputs, batch, key, step)
+        return losses, aux._replace(memory={"seen": memory["seen"] + 1})
+
+    remembering = method._replace(init=init, loss=loss)
+    prepare = preparer(*normalization(split.inputs))
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    step = make_step(model, remembering, optimizer, prepare, mesh)
+    sample, _ = next(in_order(split, mesh.size, mesh))
+    state = init_state(
+        jax.random.key(0), model, remembering, optimizer, batch_for_method(sample, prepare, None), N, mesh
+    )
+    feed = make_feed(split, B, step, 0, jax.random.key(0), mesh)
+    feed.longest = 2
+    watcher = Watcher()
+    evaluator = Evaluator(model, remembering, prepare, mesh)
+
+    def train(state, checkpoints, should_stop):
+        return fit(
+            state,
+            feed,
+            epochs=EPOCHS,
+            batch_size=B,
+            evaluate=lambda state: {"score": float(evaluator.scores(state, in_order(split, 16, mesh)).sum())},
+            log=None,
+            checkpoints=checkpoints,
+            checkpoint_seconds=1e9,
+            watcher=watcher,
+            should_stop=should_stop,
+        )
+
+    with Checkpoints(folder) as checkpoints:
+        abstract = abstract_state(state)
+        with pytest.raises(Stopped) as stop:
+            train(state, checkpoints, lambda: watcher.asked)
+        state = checkpoints.load(abstract)
+        assert int(state.step) == stop.value.step
+        assert N // B < stop.value.step < 2 * (N // B)
+        state = train(state, checkpoints, lambda: False)
+    posterior = evaluator.posterior(state, in_order(split, 16, mesh))
+    whole = jax.jit(lambda x: x, out_shardings=replicated(mesh))
+    trees = {"params": state.params, "memory": whole(state.memory), "posterior": posterior}
+    flat = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree.leaves_with_path(trees)}
+    columns = ("epoch", "step", "train_loss", "reconstruction", "score")
+    return flat | {name: np.array([row[name] for row in watcher.rows]) for name in columns}
+
+
+def work(process, port, folder):
+    jax.config.update("jax_num_cpu_devices", 2)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=process)
+    assert jax.device_count() == 4
+    assert jax.local_device_count() == 2
+    found = results(jax.devices(), folder / "checkpoints")
+    if process == 0:
+        np.savez(folder / "two.npz", **found)
+    jax.distributed.shutdown()
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def test_two_processes_train_as_one_does(tmp_path):
+    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    port = free_port()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(i), str(port), str(tmp_path)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    try:
+        expected = results(jax.devices()[:4], tmp_path / "one")
+        said = [process.communicate(timeout=TIMEOUT)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert [process.returncode for process in processes] == [0, 0], "\n\n".join(said)[-4000:]
+
+    found = dict(np.load(tmp_path / "two.npz"))
+    assert found.keys() == expected.keys()
+    np.testing.assert_array_equal(found["epoch"], [1, 2, 3])
+    np.testing.assert_array_equal(found["['memory']['seen']"], expected["['memory']['seen']"])
+    assert found["['memory']['seen']"].sum() == EPOCHS * (N // B) * B
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+if __name__ == "__main__":
+    work(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
