@@ -68,8 +68,8 @@ class RunConfig:
     """Momentum of sgd, or Adam's first decay rate (the paper names none; its code base uses 0.9)."""
     weight_decay: float = 0.0
     """L2 penalty on all weights (the paper names none)."""
-    schedule: Literal["step", "cosine", "constant"] = "step"
-    """Course of the learning rate (paper: step)."""
+    schedule: Literal["step", "cosine", "constant"] | None = None
+    """Course of the learning rate (paper: step). Default by data: constant for web/sample, step else."""
     decay_every: float = 1 / 3
     """The step schedule divides the learning rate by 10 after each such share of the run (paper: every 30 of 90
     epochs)."""
@@ -110,7 +110,14 @@ class RunConfig:
 Config = TypeVar("Config", bound=RunConfig)
 
 _BY_KIND: dict[str, dict[str, Any]] = {
-    "sample": {"model": "convnet", "epochs": 30, "batch_size": 128, "learning_rate": 0.05, "augmentation": "crop"},
+    "sample": {
+        "model": "convnet",
+        "epochs": 30,
+        "batch_size": 128,
+        "learning_rate": 0.05,
+        "augmentation": "crop",
+        "schedule": "constant",
+    },
     "digits": {"model": "mlp", "epochs": 90, "batch_size": 50, "learning_rate": 0.01, "augmentation": "none"},
     "features": {"model": "mlp", "epochs": 30, "batch_size": 128, "learning_rate": 0.05, "augmentation": "none"},
     "small": {"model": "resnet18", "epochs": 90, "batch_size": 128, "learning_rate": 0.01, "augmentation": "crop-flip"},
@@ -129,7 +136,8 @@ def fill(config: Config, dataset: Dataset) -> Config:
         kind = "features"
     else:
         kind = "small" if shape[1] <= 64 else "large"
-    return replace(config, **{name: v for name, v in _BY_KIND[kind].items() if getattr(config, name) is None})
+    defaults = {"schedule": "step", **_BY_KIND[kind]}
+    return replace(config, **{name: value for name, value in defaults.items() if getattr(config, name) is None})
 
 
 def build_model(config: RunConfig, dataset: Dataset) -> Model:
