@@ -57,7 +57,7 @@ def build(
       input_shape: shape of one input: ``(F,)``, or ``(H, W, C)`` for images. A ResNet on at most 64 pixels starts with
         one 3x3 convolution, on larger images with a 7x7 of stride 2 and a max-pooling.
       num_classes: K.
-      widths: hidden widths of ``mlp`` (default 512, 512) or ``convnet`` (default 16, 32, 64 channels, 128 features).
+      widths: hidden widths of ``mlp`` (default 512, 512) or ``convnet`` (default 32, 64, 128 channels, dense 128).
       dropout: probability that a value becomes 0 while training: behind every hidden layer of an ``mlp``, before the
         last layer of the others.
       dtype: dtype of the computation before the last layer, e.g. ``jnp.bfloat16``; parameters, batch statistics and

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from nlx.models.conv import Conv
 from nlx.models.head import Head, Outputs
-from nlx.models.norm import BatchNorm
 
 # Depth -> (blocks per stage, channels per stage, bottleneck).
 _SHAPES: dict[int, tuple[tuple[int, ...], tuple[int, ...], bool]] = {
@@ -21,6 +22,17 @@ _SHAPES: dict[int, tuple[tuple[int, ...], tuple[int, ...], bool]] = {
 }
 DEPTHS = tuple(sorted(_SHAPES))
 _EXPANSION = 4  # a bottleneck block puts out four times the channels of its 3x3 convolution
+
+
+class _Norm(nnx.BatchNorm):
+    """Batch normalization in float32, returned in the dtype of its input."""
+
+    def __init__(self, features: int, rngs: nnx.Rngs, *, zero: bool = False):
+        scale_init = nnx.initializers.zeros_init() if zero else nnx.initializers.ones_init()
+        super().__init__(features, momentum=0.9, scale_init=scale_init, dtype=jnp.float32, rngs=rngs)
+
+    def __call__(self, x: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
+        return super().__call__(x.astype(jnp.float32), *args, **kwargs).astype(x.dtype)
 
 
 class _Block(nnx.Module):
@@ -41,11 +53,11 @@ class _Block(nnx.Module):
         self.project = stride > 1 or inputs != outputs
         if self.project:
             self.shortcut_conv = Conv(inputs, outputs, 1, stride=stride, use_bias=False, dtype=dtype, rngs=rngs)
-            self.shortcut_norm = BatchNorm(outputs, rngs=rngs)
+            self.shortcut_norm = _Norm(outputs, rngs)
         for i, (size, step, channels) in enumerate(layers):
             conv = Conv(inputs, channels, size, stride=step, use_bias=False, dtype=dtype, rngs=rngs)
             setattr(self, f"conv_{i}", conv)
-            setattr(self, f"norm_{i}", BatchNorm(channels, zero=i == len(layers) - 1, rngs=rngs))
+            setattr(self, f"norm_{i}", _Norm(channels, rngs, zero=i == len(layers) - 1))
             inputs = channels
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -92,7 +104,7 @@ class ResNet(nnx.Module):
         size, stride = (7, 2) if stem == "224" else (3, 1)
         channels = widths[0]
         self.stem_conv = Conv(in_channels, channels, size, stride=stride, use_bias=False, dtype=dtype, rngs=rngs)
-        self.stem_norm = BatchNorm(channels, rngs=rngs)
+        self.stem_norm = _Norm(channels, rngs)
         names = []
         for i, (blocks, width) in enumerate(zip(stages, widths, strict=True)):
             for j in range(blocks):
