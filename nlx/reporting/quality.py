@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from nlx.metrics import as_vectors, transition_counts
 from nlx.reporting.plots import quality_embedding, transition_heatmaps
@@ -41,7 +42,9 @@ def trustworthy(quality_mean: np.ndarray, agrees: np.ndarray, seed: int) -> np.n
 
     if len(np.unique(quality_mean[:1000], axis=0)) < 2:
         return np.ones(len(quality_mean), bool)
-    group = KMeans(2, n_init=4, random_state=seed).fit_predict(quality_mean) == 1
+    # One thread: on busy cores, OpenMP's threads wait for each other many times longer than they work.
+    with threadpool_limits(1):
+        group = KMeans(2, n_init=4, random_state=seed).fit_predict(quality_mean) == 1
     return group if agrees[group].mean() >= agrees[~group].mean() else ~group
 
 

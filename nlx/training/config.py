@@ -130,7 +130,7 @@ def fill(config: Config, dataset: Dataset) -> Config:
     shape = dataset.train.inputs.shape
     if dataset.name == "web/sample":
         kind = "sample"
-    elif dataset.name.startswith("digits"):
+    elif dataset.name.startswith("digits/") and shape[1:] == (8, 8, 1):
         kind = "digits"
     elif len(shape) == 2:
         kind = "features"

@@ -215,7 +215,7 @@ def test_the_papers_schedule():
 
 
 def train_on_clusters(rho: optax.Schedule, steps: int = 400) -> np.ndarray:
-    """Three well-separated classes, 20 % flips, a linear classifier and a random start: the predictions on clean data."""
+    """Three well-separated classes, 20 % flips, a linear classifier, a random start: which predictions are right."""
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, 600)
     centres = np.array([[3.0, -2], [-3, -2], [0, 3]])

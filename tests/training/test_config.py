@@ -108,10 +108,11 @@ def test_defaults_by_kind_of_data(data, model, epochs, batch_size, learning_rate
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "augmentation": augmentation,
+        "schedule": "constant" if model == "convnet" else "step",
     }
     filled = fill(RunConfig(), data)
     assert filled == replace(RunConfig(), **wanted)
-    given = RunConfig(model="mlp", epochs=2, batch_size=7, learning_rate=0.3, augmentation="flip")
+    given = RunConfig(model="mlp", epochs=2, batch_size=7, learning_rate=0.3, augmentation="flip", schedule="cosine")
     assert fill(given, data) == given
 
 
