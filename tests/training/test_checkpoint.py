@@ -1,5 +1,7 @@
 """What is saved is what comes back, on any number of devices; what cannot be used is said in one sentence."""
 
+import logging
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,6 +95,16 @@ def test_giving_the_state_away_while_it_is_written_does_not_spoil_it(runs, tmp_p
         loaded = checkpoints.load(abstract)
     for a, b in zip(values(loaded), expected, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_saving_compiles_no_program_per_array(runs, tmp_path, caplog):
+    state = runs[8].state
+    state = state._replace(params={f"{i}": jnp.full((8, 3 + i), i) for i in range(9)})
+    state = jax.device_put(state, jax.tree.map(lambda x: runs[8].state.step.sharding, state))
+    jax.tree.map(jnp.copy, state)  # which save needs, and compiles
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        saved(tmp_path, state)
+    assert not [r.message for r in caplog.records if "XLA compilation" in r.message]
 
 
 def test_an_empty_folder_holds_nothing(runs, tmp_path):
@@ -189,7 +201,7 @@ def test_where_all_are_damaged_one_sentence_says_so(runs, tmp_path):
 def test_what_a_killed_process_was_writing_is_cleared_away(runs, tmp_path):
     state = runs[1].state
     saved(tmp_path, state)
-    half = tmp_path / "4.orbax-checkpoint-tmp"
+    half = tmp_path / "5.orbax-checkpoint-tmp"
     half.mkdir()
     (half / "state").mkdir()
     (half / "state" / "_METADATA").write_text('{"tree_meta')

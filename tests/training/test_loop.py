@@ -205,9 +205,9 @@ def test_a_stop_after_the_last_step_finds_the_run_done(taped, train, tmp_path):
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["6"]
 
 
-@pytest.mark.parametrize(("seconds", "steps"), [(0.0, [3, 6, 9, 12]), (25.0, [9, 12]), (1e9, [12])])
+@pytest.mark.parametrize(("seconds", "epochs"), [(0.0, [1, 2, 3, 4, 5, 6, 7, 8]), (25.0, [3, 6, 8]), (1e9, [8])])
 def test_checkpoints_are_written_at_epochs_ends_when_due_and_always_at_the_end(
-    taped, train, monkeypatch, seconds, steps
+    taped, train, monkeypatch, seconds, epochs
 ):
     class Book:
         def __init__(self):
@@ -219,8 +219,8 @@ def test_checkpoints_are_written_at_epochs_ends_when_due_and_always_at_the_end(
 
     book = Book()
     monkeypatch.setattr(loop.time, "monotonic", Clock(10.0))  # told once at the start, after each save and epoch
-    train(taped(3, 3), epochs=4, checkpoints=book, checkpoint_seconds=seconds)
-    assert book.steps == steps
+    train(taped(3, 3), epochs=8, checkpoints=book, checkpoint_seconds=seconds)
+    assert book.steps == [3 * epoch for epoch in epochs]
 
 
 def test_the_log_drops_rows_after_the_step_a_run_resumes_from(tmp_path):

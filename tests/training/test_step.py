@@ -141,6 +141,35 @@ def test_the_projection_follows_every_step():
     assert any((np.asarray(leaf) != 0).any() for leaf in jax.tree.leaves(state.params["model"]))
 
 
+def test_every_step_draws_anew_and_the_same_again():
+    """Augmentation, the model and the method each have a key of their own, made from the run's and the step."""
+
+    def loss(params, memory, outputs, batch, key, step):
+        drawn = {"method": jnp.full(B, jax.random.uniform(key)), "augmented": batch["features"][:, 0]}
+        return jnp.sum(outputs["logits"] ** 2, axis=-1), Aux({}, drawn)
+
+    def augment(inputs, key):
+        return inputs * 0 + jax.random.uniform(key) if key is not None else inputs
+
+    def draws():
+        mesh = make_mesh(jax.devices()[:1])
+        optimizer = optax.sgd(0.1)
+        batch = {name: jnp.asarray(rows[:B]) for name, rows in DATA.items()} | {"index": jnp.arange(B)}
+        state = init_state(jax.random.key(0), MODEL, method, optimizer, batch, N, mesh)
+        run = run_steps(make_step(MODEL, method, optimizer, augment, mesh), B)
+        key = np.array(jax.random.key_data(state.key))
+        state = run(state, on(mesh), jnp.arange(N), np.int32(0), np.int32(6))
+        np.testing.assert_array_equal(jax.random.key_data(state.key), key)
+        return np.concatenate([np.asarray(state.memory[name])[:N:B] for name in ("method", "augmented")])
+
+    method = counting()._replace(
+        init=lambda key, batch, size: ({}, {"method": jnp.zeros(size), "augmented": jnp.zeros(size)}), loss=loss
+    )
+    first = draws()
+    assert len(set(first)) == 12
+    np.testing.assert_array_equal(first, draws())
+
+
 def test_training_lowers_the_loss():
     learnable = DATA | {"noisy_label": (DATA["features"][:, 0] > 0).astype(np.int32)}
     state, step, mesh = start(plain())
