@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from typing import Any, Generic
 import jax
 import numpy as np
 
-from nlx import metrics
 from nlx.data import Dataset, Split, load
 from nlx.data.prepare import normalization, preparer, six_views
 from nlx.methods.method import Method, Posterior
@@ -28,15 +26,11 @@ from nlx.training.evaluate import Evaluator
 from nlx.training.feed import in_order, make_feed
 from nlx.training.folder import open_folder, versions, write_json
 from nlx.training.loop import MetricsLog, Row, fit
+from nlx.training.scores import best, cheapest, given_recovery, noisy_score, over_seeds, recovery_scores, clean_scores
 from nlx.training.state import init_state, make_mesh, replicated
 from nlx.training.step import batch_for_method, make_step
 
 _EVALUATION_BATCH = 512
-
-# Compiled once for all epochs.
-_accuracy = jax.jit(metrics.accuracy)
-_map = jax.jit(metrics.mean_average_precision, static_argnames="points")
-_recovered = jax.jit(metrics.recovery)
 
 
 @dataclass(frozen=True)
@@ -112,7 +106,7 @@ def run(config: Config, recipe: Recipe[Config], *, dataset: Dataset | None = Non
         for seed in range(config.seed, config.seed + config.seeds):
             one = replace(config, seed=seed, seeds=1)
             summaries.append(_run_seed(one, recipe, method, dataset, held_out, folder / f"seed-{seed}", should_stop))
-    summary = _over_seeds(summaries)
+    summary = over_seeds(summaries)
     if jax.process_index() == 0:
         write_json(folder / "summary.json", summary)
     return summary
@@ -171,14 +165,14 @@ def _run_seed(
         if dataset.test is not None:
             assert dataset.test.label is not None
             scores = tester.scores(state, in_order(dataset.test, evaluation_batch, mesh))
-            row |= _test_metrics(scores, dataset.test.label)
+            row |= clean_scores(scores, dataset.test.label)
         if held_out is not None:
             assert held_out.noisy_label is not None
             scores = tester.scores(state, in_order(held_out, evaluation_batch, mesh))
-            row["validation_score"] = _score(scores, held_out.noisy_label)
+            row["validation_score"] = noisy_score(scores, held_out.noisy_label)
         if dataset.train.label is not None:
             posterior = evaluator.posterior(state, in_order(dataset.train, evaluation_batch, mesh))
-            row |= _recovery(posterior, dataset.train.label)
+            row |= recovery_scores(posterior, dataset.train.label)
         return row
 
     with Checkpoints(folder / "checkpoints") as checkpoints:
@@ -236,7 +230,7 @@ def _export(
     )
     write_labels(folder / "labels.parquet", table)
     pictures = [folder / "curves.png"]
-    training_curves(rows, pictures[0], given_recovery=_given_recovery(dataset))
+    training_curves(rows, pictures[0], given_recovery=given_recovery(dataset))
     if recipe.products is not None:
         pictures += recipe.products(Cleaned(folder, dataset, table, config.seed))
     summary = {
@@ -246,9 +240,9 @@ def _export(
         "epochs": config.epochs,
         "cleaned_with": chosen,
         "cost": {name: float(np.mean(cost)) for name, cost in posterior.cost.items()},
-        "given_label_recovery": _given_recovery(dataset),
+        "given_label_recovery": given_recovery(dataset),
         "last": {name: value for name, value in rows[-1].items() if name not in ("epoch", "step")},
-        "best": _best(rows),
+        "best": best(rows),
         "wall_seconds": round(wall, 1),
         "versions": versions(),
     }
@@ -265,68 +259,6 @@ def _export(
     )
     console.say(f"{method.name} on {dataset.name}: labels cleaned with the {chosen} posterior; all in {folder}")
     return summary
-
-
-def cheapest(posterior: Posterior) -> str:
-    """The candidate of lowest mean cost: the one to clean labels with."""
-    return min(posterior.cost, key=lambda name: float(np.mean(posterior.cost[name])))
-
-
-def _test_metrics(scores: np.ndarray, labels: np.ndarray) -> Row:
-    row = {"test_accuracy": float(_accuracy(scores, labels))} if labels.ndim == 1 else {}
-    return row | {
-        "test_map": float(_map(scores, labels)),
-        "test_map_11_point": float(_map(scores, labels, points=11)),
-    }
-
-
-def _score(scores: np.ndarray, labels: np.ndarray) -> float:
-    measure = _accuracy if labels.ndim == 1 else _map
-    return float(measure(scores, labels))
-
-
-def _recovery(posterior: Posterior, labels: np.ndarray) -> Row:
-    chosen = cheapest(posterior)
-    row = {"recovery": float(_recovered(posterior.candidates[chosen], labels))}
-    views = {**posterior.candidates, **{n: x for n, x in posterior.extras.items() if n == "classifier"}}
-    if len(views) > 1:
-        row |= {f"recovery_{name}": float(_recovered(probs, labels)) for name, probs in views.items()}
-    if labels.ndim == 2:
-        row |= {f"posterior_map_{name}": float(_map(p, labels)) for name, p in views.items()}
-    return row
-
-
-def _given_recovery(dataset: Dataset) -> float | None:
-    train = dataset.train
-    if train.label is None or train.noisy_label is None:
-        return None
-    given = metrics.as_vectors(train.noisy_label.astype(np.int32), dataset.num_classes)
-    return float(_recovered(given, train.label))
-
-
-def _best(rows: list[Row]) -> dict[str, dict[str, float]]:
-    """Best value of each score and the epoch it was seen; chosen with hindsight, so never a result on its own."""
-    best = {}
-    for name in rows[-1]:
-        if name.startswith(("test_", "recovery", "posterior_map", "validation_")):
-            row = max((row for row in rows if name in row), key=lambda row: row[name])
-            best[name] = {"value": row[name], "epoch": row["epoch"]}
-    return best
-
-
-def _over_seeds(summaries: list[dict[str, Any]]) -> dict[str, Any]:
-    def spread(values: list[float]) -> dict[str, float]:
-        return {"mean": statistics.fmean(values), "std": statistics.stdev(values)}
-
-    first = summaries[0]
-    return {
-        **{name: first[name] for name in ("method", "dataset", "epochs", "given_label_recovery", "versions")},
-        "seeds": [seed for s in summaries for seed in s["seeds"]],
-        "cleaned_with": [s["cleaned_with"] for s in summaries],
-        "last": {name: spread([s["last"][name] for s in summaries]) for name in first["last"]},
-        "best": {name: spread([s["best"][name]["value"] for s in summaries]) for name in first["best"]},
-        "wall_seconds": round(sum(s["wall_seconds"] for s in summaries), 1),
-    }
 
 
 def _facts(dataset: Dataset, method: Method) -> dict[str, Any]:

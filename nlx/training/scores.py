@@ -1,0 +1,87 @@
+"""Scores of a run as they go into metrics.jsonl and summary.json."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import jax
+import numpy as np
+
+from nlx import metrics
+from nlx.data import Dataset
+from nlx.methods.method import Posterior
+from nlx.training.loop import Row
+
+# Compiled once for all epochs.
+_accuracy = jax.jit(metrics.accuracy)
+_map = jax.jit(metrics.mean_average_precision, static_argnames="points")
+_recovered = jax.jit(metrics.recovery)
+
+
+def cheapest(posterior: Posterior) -> str:
+    """The candidate of lowest mean cost: the one to clean labels with."""
+    return min(posterior.cost, key=lambda name: float(np.mean(posterior.cost[name])))
+
+
+def clean_scores(scores: np.ndarray, labels: np.ndarray) -> Row:
+    """Accuracy (single-label) and mAP, with all points and with 11, against true test labels."""
+    row = {"test_accuracy": float(_accuracy(scores, labels))} if labels.ndim == 1 else {}
+    return row | {
+        "test_map": float(_map(scores, labels)),
+        "test_map_11_point": float(_map(scores, labels, points=11)),
+    }
+
+
+def noisy_score(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Accuracy (single-label) or mAP against held-out noisy labels: what to tune on."""
+    measure = _accuracy if labels.ndim == 1 else _map
+    return float(measure(scores, labels))
+
+
+def recovery_scores(posterior: Posterior, labels: np.ndarray) -> Row:
+    """Recovery of the true training labels by the chosen posterior and, where there are several, by each belief."""
+    chosen = cheapest(posterior)
+    row = {"recovery": float(_recovered(posterior.candidates[chosen], labels))}
+    views = {**posterior.candidates, **{n: x for n, x in posterior.extras.items() if n == "classifier"}}
+    if len(views) > 1:
+        row |= {f"recovery_{name}": float(_recovered(probs, labels)) for name, probs in views.items()}
+    if labels.ndim == 2:
+        row |= {f"posterior_map_{name}": float(_map(p, labels)) for name, p in views.items()}
+    return row
+
+
+def given_recovery(dataset: Dataset) -> float | None:
+    """Share of the given training labels that are right, where true ones are known."""
+    train = dataset.train
+    if train.label is None or train.noisy_label is None:
+        return None
+    given = metrics.as_vectors(train.noisy_label.astype(np.int32), dataset.num_classes)
+    return float(_recovered(given, train.label))
+
+
+def best(rows: list[Row]) -> dict[str, dict[str, float]]:
+    """Best value of each score and the epoch it was seen; chosen with hindsight, so never a result on its own."""
+    found = {}
+    for name in rows[-1]:
+        if name.startswith(("test_", "recovery", "posterior_map", "validation_")):
+            row = max((row for row in rows if name in row), key=lambda row: row[name])
+            found[name] = {"value": row[name], "epoch": row["epoch"]}
+    return found
+
+
+def over_seeds(summaries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation over the summaries of several seeds."""
+
+    def spread(values: list[float]) -> dict[str, float]:
+        return {"mean": statistics.fmean(values), "std": statistics.stdev(values)}
+
+    first = summaries[0]
+    return {
+        **{name: first[name] for name in ("method", "dataset", "epochs", "given_label_recovery", "versions")},
+        "seeds": [seed for s in summaries for seed in s["seeds"]],
+        "cleaned_with": [s["cleaned_with"] for s in summaries],
+        "last": {name: spread([s["last"][name] for s in summaries]) for name in first["last"]},
+        "best": {name: spread([s["best"][name]["value"] for s in summaries]) for name in first["best"]},
+        "wall_seconds": round(sum(s["wall_seconds"] for s in summaries), 1),
+    }
