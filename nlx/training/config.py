@@ -98,11 +98,13 @@ class RunConfig:
         for name in ("momentum", "dropout", "validation_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"--{name} must lie in [0, 1), got {getattr(self, name)}")
-        for name in ("weight_decay", "seed", "noise_seed", "checkpoint_seconds"):
+        for name in ("weight_decay", "seed", "noise_seed", "checkpoint_seconds", "in_memory_gib"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"--{name} must be at least 0, got {getattr(self, name)}")
         if not 0 < self.decay_every <= 1:
             raise ConfigError(f"--decay_every is a share of the run in (0, 1], got {self.decay_every}")
+        if self.widths is not None and not (self.widths and min(self.widths) > 0):
+            raise ConfigError(f"--widths must be above 0, got {' '.join(map(str, self.widths)) or 'none'}")
         if self.model is not None and self.model not in NAMES:
             raise ConfigError(f"--model={self.model} is not known; choose one of {', '.join(NAMES)}")
 
@@ -145,7 +147,8 @@ def build_model(config: RunConfig, dataset: Dataset) -> Model:
     assert config.model is not None
     shape = dataset.train.inputs.shape[1:]
     if len(shape) == 3:
-        shape = (*(input_size(config, dataset),) * 2, shape[2])
+        size = crop_size(config, dataset)
+        shape = shape if size is None else (size, size, shape[2])
     try:
         return build(
             config.model,
@@ -159,10 +162,11 @@ def build_model(config: RunConfig, dataset: Dataset) -> Model:
         raise ConfigError(str(error)) from error
 
 
-def input_size(config: RunConfig, dataset: Dataset) -> int:
-    """Height and width of the images the model sees, pixels: images from folders leave an eighth for cropping."""
-    stored = dataset.train.inputs.shape[1]
-    return stored * 7 // 8 if stored == config.image_size and stored > 64 else stored
+def crop_size(config: RunConfig, dataset: Dataset) -> int | None:
+    """Height and width that images from folders are cut to, an eighth less than stored; None for other inputs."""
+    shape = dataset.train.inputs.shape[1:]
+    from_folder = len(shape) == 3 and shape[:2] == (config.image_size,) * 2 and config.image_size > 64
+    return config.image_size * 7 // 8 if from_folder else None
 
 
 def learning_rates(config: RunConfig, total_steps: int) -> tuple[optax.Schedule, optax.Schedule]:
@@ -201,8 +205,8 @@ __all__ = [
     "DataError",
     "RunConfig",
     "build_model",
+    "crop_size",
     "fill",
-    "input_size",
     "learning_rates",
     "make_optimizer",
 ]

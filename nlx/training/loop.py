@@ -121,7 +121,9 @@ def fit(
             elapsed = time.perf_counter() - began
             step, done, seconds = step + took, done + took, seconds + elapsed
             if not math.isfinite(loss):
-                raise Diverged(f"the loss is not finite after step {step}: take a lower --learning_rate")
+                raise Diverged(
+                    f"the loss is not finite after step {step}: take a lower --learning_rate and another --run_dir"
+                )
             watcher.progress(epoch + 1, done, feed.steps_per_epoch, loss, took * batch_size / elapsed)
             # Aim at half a second between looks: long enough to keep the device busy, short enough to stop at once.
             count = max(1, min(2 * took, round(0.5 * took / elapsed)))

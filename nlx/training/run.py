@@ -12,6 +12,7 @@ from typing import Any, Generic
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from nlx.data import Dataset, Split, load
 from nlx.data.prepare import normalization, preparer, six_views
@@ -21,13 +22,13 @@ from nlx.reporting.labels import LabelTable, clean, write_labels
 from nlx.reporting.plots import training_curves
 from nlx.reporting.report import write_report
 from nlx.training.checkpoint import Checkpoints, abstract_state
-from nlx.training.config import Config, ConfigError, RunConfig, build_model, fill, input_size, make_optimizer
+from nlx.training.config import Config, ConfigError, RunConfig, build_model, crop_size, fill, make_optimizer
 from nlx.training.evaluate import Evaluator
 from nlx.training.feed import in_order, make_feed
 from nlx.training.folder import open_folder, versions, write_json
 from nlx.training.loop import MetricsLog, Row, fit
-from nlx.training.scores import best, cheapest, given_recovery, noisy_score, over_seeds, recovery_scores, clean_scores
-from nlx.training.state import init_state, make_mesh, replicated
+from nlx.training.scores import best, cheapest, clean_scores, given_recovery, noisy_score, over_seeds, recovery_scores
+from nlx.training.state import init_state, make_mesh
 from nlx.training.step import batch_for_method, make_step
 
 _EVALUATION_BATCH = 512
@@ -72,7 +73,7 @@ def run(config: Config, recipe: Recipe[Config], *, dataset: Dataset | None = Non
       dataset: to train on instead of the one the configuration names.
 
     Returns:
-      What summary.json holds.
+      What summary.json holds; on processes other than the first, nothing.
 
     Raises:
       DataError, ConfigError: something the user has to change.
@@ -101,14 +102,15 @@ def run(config: Config, recipe: Recipe[Config], *, dataset: Dataset | None = Non
     with _stop_signals() as should_stop:
         if config.seeds == 1:
             return _run_seed(config, recipe, method, dataset, held_out, folder, should_stop)
-        open_folder(folder, config, _facts(dataset, method))
+        _open_folder(folder, config, _facts(dataset, method))
         summaries = []
         for seed in range(config.seed, config.seed + config.seeds):
             one = replace(config, seed=seed, seeds=1)
             summaries.append(_run_seed(one, recipe, method, dataset, held_out, folder / f"seed-{seed}", should_stop))
+    if jax.process_index() != 0:
+        return {}
     summary = over_seeds(summaries)
-    if jax.process_index() == 0:
-        write_json(folder / "summary.json", summary)
+    write_json(folder / "summary.json", summary)
     return summary
 
 
@@ -126,13 +128,12 @@ def _run_seed(
     assert config.augmentation is not None
     began = time.monotonic()
     lead = jax.process_index() == 0
-    if lead:
-        open_folder(folder, config, _facts(dataset, method))
+    _open_folder(folder, config, _facts(dataset, method))
     console = Console(f"{method.name} on {dataset.name}, seed {config.seed}", config.epochs, quiet=not lead)
 
     mesh = make_mesh()
     model = build_model(config, dataset)
-    size = input_size(config, dataset) if dataset.train.input_name == "image" else None
+    size = crop_size(config, dataset)
     mean, scale = normalization(dataset.train.inputs)
     prepare = preparer(mean, scale, augmentation=config.augmentation, size=size)
     feed_steps = config.epochs * max(1, len(dataset.train) // config.batch_size)
@@ -149,12 +150,12 @@ def _run_seed(
         len(dataset.train),
         mesh,
     )
-    feed = make_feed(dataset.train, config.batch_size, step, config.seed, _order_key(config.seed, mesh), mesh)
-    if config.six_crops and (size is None or size == dataset.train.inputs.shape[1]):
+    feed = make_feed(dataset.train, config.batch_size, step, config.seed, jax.random.key(config.seed), mesh)
+    if config.six_crops and size is None:
         raise ConfigError("--six_crops needs images stored larger than the model sees them; leave it out")
     if config.six_crops:
-        views = six_views(size or 0)
-        whole = preparer(mean, scale)
+        assert size is not None
+        whole, views = preparer(mean, scale), six_views(size)
         evaluator = Evaluator(model, method, prepare, mesh)
         tester = Evaluator(model, method, whole, mesh, views)
     else:
@@ -271,8 +272,18 @@ def _facts(dataset: Dataset, method: Method) -> dict[str, Any]:
     }
 
 
-def _order_key(seed: int, mesh: jax.sharding.Mesh) -> jax.Array:
-    return jax.device_put(jax.random.key(seed), replicated(mesh))
+def _open_folder(folder: Path, config: RunConfig, facts: dict[str, Any]) -> None:
+    """Open the run folder on the first process, and stop all of them where it cannot be used."""
+    refused: ConfigError | None = None
+    if jax.process_index() == 0:
+        try:
+            open_folder(folder, config, facts)
+        except ConfigError as error:
+            refused = error
+    if jax.process_count() > 1 and multihost_utils.broadcast_one_to_all(np.array(refused is not None)):
+        raise refused or ConfigError("the first process cannot use the run folder; its message says why")
+    if refused is not None:
+        raise refused
 
 
 @contextmanager

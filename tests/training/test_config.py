@@ -14,8 +14,8 @@ from nlx.training.config import (
     ConfigError,
     RunConfig,
     build_model,
+    crop_size,
     fill,
-    input_size,
     learning_rates,
     make_optimizer,
 )
@@ -117,10 +117,24 @@ def test_defaults_by_kind_of_data(data, model, epochs, batch_size, learning_rate
 
 
 def test_images_from_folders_leave_an_eighth_for_cropping():
-    assert input_size(RunConfig(), dataset(FILES)) == 224
-    assert input_size(RunConfig(image_size=128), dataset(images(128, 128, 3))) == 112
-    assert input_size(RunConfig(), dataset(images(32, 32, 3))) == 32
-    assert input_size(RunConfig(image_size=32), dataset(images(32, 32, 3))) == 32
+    assert crop_size(RunConfig(), dataset(FILES)) == 224
+    assert crop_size(RunConfig(image_size=128), dataset(images(128, 128, 3))) == 112
+    assert crop_size(RunConfig(), dataset(images(32, 32, 3))) is None
+    assert crop_size(RunConfig(image_size=32), dataset(images(32, 32, 3))) is None
+    assert crop_size(RunConfig(), dataset(FEATURES)) is None
+
+
+@pytest.mark.parametrize("widths", [(), (0,), (8, -3)])
+def test_widths_are_checked(widths):
+    with pytest.raises(ConfigError, match="--widths must be above 0"):
+        RunConfig(widths=widths).check()
+
+
+def test_images_of_their_own_shape_keep_it():
+    data = dataset(images(16, 24, 1))
+    model = build_model(RunConfig(model="convnet", widths=(4, 4)), data)
+    outputs, _ = model.apply(*model.init(jax.random.key(0)), jnp.zeros((3, 16, 24, 1)), False, None)
+    assert outputs["logits"].shape == (3, 2)
 
 
 def test_the_model_is_built_for_the_data():

@@ -165,7 +165,9 @@ def test_a_loss_that_is_not_finite_ends_the_run(taped, train, quiet, tmp_path, b
     log = MetricsLog(tmp_path / "metrics.jsonl", 0)
     with (
         Checkpoints(tmp_path / "checkpoints") as checkpoints,
-        pytest.raises(Diverged, match=r"^the loss is not finite after step 9: take a lower --learning_rate$"),
+        pytest.raises(
+            Diverged, match=r"^the loss is not finite after step 9: take a lower --learning_rate and another --run_dir$"
+        ),
     ):
         train(run, log=log, checkpoints=checkpoints, checkpoint_seconds=0.0, watcher=quiet)
     assert run.feed.asked[-1] == (8, 1)
