@@ -231,6 +231,7 @@ def can_6(runner: Runner, seeds: int, shared: Path) -> tuple[dict[str, Any], str
     beliefs = ", ".join(f"{n} {_spread(last[f'posterior_map_{n}'])}" for n in ("additive", "bayes", "classifier"))
     twin_map = _spread(vector["methods"][BINARY]["last"]["posterior_map_classifier"])
     lines += ["", f"mAP of the beliefs about the true training tags of {vector['case']}: {beliefs}; plain {twin_map}."]
+    lines += ["", "What this means, and where CAN does not win: [docs/can.md](../../docs/can.md)."]
     return {"results": results}, "\n".join(lines) + "\n"
 
 

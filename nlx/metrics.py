@@ -49,10 +49,10 @@ def average_precision(
       ValueError: shapes disagree, or points is neither None nor 11.
 
     Examples:
-      >>> average_precision(jnp.array([0.9, 0.8, 0.7]), jnp.array([1, 0, 1])).round(3)
-      Array(0.833, dtype=float32)
-      >>> average_precision(jnp.array([0.9, 0.8, 0.7]), jnp.array([1, 0, 1]), points=11).round(3)
-      Array(0.848, dtype=float32)
+      >>> print(f"{average_precision(jnp.array([0.9, 0.8, 0.7]), jnp.array([1, 0, 1])):.3f}")
+      0.833
+      >>> print(f"{average_precision(jnp.array([0.9, 0.8, 0.7]), jnp.array([1, 0, 1]), points=11):.3f}")
+      0.848
 
     References:
       Everingham et al., The PASCAL Visual Object Classes Challenge, 2010, section 4.2; VOC 2010 development kit.

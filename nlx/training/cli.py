@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from typing import Any
@@ -30,6 +31,8 @@ def main(
       0 when the run is complete, 1 for an error that has been told in one sentence, 128 + SIGTERM (143) when the run
       was stopped and saved. Unknown options exit with 2 (``SystemExit``).
     """
+    # What orbax logs of a failed write comes again as an exception, which is told in one sentence.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     options = tyro.cli(config, description=description, args=arguments, use_underscores=True)
     try:
         run(options, recipe)
