@@ -310,14 +310,13 @@ def main() -> int:
     # Seeds of a method share their programs; compiling them anew for each run would take longer than training.
     jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp(prefix="nlx-compiled-"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    began = time.monotonic()
     content, text = PROTOCOLS[options.protocol](Runner(options.protocol, console), options.seeds, options.shared)
     about = f"\n`python benchmarks/tables.py {options.protocol} --small --seeds={options.seeds}`; " + ", ".join(
         f"{name} {value}" for name, value in versions().items()
     )
     write_json(
         RESULTS / f"{options.protocol}-small.json",
-        {"seeds": options.seeds, "versions": versions(), "seconds": round(time.monotonic() - began, 1), **content},
+        {"seeds": options.seeds, "versions": versions(), **content},
     )
     (RESULTS / f"{options.protocol}-small.md").write_text(text + about + ".\n")
     print(text)
