@@ -4,8 +4,9 @@
   python benchmarks/tables.py can-5 --small --seeds=3
 
 Every protocol trains through the same code as the recipes. A run's summary is kept under benchmarks/results/runs, so
-that an interrupted table goes on where it stopped; the table itself is written as JSON and Markdown. Learning rates are
-tuned for each method alike, on held-out noisy labels with a seed of its own; clean labels choose nothing.
+that an interrupted table goes on where it stopped (it knows changed options, not changed code: delete the folder after
+changing that); the table itself is written as JSON and Markdown. Learning rates are tuned for each method alike, on
+held-out noisy labels with seeds of their own; clean labels do not enter that choice.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from typing import Any
 
 import tyro
 
@@ -50,6 +49,3 @@ def main(
 def _tell(sentence: str, code: int) -> int:
     print(sentence, file=sys.stderr)
     return code
-
-
-__all__: list[Any] = ["main"]

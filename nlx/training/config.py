@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import jax.numpy as jnp
 import optax
 
-from nlx.data import DataError, Dataset
+from nlx.data import Dataset
 from nlx.data.prepare import Augmentation
 from nlx.models import NAMES, Model, build
 
@@ -198,15 +198,3 @@ def make_optimizer(config: RunConfig, total_steps: int) -> optax.GradientTransfo
 
     model, method = learning_rates(config, total_steps)
     return optax.partition({"model": rule(model), "method": rule(method)}, {"model": "model", "method": "method"})
-
-
-__all__ = [
-    "ConfigError",
-    "DataError",
-    "RunConfig",
-    "build_model",
-    "crop_size",
-    "fill",
-    "learning_rates",
-    "make_optimizer",
-]

@@ -96,8 +96,7 @@ def run(config: Config, recipe: Recipe[Config], *, dataset: Dataset | None = Non
         dataset, held_out = dataset.hold_out(config.validation_fraction, config.noise_seed)
     assert config.epochs is not None
     assert config.batch_size is not None
-    total_steps = config.epochs * (len(dataset.train) // config.batch_size)
-    method = recipe.method(config, dataset, max(1, total_steps))
+    method = recipe.method(config, dataset, _total_steps(config, dataset))
     folder = config.run_dir or Path("runs") / f"{method.name}-{dataset.name}".replace("/", "-").replace(":", "-")
     with _stop_signals() as should_stop:
         if config.seeds == 1:
@@ -136,8 +135,7 @@ def _run_seed(
     size = crop_size(config, dataset)
     mean, scale = normalization(dataset.train.inputs)
     prepare = preparer(mean, scale, augmentation=config.augmentation, size=size)
-    feed_steps = config.epochs * max(1, len(dataset.train) // config.batch_size)
-    optimizer = make_optimizer(config, feed_steps)
+    optimizer = make_optimizer(config, _total_steps(config, dataset))
     step = make_step(model, method, optimizer, prepare, mesh)
     evaluation_batch = -(-_EVALUATION_BATCH // mesh.size) * mesh.size
     sample, _ = next(in_order(dataset.train, mesh.size, mesh))
@@ -260,6 +258,13 @@ def _export(
     )
     console.say(f"{method.name} on {dataset.name}: labels cleaned with the {chosen} posterior; all in {folder}")
     return summary
+
+
+def _total_steps(config: RunConfig, dataset: Dataset) -> int:
+    """Steps of the whole run, which schedules are stretched over."""
+    assert config.epochs is not None
+    assert config.batch_size is not None
+    return config.epochs * max(1, len(dataset.train) // config.batch_size)
 
 
 def _facts(dataset: Dataset, method: Method) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def test_every_method_keeps_the_contract(name, kind):
         assert probs.shape == (5, K)
         assert posterior.cost[candidate].shape == (5,)
         assert ((probs >= 0) & (probs <= 1)).all()
-        if kind == "single" and name != "plain_binary":
+        if kind == "single":
             np.testing.assert_allclose(probs.sum(-1), 1, rtol=1e-5)
     assert all(value.shape[0] == 5 for value in posterior.extras.values())
 
