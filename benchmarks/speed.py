@@ -10,7 +10,6 @@ do the same work, and where both give a result the results are compared before a
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,9 @@ import optax
 import tyro
 from sklearn.metrics import average_precision_score
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.kernels.timing import Row, interleaved
 from nlx import metrics
 from nlx.losses import cross_entropy
 from nlx.methods.can import can, paper_schedule
@@ -34,7 +36,6 @@ from nlx.training.state import init_state, make_mesh
 from nlx.training.step import Step, make_step, run_steps
 
 RESULTS = Path(__file__).resolve().parent / "results"
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,6 @@ class Options:
     """Backbone of the step's comparison, at 32 pixels."""
     rounds: int = 11
     """Interleaved runs of each side, at least 5."""
-
-
-def interleaved(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each side; one run of each in turn, so that drift of the machine meets all alike."""
-    for call in sides.values():
-        jax.block_until_ready(call())
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(max(5, rounds)):
-        for name, call in sides.items():
-            began = time.perf_counter()
-            jax.block_until_ready(call())
-            times[name].append(time.perf_counter() - began)
-    return {name: float(np.median(t)) for name, t in times.items()}
 
 
 def raw(inputs: jax.Array, key: jax.Array | None) -> jax.Array:
