@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 
 from nlx.data import Dataset
+from nlx.data.course import Course
 from nlx.methods.method import Method
 from nlx.methods.plain import LossName, plain
 from nlx.training.cli import main
@@ -25,9 +26,9 @@ class BaselineConfig(RunConfig):
     binary_cross_entropy: one sigmoid per class on both, CAN's own output layer."""
 
 
-def make_method(config: BaselineConfig, dataset: Dataset, total_steps: int) -> Method:
+def make_method(config: BaselineConfig, dataset: Dataset, course: Course) -> Method:
     """Plain training as configured."""
-    del dataset, total_steps
+    del dataset, course
     return plain(config.loss)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from nlx.data import Dataset
+from nlx.data.course import Course
 from nlx.methods.can import Heads, can, paper_schedule
 from nlx.methods.method import Method
 from nlx.reporting.quality import quality_pictures
@@ -74,13 +75,13 @@ class CANConfig(RunConfig):
             raise ConfigError(f"--tau_floor must be above 0, got {self.tau_floor}")
 
 
-def make_method(config: CANConfig, dataset: Dataset, total_steps: int) -> Method:
-    """CAN as configured, for a run of ``total_steps``."""
+def make_method(config: CANConfig, dataset: Dataset, course: Course) -> Method:
+    """CAN as configured, for a run over ``course``."""
     try:
         return can(
             dataset.num_classes,
-            temperature=paper_schedule(total_steps, config.tau_rate, config.tau_floor),
-            rho=paper_schedule(total_steps, config.rho_rate, config.rho_floor),
+            temperature=paper_schedule(course.total, config.tau_rate, config.tau_floor),
+            rho=paper_schedule(course.total, config.rho_rate, config.rho_floor),
             regularizer=config.regularizer,
             samples=config.samples,
             heads=Heads(

@@ -13,6 +13,7 @@ import optax
 import pytest
 
 from nlx.data import Split
+from nlx.data.course import Course
 from nlx.data.prepare import normalization, preparer
 from nlx.methods.can import Heads, can, paper_schedule
 from nlx.models import build
@@ -67,7 +68,8 @@ def results(devices, folder):
     state = init_state(
         jax.random.key(0), model, remembering, optimizer, batch_for_method(sample, prepare, None), N, mesh
     )
-    feed = make_feed(split, B, step, 0, jax.random.key(0), mesh)
+    course = Course.whole(N, B, EPOCHS)
+    feed = make_feed(split, course, step, 0, jax.random.key(0), mesh)
     feed.longest = 2
     watcher = Watcher()
     evaluator = Evaluator(model, remembering, prepare, mesh)
@@ -76,8 +78,7 @@ def results(devices, folder):
         return fit(
             state,
             feed,
-            epochs=EPOCHS,
-            batch_size=B,
+            course=course,
             evaluate=lambda state: {"score": float(evaluator.scores(state, in_order(split, 16, mesh)).sum())},
             log=None,
             checkpoints=checkpoints,

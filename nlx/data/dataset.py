@@ -43,12 +43,18 @@ class Split:
       inputs: images, uint8 ``[n, H, W, C]`` or files of such, or feature vectors, float32 ``[n, F]``.
       noisy_label: observed labels, int32 ``[n]`` (single-label) or {0, 1} uint8 ``[n, K]`` (multi-label); None for a
         test split.
-      label: true labels in the same form, None where unknown. For evaluation only: no loss ever sees them.
+      label: true labels in the same form, None where unknown. For evaluation only: no loss ever sees them, but for the
+        trusted ones. Multi-label data may have another vocabulary for them, {0, 1} uint8 ``[n, C]``.
+      trusted: training examples whose true label methods may learn from, bool ``[n]``; None for none.
+      outlier: examples that are of no class, bool ``[n]``, where that is known; for evaluation only. Their ``label`` is
+        a placeholder.
     """
 
     inputs: Inputs
     noisy_label: np.ndarray | None
     label: np.ndarray | None
+    trusted: np.ndarray | None = None
+    outlier: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -64,11 +70,24 @@ class Split:
             inputs: Inputs = replace(self.inputs, paths=tuple(self.inputs.paths[i] for i in rows))
         else:
             inputs = self.inputs[rows]
-        return Split(
-            inputs,
-            None if self.noisy_label is None else self.noisy_label[rows],
-            None if self.label is None else self.label[rows],
-        )
+        known = (self.noisy_label, self.label, self.trusted, self.outlier)
+        return Split(inputs, *(None if array is None else array[rows] for array in known))
+
+    @property
+    def trusted_label(self) -> np.ndarray | None:
+        """The true labels that methods may learn from, int32 ``[n]`` or ``[n, C]``, -1 where unknown; None for none."""
+        if self.trusted is None or self.label is None:
+            return None
+        shape = (-1,) + (1,) * (self.label.ndim - 1)
+        return np.where(self.trusted.reshape(shape), self.label, np.int32(-1)).astype(np.int32)
+
+    @property
+    def scored(self) -> np.ndarray:
+        """Examples on which cleaned labels are compared with true ones: neither trusted nor outliers, bool ``[n]``."""
+        out = np.zeros(len(self), bool)
+        for mask in (self.trusted, self.outlier):
+            out |= False if mask is None else mask
+        return ~out
 
 
 @dataclass(frozen=True)
@@ -97,6 +116,26 @@ class Dataset:
         """Whether labels are {0, 1} vectors rather than class numbers."""
         assert self.train.noisy_label is not None
         return self.train.noisy_label.ndim == 2
+
+    def trust(self, fraction: float, seed: int) -> Dataset:
+        """Trust the true labels of a random part of the training split.
+
+        Args:
+          fraction: share of the training examples, in (0, 1].
+          seed: which examples.
+
+        Returns:
+          The data set with ``train.trusted``.
+
+        Raises:
+          DataError: there are no true labels.
+        """
+        if self.train.label is None:
+            raise DataError(f"{self.name} has no true training labels to trust: leave out --clean_fraction.")
+        n = len(self.train)
+        trusted = np.zeros(n, bool)
+        trusted[np.random.default_rng([seed, n, 0x74727573]).permutation(n)[: max(1, round(fraction * n))]] = True
+        return replace(self, train=replace(self.train, trusted=trusted))
 
     def hold_out(self, fraction: float, seed: int) -> tuple[Dataset, Split]:
         """Set aside a part of the training split, with its noisy labels, to tune on.

@@ -8,6 +8,7 @@ from functools import lru_cache
 import grain
 import numpy as np
 
+from nlx.data.course import Course
 from nlx.data.dataset import ImageFiles, Split
 from nlx.data.decode import decode
 
@@ -16,42 +17,39 @@ THREADS = 8
 ENDLESS = 2**62  # steps
 
 
-def stream(split: Split, batch_size: int, seed: int, start_step: int = 0, *, threads: int = THREADS) -> Iterator[Batch]:
-    """Training batches without end, shuffled anew each epoch; what does not fill a batch waits for another epoch.
+def stream(split: Split, course: Course, seed: int, start_step: int = 0, *, threads: int = THREADS) -> Iterator[Batch]:
+    """Training batches without end, shuffled anew each epoch.
 
-    The batch of a step depends on the split, ``batch_size``, ``seed`` and the number of the step alone, so that a run
-    which starts at step s sees exactly what one that came there from step 0 would see.
+    The batch of a step depends on the split, the course, ``seed`` and the number of the step alone, so that a run which
+    starts at step s sees exactly what one that came there from step 0 would see.
 
     Args:
-      split: training split; its true labels stay behind.
-      batch_size: B, at most the number of examples.
+      split: training split; its true labels stay behind, but for the trusted ones.
+      course: which rows are visited when.
       seed: of the order.
       start_step: number of the first batch.
       threads: that decode, each a batch at a time.
 
     Returns:
       Iterator over dicts: ``image`` (uint8 ``[B, H, W, C]``) or ``features`` (float32 ``[B, F]``), ``noisy_label``
-      (int32 ``[B]`` or uint8 ``[B, K]``), ``index`` (int32 ``[B]``, rows of the split).
+      (int32 ``[B]`` or uint8 ``[B, K]``), ``index`` (int32 ``[B]``, rows of the split), and ``trusted_label`` (int32
+      ``[B]`` or ``[B, C]``, -1 where unknown) where some labels are trusted.
 
     Raises:
-      ValueError: batch_size < 1 or larger than the split, or start_step < 0.
+      ValueError: start_step < 0.
       DataError: while iterating, a picture that cannot be read.
     """
-    if not 1 <= batch_size <= len(split):
-        raise ValueError(f"batch_size must lie between 1 and the {len(split)} examples of the split, got {batch_size}")
     if start_step < 0:
         raise ValueError(f"start_step must not be negative, got {start_step}")
-    n = len(split)
-    steps_per_epoch = n // batch_size
 
     # Two epochs, as prefetching reaches into the next one. grain's own shuffle takes milliseconds a row on small sets.
     @lru_cache(maxsize=2)
-    def order(epoch: int) -> np.ndarray:
-        return np.random.default_rng([seed % 2**64, epoch]).permutation(n)
+    def order(stage: int, epoch: int) -> np.ndarray:
+        return np.random.default_rng([seed % 2**64, epoch]).permutation(course.stages[stage].rows)
 
     def rows(step: int) -> np.ndarray:
-        epoch, place = divmod(step, steps_per_epoch)
-        return order(epoch)[place * batch_size : (place + 1) * batch_size]
+        place = course.at(step)
+        return order(place.stage, place.epoch)[place.start * course.batch_size : (place.start + 1) * course.batch_size]
 
     # An element is a whole batch: grain then spends its time on threads and prefetching, not on single rows.
     batches = grain.MapDataset.range(start_step, ENDLESS).map(lambda step: gather(split, rows(int(step))))
@@ -86,7 +84,7 @@ def read(split: Split, batch_size: int, *, threads: int = THREADS) -> Iterator[t
 
 
 def gather(split: Split, rows: np.ndarray) -> Batch:
-    """The given rows, int ``[B]``, as a batch; true labels stay behind."""
+    """The given rows, int ``[B]``, as a batch; true labels stay behind, but for the trusted ones."""
     if isinstance(split.inputs, ImageFiles):
         inputs = np.stack([decode(split.inputs.paths[row], split.inputs.size) for row in rows])
     else:
@@ -94,6 +92,10 @@ def gather(split: Split, rows: np.ndarray) -> Batch:
     batch = {split.input_name: inputs, "index": np.asarray(rows, np.int32)}
     if split.noisy_label is not None:
         batch["noisy_label"] = split.noisy_label[rows]
+    if split.trusted is not None:
+        trusted_label = split.take(rows).trusted_label
+        assert trusted_label is not None
+        batch["trusted_label"] = trusted_label
     return batch
 
 

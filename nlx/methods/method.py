@@ -8,7 +8,8 @@ Vocabulary:
   outputs: what the backbone gives for a batch: ``logits`` float32 ``[B, K]``, ``features`` ``[B, F]``, further heads.
   batch: ``noisy_label``, int32 ``[B]`` or {0, 1} float32 ``[B, K]``; ``index``, int32 ``[B]``, the examples' positions
     in the training set; ``image`` or ``features``. A batch never carries the true label: it is not on the device while
-    training.
+    training. Where a user says that some true labels are to be trusted, ``trusted_label`` holds them, int32 ``[B]`` or
+    ``[B, C]``, and -1 for the others.
   params: what a method trains beside the backbone. A method may have none: ``{}``.
   memory: what a method keeps for every training example, leaves ``[n, ...]``; a batch's functions see the batch's
     rows, ``[B, ...]``.
@@ -66,8 +67,12 @@ class Method(NamedTuple):
         the gradient of its mean.
       posterior: (params, memory rows, outputs, batch) -> Posterior.
       project: params -> params, after every optimizer step (a simplex projection, say).
-      refresh: (memory, features of the training set ``[n, F]``, noisy labels) -> memory, once an epoch; None where the
-        method has no use for it, so that no pass over the data is spent.
+      refresh: (memory, features of the training set ``[n, F]``, its labels, key) -> memory, after an epoch. The labels
+        are a dict of ``noisy_label`` and, where some are trusted, ``trusted_label``; -1 in rows that only pad. None
+        where the method has no use for it, so that no pass over the data is spent.
+      refresh_after: whether ``refresh`` is wanted after the given number of epochs.
+      predict: (params, outputs) -> scores ``[B, C]`` that test examples are ranked by; the logits as they are, unless
+        the method has something better to say.
     """
 
     name: str
@@ -75,7 +80,9 @@ class Method(NamedTuple):
     loss: Callable[[Params, Memory, Outputs, Batch, Array, Array], tuple[Array, Aux]]
     posterior: Callable[[Params, Memory, Outputs, Batch], Posterior]
     project: Callable[[Params], Params] = lambda params: params
-    refresh: Callable[[Memory, Array, Array], Memory] | None = None
+    refresh: Callable[[Memory, Array, Batch, Array], Memory] | None = None
+    refresh_after: Callable[[int], bool] = lambda epochs: True
+    predict: Callable[[Params, Outputs], Array] = lambda params, outputs: outputs["logits"]
 
 
 def without_state(key: Array, batch: Batch, size: int) -> tuple[Params, Memory]:

@@ -79,6 +79,8 @@ class RunConfig:
     """How many seeds to run, from SEED upward; with several, results are given as mean and standard deviation."""
     noise_seed: int = 0
     """Seed of synthetic label noise."""
+    clean_fraction: float = 0.0
+    """Share of the training examples whose true label may be learnt from, for methods that make use of it."""
     validation_fraction: float = 0.0
     """Share of the noisy training set to hold out and score against its noisy labels, to tune on."""
     evaluate_every: int = 1
@@ -95,7 +97,7 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ConfigError(f"--{name} must be above 0, got {value}")
-        for name in ("momentum", "dropout", "validation_fraction"):
+        for name in ("momentum", "dropout", "clean_fraction", "validation_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"--{name} must lie in [0, 1), got {getattr(self, name)}")
         for name in ("weight_decay", "seed", "noise_seed", "checkpoint_seconds", "in_memory_gib"):

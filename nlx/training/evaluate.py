@@ -10,8 +10,10 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from nlx.methods.method import Batch, Method, Posterior
+from nlx.data import Split
+from nlx.methods.method import Batch, Memory, Method, Posterior
 from nlx.models import Model
+from nlx.training.feed import in_order, place
 from nlx.training.state import TrainState, batch_inputs, by_example, replicated
 from nlx.training.step import Prepare, batch_for_method
 
@@ -32,11 +34,11 @@ class Evaluator:
 
         def scores(state: TrainState, inputs: Array) -> Array:
             inputs = prepare(jax.lax.with_sharding_constraint(inputs, by_example(mesh)), None)
-            logits = [
-                model.apply(state.params["model"], state.stats, view, False, None)[0]["logits"]
-                for view in (views(inputs) if views else [inputs])
-            ]
-            return jnp.mean(jnp.stack(logits), axis=0)
+            each = []
+            for view in views(inputs) if views else [inputs]:
+                outputs, _ = model.apply(state.params["model"], state.stats, view, False, None)
+                each.append(method.predict(state.params["method"], outputs))
+            return jnp.mean(jnp.stack(each), axis=0)
 
         # Results come back whole to every process, so that each can reduce and export them.
         self._posterior = jax.jit(posterior, out_shardings=replicated(mesh))
@@ -55,5 +57,48 @@ class Evaluator:
         return jax.tree.map(lambda *rows: np.concatenate(rows), *whole)
 
     def scores(self, state: TrainState, batches: Iterable[tuple[Batch, int]]) -> np.ndarray:
-        """The classifier's logits, float32 ``[n, K]``, in the order of the batches, averaged over views."""
+        """The method's scores, float32 ``[n, K]``, in the order of the batches, averaged over views."""
         return np.concatenate([np.asarray(self._scores(state, batch_inputs(b)))[:n] for b, n in batches])
+
+
+class Refresher:
+    """Lets a method look at the whole training set between epochs, as self-learning does to correct labels.
+
+    Features are extracted batch by batch into one array, spread over the mesh by example as the memory is.
+    """
+
+    def __init__(self, model: Model, method: Method, prepare: Prepare, mesh: Mesh, split: Split, batch_size: int):
+        assert method.refresh is not None
+        self._split, self._batch_size, self._mesh = split, batch_size, mesh
+        self._wanted, self._width = method.refresh_after, model.num_features
+
+        def extract(found: Array, state: TrainState, inputs: Array, index: Array) -> Array:
+            inputs = prepare(jax.lax.with_sharding_constraint(inputs, by_example(mesh)), None)
+            outputs, _ = model.apply(state.params["model"], state.stats, inputs, False, None)
+            return found.at[index].set(outputs["features"])
+
+        def refresh(memory: Memory, features: Array, labels: Batch, key: Array) -> Memory:
+            assert method.refresh is not None
+            return method.refresh(memory, features, labels, key)
+
+        self._extract = jax.jit(extract, donate_argnums=0, out_shardings=by_example(mesh))
+        self._refresh = jax.jit(refresh, donate_argnums=(0, 1), out_shardings=by_example(mesh))
+
+    def __call__(self, state: TrainState, epochs: int) -> TrainState:
+        """The state after ``epochs`` epochs with its memory refreshed, where the method wants that."""
+        if not self._wanted(epochs):
+            return state
+        rows = jax.tree.leaves(state.memory)[0].shape[0]
+        features = jnp.zeros((rows, self._width), jnp.float32, device=by_example(self._mesh))
+        for batch, _ in in_order(self._split, self._batch_size, self._mesh):
+            features = self._extract(features, state, batch_inputs(batch), batch["index"])
+        labels = {"noisy_label": self._split.noisy_label, "trusted_label": self._split.trusted_label}
+        padded = {
+            name: np.pad(array, ((0, rows - len(array)), *(((0, 0),) * (array.ndim - 1))), constant_values=-1)
+            for name, array in labels.items()
+            if array is not None
+        }
+        # A key of its own: a step's is folded in from 0 upward.
+        key = jax.random.fold_in(jax.random.fold_in(state.key, 0x72656672), epochs)
+        memory = self._refresh(state.memory, features, place(padded, by_example(self._mesh)), key)
+        return state._replace(memory=memory)

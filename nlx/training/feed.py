@@ -12,6 +12,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from nlx.data import DataError, ImageFiles, Split
+from nlx.data.course import Course
 from nlx.data.stream import read, stream
 from nlx.methods.method import Batch
 from nlx.training.state import TrainState, by_example, replicated
@@ -21,7 +22,6 @@ from nlx.training.step import Step, epoch_order, run_steps
 class Feed(Protocol):
     """Takes steps through the data."""
 
-    steps_per_epoch: int
     longest: int
     """Most steps worth taking between two looks at the outside world."""
 
@@ -32,32 +32,35 @@ class Feed(Protocol):
 class DeviceFeed:
     """The whole training set on every device; its order and batches are made there, without a host round trip."""
 
-    def __init__(self, split: Split, batch_size: int, step: Step, key: Array, mesh: Mesh):
+    def __init__(self, split: Split, course: Course, step: Step, key: Array, mesh: Mesh):
         assert isinstance(split.inputs, np.ndarray)
-        self.steps_per_epoch = len(split) // batch_size
-        self.longest = self.steps_per_epoch
+        self.longest = course.total
         arrays = {split.input_name: split.inputs, "noisy_label": split.noisy_label}
+        if (trusted_label := split.trusted_label) is not None:
+            arrays["trusted_label"] = trusted_label
         self._data: Batch = {name: jax.device_put(a, replicated(mesh)) for name, a in arrays.items()}
-        self._run = run_steps(step, batch_size)
-        self._make_order = jax.jit(epoch_order, static_argnums=2, out_shardings=replicated(mesh))
-        self._key, self._size = key, len(split)
+        self._run = run_steps(step, course.batch_size)
+        self._make_order = jax.jit(epoch_order, static_argnums=3, out_shardings=replicated(mesh))
+        self._rows = [jax.device_put(stage.rows.astype(np.int32), replicated(mesh)) for stage in course.stages]
+        self._key, self._course = key, course
         self._epoch, self._order = -1, jnp.zeros(0, jnp.int32)
 
     def advance(self, state: TrainState, step: int, count: int) -> TrainState:
         """See :class:`Feed`."""
-        epoch, start = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, self._make_order(self._key, epoch, self._size)
-        return self._run(state, self._data, self._order, np.int32(start), np.int32(count))
+        place = self._course.at(step)
+        if place.epoch != self._epoch:
+            # As long in every stage, so that all of them are one program.
+            order = self._make_order(self._key, place.epoch, self._rows[place.stage], self._course.longest)
+            self._epoch, self._order = place.epoch, order
+        return self._run(state, self._data, self._order, np.int32(place.start), np.int32(count))
 
 
 class StreamFeed:
     """Images from files, decoded by grain's threads while the device works; one dispatch per step."""
 
-    def __init__(self, split: Split, batch_size: int, step: Step, seed: int, mesh: Mesh):
-        self.steps_per_epoch = len(split) // batch_size
+    def __init__(self, split: Split, course: Course, step: Step, seed: int, mesh: Mesh):
         self.longest = 8
-        self._split, self._batch_size, self._seed = split, batch_size, seed
+        self._split, self._course, self._seed = split, course, seed
         self._step = jax.jit(step, donate_argnums=0)
         self._sharding = by_example(mesh)
         self._batches: Iterator[dict[str, np.ndarray]] | None = None
@@ -66,28 +69,24 @@ class StreamFeed:
     def advance(self, state: TrainState, step: int, count: int) -> TrainState:
         """See :class:`Feed`."""
         if self._batches is None or step != self._next:
-            self._batches = stream(self._split, self._batch_size, self._seed, step)
+            self._batches = stream(self._split, self._course, self._seed, step)
         for _ in range(count):
             state = self._step(state, place(next(self._batches), self._sharding))
         self._next = step + count
         return state
 
 
-def make_feed(split: Split, batch_size: int, step: Step, seed: int, key: Array, mesh: Mesh) -> Feed:
+def make_feed(split: Split, course: Course, step: Step, seed: int, key: Array, mesh: Mesh) -> Feed:
     """The feed that suits a training split.
 
     Raises:
-      DataError: the batch does not divide over the devices, or is larger than the training set.
+      DataError: the batch does not divide over the devices.
     """
-    if batch_size % mesh.size:
-        raise DataError(f"--batch_size={batch_size} does not divide over {mesh.size} devices; take a multiple")
-    if batch_size > len(split):
-        raise DataError(
-            f"--batch_size={batch_size} is more than the {len(split)} training examples; take a smaller one"
-        )
+    if course.batch_size % mesh.size:
+        raise DataError(f"--batch_size={course.batch_size} does not divide over {mesh.size} devices; take a multiple")
     if isinstance(split.inputs, ImageFiles):
-        return StreamFeed(split, batch_size, step, seed, mesh)
-    return DeviceFeed(split, batch_size, step, key, mesh)
+        return StreamFeed(split, course, step, seed, mesh)
+    return DeviceFeed(split, course, step, key, mesh)
 
 
 def in_order(split: Split, batch_size: int, mesh: Mesh) -> Iterator[tuple[Batch, int]]:

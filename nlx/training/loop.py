@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from nlx.data.course import Course
 from nlx.reporting.files import replacing
 from nlx.training.checkpoint import Checkpoints
 from nlx.training.feed import Feed
@@ -74,25 +75,25 @@ def fit(
     state: TrainState,
     feed: Feed,
     *,
-    epochs: int,
-    batch_size: int,
+    course: Course,
     evaluate: Callable[[TrainState], Row],
     evaluate_every: int = 1,
+    refresh: Callable[[TrainState, int], TrainState] | None = None,
     log: MetricsLog | None,
     checkpoints: Checkpoints | None,
     checkpoint_seconds: float,
     watcher: Watcher,
     should_stop: Callable[[], bool],
 ) -> TrainState:
-    """Train until ``epochs`` are done, from wherever the state is.
+    """Train to the end of the course, from wherever the state is.
 
     Args:
       state: consumed.
       feed: takes the steps.
-      epochs: passes over the data, counted from the run's start.
-      batch_size: examples a step, for the rate.
+      course: what is visited when.
       evaluate: called after an epoch; what it returns joins the epoch's row.
       evaluate_every: after how many epochs; always after the last.
+      refresh: called after each epoch, before its evaluation, with the number of epochs done; None for nothing.
       log: where rows go; None on processes that do not write.
       checkpoints: where states go; None to keep none.
       checkpoint_seconds: least time between two checkpoints at epochs' ends.
@@ -106,15 +107,16 @@ def fit(
       Diverged: the loss is not finite. Checkpoints from before stay.
       Stopped: see ``should_stop``.
     """
-    step, total = int(state.step), epochs * feed.steps_per_epoch
+    step, total = int(state.step), course.total
     count, saved = 1, time.monotonic()
     while step < total:
-        epoch, done = divmod(step, feed.steps_per_epoch)
+        place = course.at(step)
+        epoch, done, steps = place.epoch, place.start, place.steps
         first, seconds = done, 0.0
         if done == 0:
             state = state._replace(sums=jax.tree.map(jnp.zeros_like, state.sums))
-        while done < feed.steps_per_epoch:
-            took = min(count, feed.longest, feed.steps_per_epoch - done)
+        while done < steps:
+            took = min(count, feed.longest, steps - done)
             began = time.perf_counter()
             state = feed.advance(state, step, took)
             loss = float(state.sums["train_loss"]) / (done + took)
@@ -124,19 +126,22 @@ def fit(
                 raise Diverged(
                     f"the loss is not finite after step {step}: take a lower --learning_rate and another --run_dir"
                 )
-            watcher.progress(epoch + 1, done, feed.steps_per_epoch, loss, took * batch_size / elapsed)
+            watcher.progress(epoch + 1, done, steps, loss, took * course.batch_size / elapsed)
             # Aim at half a second between looks: long enough to keep the device busy, short enough to stop at once.
             count = max(1, min(2 * took, round(0.5 * took / elapsed)))
             count, stop = _agree(count, should_stop())
-            if stop and done < feed.steps_per_epoch:
+            if stop and done < steps:
                 _save(checkpoints, step, state)
                 raise Stopped(step)
-        means = {name: float(value) / feed.steps_per_epoch for name, value in state.sums.items()}
+        if refresh is not None:
+            state = refresh(state, epoch + 1)
+        means = {name: float(value) / steps for name, value in state.sums.items()}
         row = {
             "epoch": epoch + 1,
             "step": step,
+            **({"stage": course.stages[place.stage].name} if len(course.stages) > 1 else {}),
             "seconds": round(seconds, 4),
-            "examples_per_second": round((done - first) * batch_size / seconds, 1),
+            "examples_per_second": round((done - first) * course.batch_size / seconds, 1),
             **means,
             **(evaluate(state) if step == total or (epoch + 1) % evaluate_every == 0 else {}),
         }

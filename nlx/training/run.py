@@ -15,6 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from nlx.data import Dataset, Split, load
+from nlx.data.course import Course, Stage
 from nlx.data.prepare import normalization, preparer, six_views
 from nlx.methods.method import Method, Posterior
 from nlx.reporting.console import Console
@@ -23,7 +24,7 @@ from nlx.reporting.plots import training_curves
 from nlx.reporting.report import write_report
 from nlx.training.checkpoint import Checkpoints, abstract_state
 from nlx.training.config import Config, ConfigError, RunConfig, build_model, crop_size, fill, make_optimizer
-from nlx.training.evaluate import Evaluator
+from nlx.training.evaluate import Evaluator, Refresher
 from nlx.training.feed import in_order, make_feed
 from nlx.training.folder import open_folder, versions, write_json
 from nlx.training.loop import MetricsLog, Row, fit
@@ -56,12 +57,14 @@ class Recipe(Generic[Config]):
     """What makes one recipe different from another.
 
     Attributes:
-      method: (filled-in configuration, data set, steps of the whole run) -> the method to train.
+      method: (filled-in configuration, data set, course of the run) -> the method to train.
       products: (finished run) -> paths of the pictures it adds to the run folder; None for none.
+      stages: (filled-in configuration, data set) -> what is visited when; None for all examples in every epoch.
     """
 
-    method: Callable[[Config, Dataset, int], Method]
+    method: Callable[[Config, Dataset, Course], Method]
     products: Callable[[Cleaned], list[Path]] | None = None
+    stages: Callable[[Config, Dataset], list[Stage]] | None = None
 
 
 def run(config: Config, recipe: Recipe[Config], *, dataset: Dataset | None = None) -> dict[str, Any]:
@@ -91,21 +94,29 @@ def run(config: Config, recipe: Recipe[Config], *, dataset: Dataset | None = Non
             in_memory_gib=config.in_memory_gib,
         )
     config = fill(config, dataset)
+    if config.clean_fraction:
+        dataset = dataset.trust(config.clean_fraction, config.noise_seed)
     held_out = None
     if config.validation_fraction:
         dataset, held_out = dataset.hold_out(config.validation_fraction, config.noise_seed)
     assert config.epochs is not None
     assert config.batch_size is not None
-    method = recipe.method(config, dataset, _total_steps(config, dataset))
+    if recipe.stages is None:
+        course = Course.whole(len(dataset.train), config.batch_size, config.epochs)
+    else:
+        course = Course(recipe.stages(config, dataset), config.batch_size)
+    method = recipe.method(config, dataset, course)
     folder = config.run_dir or Path("runs") / f"{method.name}-{dataset.name}".replace("/", "-").replace(":", "-")
     with _stop_signals() as should_stop:
         if config.seeds == 1:
-            return _run_seed(config, recipe, method, dataset, held_out, folder, should_stop)
+            return _run_seed(config, recipe, method, dataset, held_out, course, folder, should_stop)
         _open_folder(folder, config, _facts(dataset, method))
         summaries = []
         for seed in range(config.seed, config.seed + config.seeds):
             one = replace(config, seed=seed, seeds=1)
-            summaries.append(_run_seed(one, recipe, method, dataset, held_out, folder / f"seed-{seed}", should_stop))
+            summaries.append(
+                _run_seed(one, recipe, method, dataset, held_out, course, folder / f"seed-{seed}", should_stop)
+            )
     if jax.process_index() != 0:
         return {}
     summary = over_seeds(summaries)
@@ -119,23 +130,22 @@ def _run_seed(
     method: Method,
     dataset: Dataset,
     held_out: Split | None,
+    course: Course,
     folder: Path,
     should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
-    assert config.epochs is not None
-    assert config.batch_size is not None
     assert config.augmentation is not None
     began = time.monotonic()
     lead = jax.process_index() == 0
     _open_folder(folder, config, _facts(dataset, method))
-    console = Console(f"{method.name} on {dataset.name}, seed {config.seed}", config.epochs, quiet=not lead)
+    console = Console(f"{method.name} on {dataset.name}, seed {config.seed}", course.epochs, quiet=not lead)
 
     mesh = make_mesh()
     model = build_model(config, dataset)
     size = crop_size(config, dataset)
     mean, scale = normalization(dataset.train.inputs)
     prepare = preparer(mean, scale, augmentation=config.augmentation, size=size)
-    optimizer = make_optimizer(config, _total_steps(config, dataset))
+    optimizer = make_optimizer(config, course.total)
     step = make_step(model, method, optimizer, prepare, mesh)
     evaluation_batch = -(-_EVALUATION_BATCH // mesh.size) * mesh.size
     sample, _ = next(in_order(dataset.train, mesh.size, mesh))
@@ -148,7 +158,7 @@ def _run_seed(
         len(dataset.train),
         mesh,
     )
-    feed = make_feed(dataset.train, config.batch_size, step, config.seed, jax.random.key(config.seed), mesh)
+    feed = make_feed(dataset.train, course, step, config.seed, jax.random.key(config.seed), mesh)
     if config.six_crops and size is None:
         raise ConfigError("--six_crops needs images stored larger than the model sees them; leave it out")
     if config.six_crops:
@@ -158,6 +168,10 @@ def _run_seed(
         tester = Evaluator(model, method, whole, mesh, views)
     else:
         evaluator = tester = Evaluator(model, method, prepare, mesh)
+
+    refresh = None
+    if method.refresh is not None:
+        refresh = Refresher(model, method, prepare, mesh, dataset.train, evaluation_batch)
 
     def evaluate(state: Any) -> Row:
         row: Row = {}
@@ -171,7 +185,7 @@ def _run_seed(
             row["validation_score"] = noisy_score(scores, held_out.noisy_label)
         if dataset.train.label is not None:
             posterior = evaluator.posterior(state, in_order(dataset.train, evaluation_batch, mesh))
-            row |= recovery_scores(posterior, dataset.train.label)
+            row |= recovery_scores(posterior, dataset.train)
         return row
 
     with Checkpoints(folder / "checkpoints") as checkpoints:
@@ -184,10 +198,10 @@ def _run_seed(
         state = fit(
             state,
             feed,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
+            course=course,
             evaluate=evaluate,
             evaluate_every=config.evaluate_every,
+            refresh=refresh,
             log=log,
             checkpoints=checkpoints,
             checkpoint_seconds=config.checkpoint_seconds,
@@ -258,13 +272,6 @@ def _export(
     )
     console.say(f"{method.name} on {dataset.name}: labels cleaned with the {chosen} posterior; all in {folder}")
     return summary
-
-
-def _total_steps(config: RunConfig, dataset: Dataset) -> int:
-    """Steps of the whole run, which schedules are stretched over."""
-    assert config.epochs is not None
-    assert config.batch_size is not None
-    return config.epochs * max(1, len(dataset.train) // config.batch_size)
 
 
 def _facts(dataset: Dataset, method: Method) -> dict[str, Any]:

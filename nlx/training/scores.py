@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from nlx import metrics
-from nlx.data import Dataset
+from nlx.data import Dataset, Split
 from nlx.methods.method import Posterior
 from nlx.training.loop import Row
 
@@ -17,6 +17,7 @@ from nlx.training.loop import Row
 _accuracy = jax.jit(metrics.accuracy)
 _map = jax.jit(metrics.mean_average_precision, static_argnames="points")
 _recovered = jax.jit(metrics.recovery)
+_ap = jax.jit(metrics.average_precision)
 
 
 def cheapest(posterior: Posterior) -> str:
@@ -39,15 +40,23 @@ def noisy_score(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(measure(scores, labels))
 
 
-def recovery_scores(posterior: Posterior, labels: np.ndarray) -> Row:
-    """Recovery of the true training labels by the chosen posterior and, where there are several, by each belief."""
+def recovery_scores(posterior: Posterior, split: Split) -> Row:
+    """How well the true training labels are recovered, where they are known and a method could not just look them up.
+
+    Recovery by the chosen posterior and, where there are several, by each belief. Where outliers are known and the
+    method scores them, the average precision of that ranking.
+    """
+    labels, where = split.label, split.scored
+    assert labels is not None
     chosen = cheapest(posterior)
-    row = {"recovery": float(_recovered(posterior.candidates[chosen], labels))}
+    row = {"recovery": float(_recovered(posterior.candidates[chosen], labels, where=where))}
     views = {**posterior.candidates, **{n: x for n, x in posterior.extras.items() if n == "classifier"}}
     if len(views) > 1:
-        row |= {f"recovery_{name}": float(_recovered(probs, labels)) for name, probs in views.items()}
+        row |= {f"recovery_{name}": float(_recovered(probs, labels, where=where)) for name, probs in views.items()}
     if labels.ndim == 2:
-        row |= {f"posterior_map_{name}": float(_map(p, labels)) for name, p in views.items()}
+        row |= {f"posterior_map_{name}": float(_map(p, labels, where=where)) for name, p in views.items()}
+    if split.outlier is not None and "outlier_score" in posterior.extras:
+        row["outlier_ap"] = float(_ap(posterior.extras["outlier_score"], split.outlier))
     return row
 
 
@@ -56,15 +65,17 @@ def given_recovery(dataset: Dataset) -> float | None:
     train = dataset.train
     if train.label is None or train.noisy_label is None:
         return None
+    if train.noisy_label.shape != train.label.shape:
+        return None  # another vocabulary
     given = metrics.as_vectors(train.noisy_label.astype(np.int32), dataset.num_classes)
-    return float(_recovered(given, train.label))
+    return float(_recovered(given, train.label, where=train.scored))
 
 
 def best(rows: list[Row]) -> dict[str, dict[str, float]]:
     """Best value of each score and the epoch it was seen; chosen with hindsight, so never a result on its own."""
     found = {}
     for name in rows[-1]:
-        if name.startswith(("test_", "recovery", "posterior_map", "validation_")):
+        if name.startswith(("test_", "recovery", "posterior_map", "validation_", "outlier_")):
             row = max((row for row in rows if name in row), key=lambda row: row[name])
             found[name] = {"value": row[name], "epoch": row["epoch"]}
     return found

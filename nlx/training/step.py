@@ -27,12 +27,13 @@ def make_step(
 ) -> Step:
     """The step as a pure function, not yet jitted: state and raw batch in, state out.
 
-    A batch holds ``image`` or ``features`` as stored, ``noisy_label`` and ``index``; its leading axis is spread over
-    the mesh. Losses, gradients and batch statistics are those of the whole batch, whatever the number of devices.
+    A batch holds ``image`` or ``features`` as stored, ``noisy_label``, ``index`` and, where some labels are trusted,
+    ``trusted_label``; its leading axis is spread over the mesh. Losses, gradients and batch statistics are those of the
+    whole batch, whatever the number of devices.
     """
 
     def step(state: TrainState, batch: Batch) -> TrainState:
-        if unknown := set(batch) - {"image", "features", "noisy_label", "index"}:
+        if unknown := set(batch) - {"image", "features", "noisy_label", "trusted_label", "index"}:
             raise ValueError(f"a training batch may not hold {sorted(unknown)}: true labels are for evaluation only")
         batch = jax.lax.with_sharding_constraint(batch, by_example(mesh))
         key = jax.random.fold_in(state.key, state.step)
@@ -86,7 +87,8 @@ def run_steps(step: Step, batch_size: int) -> Callable[[TrainState, Batch, Array
     return jax.jit(run, donate_argnums=0)
 
 
-def epoch_order(key: Array, epoch: int, size: int) -> Array:
-    """The order in which an epoch visits the training set: a permutation, int32 ``[size]``."""
+def epoch_order(key: Array, epoch: int, rows: Array, length: int) -> Array:
+    """The order in which an epoch visits its rows: a permutation of them, int32, padded to ``[length]``."""
     # The epoch's key must not meet a step's, which are folded in from 0 upward.
-    return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 0x6F726465), epoch), size)
+    order = jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 0x6F726465), epoch), rows)
+    return jnp.pad(order, (0, length - rows.shape[0]))

@@ -7,10 +7,15 @@ import pytest
 from PIL import Image
 
 from nlx.data import DataError, ImageFiles, Split
+from nlx.data.course import Course
 from nlx.data.decode import decode_all
 from nlx.data.stream import read, stream
 
 N, SIZE = 23, 6
+
+
+def whole(split, batch_size):
+    return Course.whole(len(split), batch_size, 1)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +47,7 @@ def assert_same(batches, expected):
 
 
 def test_batch_holds_the_rows_it_names_and_no_truth(split, in_memory):
-    for batch in islice(stream(split, 4, seed=1), 8):
+    for batch in islice(stream(split, whole(split, 4), seed=1), 8):
         assert set(batch) == {"image", "noisy_label", "index"}
         assert batch["index"].dtype == np.int32
         np.testing.assert_array_equal(batch["image"], in_memory.inputs[batch["index"]])
@@ -50,11 +55,14 @@ def test_batch_holds_the_rows_it_names_and_no_truth(split, in_memory):
 
 
 def test_files_and_memory_give_the_same_batches(split, in_memory):
-    assert_same(islice(stream(split, 4, seed=1), 12), list(islice(stream(in_memory, 4, seed=1), 12)))
+    assert_same(
+        islice(stream(split, whole(split, 4), seed=1), 12),
+        list(islice(stream(in_memory, whole(in_memory, 4), seed=1), 12)),
+    )
 
 
 def test_epochs_hold_every_example_once_but_the_remainder(in_memory):
-    batches = list(islice(stream(in_memory, 5, seed=2), 4 * 50))
+    batches = list(islice(stream(in_memory, whole(in_memory, 5), seed=2), 4 * 50))
     epochs = np.stack([b["index"] for b in batches]).reshape(50, 20)
     assert all(len(set(epoch)) == 20 for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 50  # a new order each epoch
@@ -63,20 +71,23 @@ def test_epochs_hold_every_example_once_but_the_remainder(in_memory):
 
 
 def test_seed_decides_the_order(in_memory):
-    first, again, other = (next(stream(in_memory, 10, seed=s))["index"].tolist() for s in (3, 3, 4))
+    first, again, other = (next(stream(in_memory, whole(in_memory, 10), seed=s))["index"].tolist() for s in (3, 3, 4))
     assert first == again != other
-    next(stream(in_memory, 10, seed=-1))  # any integer will do
+    next(stream(in_memory, whole(in_memory, 10), seed=-1))  # any integer will do
 
 
 @pytest.mark.parametrize("start", [0, 1, 4, 5, 13, 1000])
 def test_starting_late_gives_what_an_uninterrupted_run_sees(split, in_memory, start):
-    expected = list(islice(stream(in_memory, 5, seed=3), start, start + 9))
-    assert_same(islice(stream(split, 5, seed=3, start_step=start), 9), expected)
+    expected = list(islice(stream(in_memory, whole(in_memory, 5), seed=3), start, start + 9))
+    assert_same(islice(stream(split, whole(split, 5), seed=3, start_step=start), 9), expected)
 
 
 @pytest.mark.parametrize("threads", [0, 1, 5])
 def test_threads_do_not_change_the_order(split, in_memory, threads):
-    assert_same(islice(stream(split, 4, 5, threads=threads), 12), list(islice(stream(in_memory, 4, 5), 12)))
+    assert_same(
+        islice(stream(split, whole(split, 4), 5, threads=threads), 12),
+        list(islice(stream(in_memory, whole(in_memory, 4), 5), 12)),
+    )
     orders = [batch["index"].tolist() for batch, _ in read(split, 4, threads=threads)]
     assert orders[:2] == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
@@ -103,7 +114,7 @@ def test_a_test_split_gives_inputs_alone(split):
 def test_features_and_label_vectors():
     vectors = np.eye(4, dtype=np.uint8)[np.arange(10) % 4]
     split = Split(np.arange(30, dtype=np.float32).reshape(10, 3), vectors, None)
-    batch = next(stream(split, 3, seed=0))
+    batch = next(stream(split, whole(split, 3), seed=0))
     assert set(batch) == {"features", "noisy_label", "index"}
     np.testing.assert_array_equal(batch["features"], split.inputs[batch["index"]])
     np.testing.assert_array_equal(batch["noisy_label"], vectors[batch["index"]])
@@ -113,17 +124,13 @@ def test_broken_picture_is_named(tmp_path):
     path = tmp_path / "broken.png"
     path.write_bytes(b"no picture")
     split = Split(ImageFiles((str(path),), 4), np.zeros(1, np.int32), None)
-    for batches in (stream(split, 1, seed=0), read(split, 1)):
+    for batches in (stream(split, whole(split, 1), seed=0), read(split, 1)):
         with pytest.raises(DataError, match=r"broken.png: not a readable picture"):
             next(batches)
 
 
 def test_bad_arguments(in_memory):
-    with pytest.raises(ValueError, match="between 1 and the 23 examples of the split, got 24"):
-        stream(in_memory, 24, seed=0)
-    with pytest.raises(ValueError, match="got 0"):
-        stream(in_memory, 0, seed=0)
     with pytest.raises(ValueError, match="start_step must not be negative, got -1"):
-        stream(in_memory, 4, seed=0, start_step=-1)
+        stream(in_memory, whole(in_memory, 4), seed=0, start_step=-1)
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         read(in_memory, 0)

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from nlx.data import Split
+from nlx.data.course import Course
 from nlx.data.prepare import normalization, preparer
 from nlx.methods.can import Heads, can, paper_schedule
 from nlx.models import build
@@ -96,7 +97,7 @@ def new_run():
         sample, _ = next(in_order(split, mesh.size, mesh))
         sample = batch_for_method(sample, prepare, None)
         state = init_state(jax.random.key(0), model, method, optimizer, sample, len(split), mesh)
-        feed = make_feed(split, B, counted, 0, jax.random.key(0), mesh)
+        feed = make_feed(split, Course.whole(len(split), B, 1), counted, 0, jax.random.key(0), mesh)
         return Run(state, feed, Evaluator(model, method, prepare, mesh), mesh, traces, model, prepare)
 
     def make(split, method, devices=1, augmentation="none"):
@@ -118,9 +119,9 @@ def train():
     """Function that calls ``fit`` with defaults of which a test changes what it is about."""
 
     def call(run, state=None, **options):
+        steps = getattr(run.feed, "steps_per_epoch", N // B)
         defaults = {
-            "epochs": 3,
-            "batch_size": B,
+            "course": Course.whole(steps * B, B, options.pop("epochs", 3)),
             "evaluate": lambda state: {},
             "log": None,
             "checkpoints": None,

@@ -1,5 +1,7 @@
 """Every example once an epoch, from memory or from files, and the same order whatever was trained before."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from PIL import Image
 
 from nlx.data import DataError, ImageFiles, Split
+from nlx.data.course import Course, Stage
 from nlx.training.feed import DeviceFeed, StreamFeed, in_order, make_feed, place
 from nlx.training.state import TrainState, by_example, make_mesh, replicated
 
@@ -44,13 +47,17 @@ def recorder(traces):
     return step
 
 
-def start(split, devices=1, seed=0, key=0):
+def start(split, devices=1, seed=0, key=0, course=None):
     mesh = make_mesh(jax.devices()[:devices])
     memory = {name: jnp.full(N, -1 if name != "count" else 0) for name in ("count", "step", "pixel", "label")}
     state = TrainState(jnp.int32(0), jax.random.key(0), {}, {}, (), memory, {})
     state = jax.tree.map(lambda x: jax.device_put(x, replicated(mesh)), state)
     traces = []
-    return state, make_feed(split, B, recorder(traces), seed, jax.random.key(key), mesh), traces
+    return (
+        state,
+        make_feed(split, course or Course.whole(len(split), B, 1), recorder(traces), seed, jax.random.key(key), mesh),
+        traces,
+    )
 
 
 def seen(state):
@@ -62,7 +69,6 @@ def seen(state):
 def test_an_epoch_takes_each_example_once_with_its_own_label(splits, kind, devices):
     state, feed, traces = start(splits[kind], devices)
     assert isinstance(feed, {"memory": DeviceFeed, "files": StreamFeed}[kind])
-    assert feed.steps_per_epoch == STEPS
     state = feed.advance(state, 0, STEPS)
     after = seen(state)
     came = after["count"] == 1
@@ -132,17 +138,28 @@ def test_a_training_set_on_the_device_holds_no_truth(splits):
 def test_a_batch_must_divide_over_the_devices(splits, kind):
     mesh = make_mesh()
     with pytest.raises(DataError, match=r"^--batch_size=20 does not divide over 8 devices; take a multiple$"):
-        make_feed(splits[kind], 20, recorder([]), 0, jax.random.key(0), mesh)
+        make_feed(splits[kind], Course.whole(N, 20, 1), recorder([]), 0, jax.random.key(0), mesh)
 
 
 @pytest.mark.parametrize("kind", ["memory", "files"])
-def test_a_batch_must_not_be_larger_than_the_training_set(splits, kind):
-    mesh = make_mesh()
-    with pytest.raises(DataError, match=r"^--batch_size=56 is more than the 50 training examples; take a smaller one$"):
-        make_feed(splits[kind], 56, recorder([]), 0, jax.random.key(0), mesh)
-    assert (
-        make_feed(splits[kind].take(np.arange(48)), 48, recorder([]), 0, jax.random.key(0), mesh).steps_per_epoch == 1
-    )
+@pytest.mark.parametrize("devices", [1, 8])
+def test_stages_visit_their_own_rows_as_often_as_they_say_in_one_program(splits, kind, devices):
+    split = splits[kind]
+    trusted = np.arange(N) % 2 == 0
+    split = replace(split, trusted=trusted)
+    upsampled = np.concatenate([np.arange(N), np.flatnonzero(trusted)[:14]])  # 64 rows, 8 steps
+    course = Course([Stage("clean", np.flatnonzero(trusted)[:24], 2), Stage("all", upsampled, 1)], B)
+    state, feed, traces = start(split, devices, course=course)
+    assert [course.at(step).epoch for step in range(course.total)] == [0] * 3 + [1] * 3 + [2] * 8
+    for first, count in ((0, 3), (3, 3), (6, 8)):
+        state = feed.advance(state, first, count)
+    count = seen(state)["count"]
+    expected = np.ones(N, int)
+    expected[np.flatnonzero(trusted)[:14]] += 1
+    expected[np.flatnonzero(trusted)[:24]] += 2
+    np.testing.assert_array_equal(count, expected)
+    assert len(traces) == 1
+    assert traces[0]["trusted_label"] == ((B,), np.int32)
 
 
 def test_a_picture_that_cannot_be_read_is_told_while_training(splits, tmp_path):

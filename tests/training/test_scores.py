@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from nlx.data import Split
 from nlx.methods.method import Posterior
 from nlx.training.scores import best, cheapest, clean_scores, noisy_score, over_seeds, recovery_scores
 
@@ -15,12 +18,23 @@ def posterior(cost_right, cost_wrong):
 
 
 def test_labels_are_cleaned_with_the_cheaper_posterior_whether_right_or_not():
-    labels = np.array([0, 1])
+    labels = Split(RIGHT, None, np.array([0, 1]))
     assert cheapest(posterior(1.0, 2.0)) == "right"
     assert recovery_scores(posterior(1.0, 2.0), labels)["recovery"] == 1
     dear = recovery_scores(posterior(2.0, 1.0), labels)
     assert dear == {"recovery": 0, "recovery_right": 1, "recovery_wrong": 0, "recovery_classifier": 1}
-    assert "posterior_map_right" in recovery_scores(posterior(1.0, 2.0), np.eye(2, dtype=np.uint8))
+    assert "posterior_map_right" in recovery_scores(posterior(1.0, 2.0), Split(RIGHT, None, np.eye(2, dtype=np.uint8)))
+
+
+def test_what_a_method_could_look_up_is_not_recovered():
+    split = Split(RIGHT, None, np.array([0, 0]))
+    assert recovery_scores(posterior(1.0, 2.0), split)["recovery"] == 0.5
+    trusted = replace(split, trusted=np.array([False, True]))
+    assert recovery_scores(posterior(1.0, 2.0), trusted)["recovery"] == 1
+    outliers = replace(split, outlier=np.array([True, False]))
+    found = posterior(1.0, 2.0)._replace(extras={"outlier_score": np.array([0.9, 0.1], np.float32)})
+    row = recovery_scores(found, outliers)
+    assert (row["recovery"], row["outlier_ap"]) == (0, 1)
 
 
 def test_scores_of_both_kinds_of_labels():
