@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-PRIMITIVES = ("losses", "variational", "corruption", "metrics", "samplers")
+PRIMITIVES = (
+    "corruption", "crf", "losses", "metrics", "posteriors", "prototypes", "rbm", "samplers", "transitions", "variational"
+)  # fmt: skip
 MAY_IMPORT = {
     **{name: set(PRIMITIVES) for name in PRIMITIVES},
     "models": {"models"},

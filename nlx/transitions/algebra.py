@@ -1,0 +1,186 @@
+"""What is done with a transition matrix: projection of a learned one, its inverse, and posteriors by Bayes' rule."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+
+def project(transition: ArrayLike) -> Array:
+    r"""Nearest distribution to every row, in Euclidean distance: what follows a gradient step on T.
+
+    .. math:: \operatorname{argmin}_{x \ge 0,\; \sum_i x_i = 1} \lVert x - v \rVert_2 = \max(v - \tau, 0),
+       \qquad \tau = \max_k \frac{1}{k} \Big( \sum_{i \le k} v_{(i)} - 1 \Big)
+
+    with :math:`v_{(1)} \ge v_{(2)} \ge \dots` the sorted row. Clipping and renormalizing is not this projection.
+
+    Args:
+      transition: any finite values, float ``[..., K]``; each row by itself.
+
+    Returns:
+      Rows that are not negative and sum to 1, in the dtype and shape of the input.
+
+    Raises:
+      TypeError: not floating.
+      ValueError: a scalar.
+
+    Examples:
+      >>> project(jnp.array([[0.5, 0.5, 0.5, 0.5], [2.0, 0.0, 0.0, 0.0], [0.75, 0.5, -1.0, 0.0]]))
+      Array([[0.25 , 0.25 , 0.25 , 0.25 ],
+             [1.   , 0.   , 0.   , 0.   ],
+             [0.625, 0.375, 0.   , 0.   ]], dtype=float32)
+
+    References:
+      Held et al., 1974; Duchi et al., 2008. Sukhbaatar et al., 2015, section 3.1.
+    """
+    rows = jnp.asarray(transition)
+    if not jnp.issubdtype(rows.dtype, jnp.floating):
+        raise TypeError(f"transition must be floating, got {rows.dtype}")
+    if rows.ndim < 1:
+        raise ValueError("transition must have rows, got a scalar")
+    # A shift of the row changes nothing. With the largest entry at 0, what lies below -1 ends at 0: cutting it off
+    # there keeps the sums exact beside entries of any size.
+    v = rows.astype(jnp.float32) if jnp.finfo(rows.dtype).bits < 32 else rows
+    v = jnp.maximum(v - jnp.max(v, axis=-1, keepdims=True), -1.0)
+    sums = jnp.cumsum(jnp.sort(v, axis=-1, descending=True), axis=-1)
+    count = jax.lax.broadcasted_iota(v.dtype, v.shape, v.ndim - 1) + 1.0
+    tau = jnp.max((sums - 1.0) / count, axis=-1, keepdims=True)
+    return jnp.maximum(v - tau, 0.0).astype(rows.dtype)
+
+
+def invert(transition: ArrayLike, *, max_condition: float = 1e3) -> Array:
+    r"""Inverse of T for the Backward correction, which needs :math:`T^{-1}` once and before training.
+
+    Worked out on the host in float64, so that this cannot be traced.
+
+    Args:
+      transition: ``T[i, j] = p(noisy = j | true = i)``, float ``[K, K]``.
+      max_condition: highest condition number to accept (2-norm); errors in T and the spread of the corrected losses
+        grow with it.
+
+    Returns:
+      T's inverse, float32 ``[K, K]``; its rows sum to 1 and may hold negative entries.
+
+    Raises:
+      ValueError: not square, not finite, singular, or above ``max_condition``.
+
+    Examples:
+      >>> invert(jnp.array([[0.75, 0.25], [0.25, 0.75]]))
+      Array([[ 1.5, -0.5],
+             [-0.5,  1.5]], dtype=float32)
+
+    References:
+      Patrini et al., 2017, Theorem 1.
+    """
+    t = np.asarray(transition, np.float64)
+    if t.ndim != 2 or t.shape[0] != t.shape[1]:
+        raise ValueError(f"transition must be [K, K], got shape {t.shape}")
+    if not np.isfinite(t).all():
+        raise ValueError("transition is not finite")
+    scales = np.linalg.svd(t, compute_uv=False)
+    # float32 input carries errors of this size, below which a singular value cannot be told from 0.
+    if scales[-1] <= len(t) * np.finfo(np.float32).eps * scales[0]:
+        raise ValueError("transition is singular: some true classes give the same noisy labels; use the forward loss")
+    condition = scales[0] / scales[-1]
+    if condition > max_condition:
+        raise ValueError(
+            f"transition is ill-conditioned: condition number {condition:.3g} above {max_condition:.3g}; "
+            "raise max_condition, or use the forward loss, which needs no inverse"
+        )
+    return jnp.asarray(np.linalg.inv(t), jnp.float32)
+
+
+def posterior(logits: ArrayLike, noisy_labels: ArrayLike, transition: ArrayLike) -> Array:
+    r"""Probability of each true class once the noisy label is known too.
+
+    .. math:: q(y = i \mid x, \tilde y) \propto p(y = i \mid x)\, T_{i,\tilde y}
+
+    Args:
+      logits: unnormalized log p(y|x) of the true class (log-probabilities serve as well), float ``[..., K]``.
+      noisy_labels: observed classes in ``[0, K)``, int ``[...]``.
+      transition: ``T[i, j] = p(noisy = j | true = i)``, float ``[K, K]``; zeros are allowed and get no gradient.
+
+    Returns:
+      q, logits' dtype ``[..., K]``, rows sum to 1. Where no class can have given the label (its column of T is 0 for
+      every class that p allows) the label tells nothing, and q is p.
+
+    Raises:
+      TypeError: logits or transition not floating, or labels not integer.
+      ValueError: shapes disagree.
+
+    Examples:
+      >>> t = jnp.array([[0.8, 0.2], [0.4, 0.6]])
+      >>> [f"{q:.3f}" for q in posterior(jnp.log(jnp.array([0.9, 0.1])), jnp.array(1), t)]
+      ['0.750', '0.250']
+
+    References:
+      Sukhbaatar et al., 2015, equation 2, by Bayes' rule.
+    """
+    logits, t = _floating(logits, "logits"), _floating(transition, "transition")
+    labels = jnp.asarray(noisy_labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"noisy_labels must be integers, got {labels.dtype}")
+    if logits.ndim < 1 or t.shape != (logits.shape[-1],) * 2:
+        raise ValueError(f"transition must be [K, K] for logits {logits.shape}, got {t.shape}")
+    if labels.shape != logits.shape[:-1]:
+        raise ValueError(f"noisy_labels {labels.shape} must have the shape of logits without classes, {logits.shape}")
+    prior = logits.astype(jnp.float32)
+    joint = prior + jnp.take(_log(t).T, labels, axis=0)
+    possible = jnp.max(joint, axis=-1, keepdims=True) > -jnp.inf
+    return jax.nn.softmax(jnp.where(possible, joint, prior), axis=-1).astype(logits.dtype)
+
+
+def binary_posterior(logits: ArrayLike, noisy_labels: ArrayLike, transition: ArrayLike) -> Array:
+    r"""Multi-label twin of :func:`posterior`: every class is present or not, with a 2 x 2 transition of its own.
+
+    .. math:: q(y_k = 1 \mid x, \tilde y_k) = \sigma(l_k + \log T_{k,1,\tilde y_k} - \log T_{k,0,\tilde y_k})
+
+    Args:
+      logits: log-odds l of each true label, float ``[..., K]``.
+      noisy_labels: observed labels, {0, 1} or bool ``[..., K]``.
+      transition: ``T[k, i, j] = p(noisy_k = j | true_k = i)``, float ``[K, 2, 2]``; zeros are allowed and get no
+        gradient.
+
+    Returns:
+      q(y_k = 1), logits' dtype ``[..., K]``. Where neither value can have given the label, the label tells nothing,
+      and q is p.
+
+    Raises:
+      TypeError: logits or transition not floating.
+      ValueError: shapes disagree.
+
+    Examples:
+      >>> t = jnp.array([[[0.9, 0.1], [0.3, 0.7]], [[1.0, 0.0], [0.5, 0.5]]])
+      >>> [f"{q:.3f}" for q in binary_posterior(jnp.zeros(2), jnp.array([1, 0]), t)]
+      ['0.875', '0.333']
+    """
+    logits, t = _floating(logits, "logits"), _floating(transition, "transition")
+    labels = jnp.asarray(noisy_labels)
+    if logits.ndim < 1 or t.shape != (logits.shape[-1], 2, 2):
+        raise ValueError(f"transition must be [K, 2, 2] for logits {logits.shape}, got {t.shape}")
+    if labels.shape != logits.shape:
+        raise ValueError(f"noisy_labels {labels.shape} and logits {logits.shape} must have the same shape")
+    log_t = _log(t)
+    present, absent = log_t[:, 1], log_t[:, 0]
+    # -inf - -inf is NaN: the case of a label that nothing can give is set aside before the difference.
+    impossible = jnp.isneginf(present) & jnp.isneginf(absent)
+    ratio = jnp.where(impossible, 0.0, present - jnp.where(impossible, 0.0, absent))
+    shape = (1,) * (logits.ndim - 1) + (logits.shape[-1],)
+    shift = jnp.where(labels.astype(bool), ratio[:, 1].reshape(shape), ratio[:, 0].reshape(shape))
+    return jax.nn.sigmoid(logits.astype(jnp.float32) + shift).astype(logits.dtype)
+
+
+def _log(t: Array) -> Array:
+    """log T with -inf at 0, where the gradient is 0 and not NaN; float32."""
+    positive = t > 0
+    return jnp.where(positive, jnp.log(jnp.where(positive, t, 1.0).astype(jnp.float32)), -jnp.inf)
+
+
+def _floating(x: ArrayLike, name: str) -> Array:
+    x = jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"{name} must be floating, got {x.dtype}")
+    return x

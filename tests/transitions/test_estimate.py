@@ -1,0 +1,71 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nlx import transitions
+
+RNG = np.random.default_rng(0)
+
+
+def noisy_pairs(t, n):
+    true = RNG.integers(0, len(t), n)
+    return true, (RNG.uniform(size=(n, 1)) > np.cumsum(t, axis=1)[true]).sum(1)
+
+
+def test_pairs_recover_the_matrix():
+    t = np.asarray(transitions.sparse(jax.random.key(0), 6, 0.4, targets=3), np.float64)
+    true, noisy = noisy_pairs(t, 60_000)
+    # 10,000 examples a row: four standard errors of 0.5 are 0.02.
+    np.testing.assert_allclose(transitions.from_pairs(true, noisy, 6), t, atol=0.02)
+
+
+def test_pairs_by_hand():
+    true, noisy = np.array([0, 0, 0, 2, 2]), np.array([0, 1, 1, 2, 0])
+    expected = np.array([[1 / 3, 2 / 3, 0], [0, 1, 0], [0.5, 0, 0.5]])
+    np.testing.assert_allclose(transitions.from_pairs(true, noisy, 3), expected, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(transitions.from_pairs, static_argnums=2)(true, noisy, 3), expected, rtol=1e-6)
+    smooth = [[2 / 6, 3 / 6, 1 / 6], [1 / 3, 1 / 3, 1 / 3], [2 / 5, 1 / 5, 2 / 5]]
+    np.testing.assert_allclose(transitions.from_pairs(true, noisy, 3, smoothing=1.0), smooth, rtol=1e-6)
+    mask = np.array([True, False, True, True, False])
+    np.testing.assert_array_equal(
+        transitions.from_pairs(true, noisy, 3, where=mask), transitions.from_pairs(true[mask], noisy[mask], 3)
+    )
+
+
+def test_anchors_are_the_most_confident_examples():
+    probs = np.array([[0.9, 0.05, 0.05], [0.1, 0.6, 0.3], [0.2, 0.7, 0.1], [0.25, 0.25, 0.5]], np.float32)
+    np.testing.assert_allclose(transitions.from_anchors(probs), probs[[0, 2, 3]], rtol=1e-6)
+    # Of four examples, the 0.67 quantile stands at the second highest score of each class.
+    np.testing.assert_allclose(transitions.from_anchors(probs, quantile=0.67), probs[[3, 1, 1]], rtol=1e-6)
+
+
+def test_anchors_recover_the_matrix_and_a_quantile_passes_over_outliers():
+    t = np.asarray(transitions.symmetric(4, 0.3))
+    clean = RNG.dirichlet(np.full(4, 0.1), 4000)
+    clean[:4] = np.eye(4)
+    probs = (clean @ t).astype(np.float32)
+    np.testing.assert_allclose(transitions.from_anchors(probs), t, atol=1e-3)
+    probs[5:9] = np.eye(4)
+    np.testing.assert_allclose(transitions.from_anchors(probs), np.eye(4))
+    robust = transitions.from_anchors(probs, quantile=0.97)
+    np.testing.assert_allclose(robust, t, atol=0.01)
+    np.testing.assert_allclose(
+        jax.jit(transitions.from_anchors, static_argnames="quantile")(probs, quantile=0.97), robust
+    )
+
+
+def test_bad_input_is_named():
+    labels, probs = np.array([0, 1]), np.full((2, 2), 0.5, np.float32)
+    with pytest.raises(TypeError, match="labels must be integers"):
+        transitions.from_pairs(labels, labels.astype(float), 2)
+    with pytest.raises(ValueError, match="vectors of the same length"):
+        transitions.from_pairs(labels, labels[:1], 2)
+    with pytest.raises(ValueError, match="smoothing must be at least 0"):
+        transitions.from_pairs(labels, labels, 2, smoothing=-1.0)
+    with pytest.raises(TypeError, match="pred_probs must be floating"):
+        transitions.from_anchors(labels[None])
+    with pytest.raises(ValueError, match=r"pred_probs must be \[n, K\]"):
+        transitions.from_anchors(probs[0])
+    with pytest.raises(ValueError, match="quantile must lie"):
+        transitions.from_anchors(jnp.asarray(probs), quantile=0.0)
