@@ -167,7 +167,7 @@ MISTAKES = {
     "missing file": (("--dataset=npz:no/such.npz",), "no/such.npz"),
     "unknown labels": (("--dataset=npz:{arrays}", "--labels=worst"), "web"),
     "lambda": (("--dataset=digits", "--regularizer=-1"), "--regularizer (lambda) must be at least 0, got -1.0"),
-    "noise rate": (("--dataset=digits", "--noise=uniform:1.5"), "1.5"),
+    "noise rate": (("--dataset=digits", "--noise=symmetric:1.5"), "1.5"),
     "noise kind": (("--dataset=digits", "--noise=salt:0.5"), "shuffle"),
     "model": (("--dataset=digits", "--model=resnet19"), "--model=resnet19 is not known"),
     "batch": (("--dataset=digits", "--batch_size=5000"), "--batch_size=5000 is more than"),

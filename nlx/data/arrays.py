@@ -15,7 +15,7 @@ from nlx.data.dataset import DataError, Dataset, Split
 Arrays = dict[str, np.ndarray]
 
 
-def npz(path: str | Path, labels: str | None = None) -> Dataset:
+def npz(path: str | Path, labels: str | None = None, *, clean: bool = False) -> Dataset:
     """A data set from one ``.npz`` file.
 
     Keys: ``image`` (uint8 NHWC) or ``features`` (float ``[n, F]``); ``noisy_label`` or several ``noisy_NAME``;
@@ -25,17 +25,18 @@ def npz(path: str | Path, labels: str | None = None) -> Dataset:
     Args:
       path: the file.
       labels: which labelling to learn from, NAME of ``noisy_NAME``; may be left out if there is only one.
+      clean: learn from the true labels, ``label``, and leave all noisy ones aside; there may be none.
 
     Returns:
-      The data set, named after the file and the labelling. Features become float32, class numbers int32, label
-      vectors uint8.
+      The data set, named after the file and the labelling, if clean after the file alone. Features become float32,
+      class numbers int32, label vectors uint8.
 
     Raises:
       DataError: anything the user has to change, in one sentence that names the file, the key and the first bad row.
     """
     path = Path(path).expanduser()
     arrays = _read(path)
-    noisy_key = _labelling(path, arrays, labels)
+    noisy_key = _true_labelling(path, arrays) if clean else _labelling(path, arrays, labels)
     input_key, test_key = _input_keys(path, arrays)
 
     inputs = checked_inputs(f"{path}: '{input_key}'", arrays[input_key], images=input_key == "image")
@@ -56,7 +57,7 @@ def npz(path: str | Path, labels: str | None = None) -> Dataset:
                 f"{inputs.shape[1:]}: make them the same."
             )
         test = Split(test_inputs, None, given["test_label"])
-    name = path.stem if noisy_key == "noisy_label" else f"{path.stem}/{noisy_key.removeprefix('noisy_')}"
+    name = path.stem if noisy_key in ("noisy_label", "label") else f"{path.stem}/{noisy_key.removeprefix('noisy_')}"
     return Dataset(name, names, Split(inputs, given[noisy_key], given.get("label")), test)
 
 
@@ -102,6 +103,14 @@ def _labelling(path: Path, arrays: Arrays, labels: str | None) -> str:
     if f"noisy_{labels}" not in arrays:
         raise DataError(f"{path}: there is no 'noisy_{labels}': choose labels from {choices}.")
     return f"noisy_{labels}"
+
+
+def _true_labelling(path: Path, arrays: Arrays) -> str:
+    if "label" not in arrays:
+        raise DataError(
+            f"{path}: there are no true labels, which synthetic noise starts from: save them under 'label'."
+        )
+    return "label"
 
 
 def _input_keys(path: Path, arrays: Arrays) -> tuple[str, str | None]:

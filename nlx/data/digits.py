@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nlx.data.dataset import Dataset, Split
-from nlx.data.noise import add_noise, parse_noise
+from nlx.data.noise import parse_noise, with_noise
 
 DEFAULT_NOISE = "shuffle:0.4"
 TEST_FRACTION = 0.2
@@ -50,21 +50,22 @@ def real_digits() -> RealDigits:
 def digits(noise: str = DEFAULT_NOISE, seed: int = 0) -> Dataset:
     """The digits with noisy training labels.
 
-    The split is the same whatever the noise and its seed; noise never touches the test part.
+    The split is the same whatever the noise and its seed; noise never touches the test part. There is no other set of
+    8 by 8 images, so outliers are digits whose tiles have changed places.
 
     Args:
-      noise: ``none``, ``uniform:RATE`` or ``shuffle:RATE``.
+      noise: see :func:`nlx.data.noise.parse_noise`.
       seed: seed of the noise.
 
     Returns:
       The data set ``digits/<noise>``, single-label, images uint8 ``[n, 8, 8, 1]``, true training labels included.
 
     Raises:
-      DataError: a noise that cannot be read.
+      DataError: a noise that cannot be read, or is not for single labels.
     """
     spec = parse_noise(noise)
     data = real_digits()
     label = data.label[data.train]
-    train = Split(data.image[data.train], add_noise(spec, label, len(CLASS_NAMES), seed), label)
+    train = Split(data.image[data.train], label.copy(), label)
     test = Split(data.image[data.test], None, data.label[data.test])
-    return Dataset(f"digits/{spec}", CLASS_NAMES, train, test)
+    return with_noise(Dataset("digits", CLASS_NAMES, train, test), spec, seed)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from pathlib import Path
 
 from nlx.data.arrays import npz
-from nlx.data.cifar10n import cifar10n
+from nlx.data.cifar10n import LABELLINGS, cifar10n
 from nlx.data.dataset import DataError, Dataset
 from nlx.data.digits import DEFAULT_NOISE, digits
 from nlx.data.folder import folder
+from nlx.data.idx import fashion_mnist, mnist
+from nlx.data.noise import NoiseSpec, parse_noise, with_noise
 from nlx.data.scenes import web_sample
 
-KNOWN = ("digits", "web", "cifar10n", "npz:PATH", "folder:PATH")
-CHOICES: dict[str, tuple[str, ...]] = {  # which of the options that change the labels a data set can use
-    "digits": ("noise",),
-    "web": (),
-    "cifar10n": ("labels",),
-    "npz": ("labels",),
-    "folder": (),
-}
+KNOWN = ("digits", "mnist", "fashion_mnist", "web", "cifar10n", "npz:PATH", "folder:PATH")
+LABELLED = ("cifar10n", "npz")  # those that can have several labellings
+
+_KINDS = tuple(name.partition(":")[0] for name in KNOWN)
+_ELSEWHERE = {"mnist": fashion_mnist, "fashion_mnist": mnist}  # where outliers come from, if it can be had
 
 
 def load(
@@ -34,7 +34,9 @@ def load(
 ) -> Dataset:
     """Load a data set by name.
 
-    - ``digits``: 1,797 real handwritten digits with synthetic noise (``noise``, ``noise_seed``);
+    - ``digits``: 1,797 real handwritten digits with synthetic noise;
+    - ``mnist`` and ``fashion_mnist``: 70,000 pictures each, clean but for synthetic noise, from their own files under
+      ``data_dir`` or from TensorFlow Datasets, the latter from its Debian package as well;
     - ``web``: the WEB set where it lies under ``<data_dir>/web/``, else the embedded sample;
     - ``cifar10n``: CIFAR-10N from its official files under ``data_dir`` (``labels``);
     - ``npz:PATH``: your own arrays (``labels``);
@@ -44,32 +46,56 @@ def load(
       dataset: one of the names above.
       labels: which labelling to learn from, where there are several.
       data_dir: folder of the data sets that are not embedded; the others have no use for it.
-      noise: synthetic noise, ``none``, ``uniform:RATE`` or ``shuffle:RATE``; digits default to ``shuffle:0.4``.
+      noise: synthetic noise on the true training labels, in the place of the noisy labels that the data has; see
+        :func:`nlx.data.noise.parse_noise`. Digits default to ``shuffle:0.4``, the others to their own labels. The
+        outliers of ``mnist`` are ``fashion_mnist`` and the other way round, where that is to be found.
       image_size: height and width that pictures read from files are decoded to.
       noise_seed: seed of the synthetic noise.
       in_memory_gib: pictures that would fill more than this stay on disk, as ``ImageFiles``.
 
     Returns:
-      The data set; ``web`` is called ``web/sample`` where the embedded sample stands in.
+      The data set; ``web`` is called ``web/sample`` where the embedded sample stands in, and synthetic noise follows
+      the name, as in ``fashion_mnist/symmetric:0.4``.
 
     Raises:
       DataError: a name that is unknown, an option that does not apply, or anything wrong with the data.
     """
     kind, colon, path = dataset.partition(":")
     _check_name(dataset, kind, bool(colon), path)
-    given = {"labels": labels, "noise": noise}
-    for option, value in given.items():
-        if value is not None and option not in CHOICES[kind]:
-            users = [name for name, choices in CHOICES.items() if option in choices]
-            raise DataError(f"{dataset} takes no {option}: leave it out; only {' and '.join(users)} can use one.")
-
+    if labels is not None and kind not in LABELLED:
+        raise DataError(f"{dataset} takes no labels: leave it out; only {' and '.join(LABELLED)} can use one.")
+    if labels is not None and noise is not None:
+        raise DataError(
+            f"{dataset} takes labels={labels} or noise={noise}, not both: noise corrupts the true labels and leaves "
+            f"the noisy ones aside."
+        )
     if kind == "digits":
         return digits(DEFAULT_NOISE if noise is None else noise, noise_seed)
+    spec = None if noise is None else parse_noise(noise)
+    loaded = _load(kind, path, labels, data_dir, image_size, in_memory_gib, synthetic=spec is not None)
+    return loaded if spec is None else with_noise(loaded, spec, noise_seed, _elsewhere(kind, spec, data_dir))
+
+
+def _load(
+    kind: str,
+    path: str,
+    labels: str | None,
+    data_dir: str | Path | None,
+    image_size: int,
+    in_memory_gib: float,
+    synthetic: bool,
+) -> Dataset:
+    if kind == "mnist":
+        return mnist(data_dir)
+    if kind == "fashion_mnist":
+        return fashion_mnist(data_dir)
     if kind == "npz":
-        return npz(path, labels)
+        return npz(path, labels, clean=synthetic)
     if kind == "folder":
         return folder(path, image_size, in_memory_gib=in_memory_gib)
     if kind == "cifar10n":
+        if synthetic:
+            return replace(cifar10n(data_dir, next(iter(LABELLINGS))), name="cifar10n")
         return cifar10n(data_dir, labels)
     if data_dir is not None and (Path(data_dir).expanduser() / "web" / "labels.csv").exists():
         real = Path(data_dir).expanduser() / "web"
@@ -77,11 +103,20 @@ def load(
     return web_sample()
 
 
+def _elsewhere(kind: str, spec: NoiseSpec, data_dir: str | Path | None) -> Dataset | None:
+    if spec.kind != "outlier" or kind not in _ELSEWHERE:
+        return None
+    try:
+        return _ELSEWHERE[kind](data_dir)
+    except DataError:  # what stands in for it is documented, and the name of the data set tells which it was
+        return None
+
+
 def _check_name(dataset: str, kind: str, colon: bool, path: str) -> None:
     needs_path = f"{kind}:PATH" in KNOWN
-    if kind not in CHOICES or (colon and not needs_path):
-        close = difflib.get_close_matches(kind, CHOICES, n=1)
-        hint = f" Did you mean {next(k for k in KNOWN if k.startswith(close[0]))}?" if close else ""
+    if kind not in _KINDS or (colon and not needs_path):
+        close = difflib.get_close_matches(kind, _KINDS, n=1)
+        hint = f" Did you mean {KNOWN[_KINDS.index(close[0])]}?" if close else ""
         raise DataError(f"unknown dataset {dataset!r}: choose one of {', '.join(KNOWN)}.{hint}")
     if needs_path and not path:
         raise DataError(f"dataset {dataset!r} needs a path: write {kind}:PATH.")

@@ -1,16 +1,26 @@
-"""Noise specifications such as ``shuffle:0.4``: read from text, applied to clean labels."""
+"""Noise specifications such as ``shuffle:0.4``: read from text, applied to the clean labels of a data set."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from nlx import corruption
-from nlx.data.dataset import DataError
+from nlx import corruption, transitions
+from nlx.data.dataset import DataError, Dataset, ImageFiles, Inputs, Split
+from nlx.data.decode import decode_all
 
-NOISE_KINDS = ("none", "uniform", "shuffle")
+SINGLE_LABEL = ("symmetric", "pair", "sparse", "adversarial", "instance", "shuffle", "outlier")
+MULTI_LABEL = ("shuffle", "tags")
+NOISE_KINDS = ("none", *SINGLE_LABEL, "tags")
+
+_BY_CLASS = ("symmetric", "pair", "sparse", "adversarial")  # a transition matrix says all there is to say
+_FEATURES = 64  # what instance and adversarial noise see of an input: at most so many numbers
+_THUMBNAIL = 16  # height and width, pixels, of what they see of a picture on disk
+_TILES = 4  # an image is cut into so many tiles each way, to be scrambled
+_PROJECTION_SEED = 64
 
 
 class NoiseSpec(NamedTuple):
@@ -18,7 +28,7 @@ class NoiseSpec(NamedTuple):
 
     Attributes:
       kind: one of ``NOISE_KINDS``.
-      rate: probability that an example is touched, in [0, 1].
+      rate: probability that an example, or a tag, is touched, in [0, 1].
     """
 
     kind: str
@@ -33,7 +43,16 @@ def parse_noise(text: str) -> NoiseSpec:
     """Read a noise specification.
 
     Args:
-      text: ``none``, ``uniform:RATE`` (replaced by another class) or ``shuffle:RATE`` (the paper's vector shuffle).
+      text: ``none`` or ``KIND:RATE``, the kinds being
+
+        - ``symmetric``: to any other class, each as likely;
+        - ``pair``: to the next class;
+        - ``sparse``: to a few random other classes, ten at most and a third of them at most, each as likely;
+        - ``adversarial``: to what a simple classifier confuses the class with;
+        - ``instance``: how likely and to what depends on the input;
+        - ``shuffle``: the CAN paper's vector shuffle, which may leave a label as it was;
+        - ``outlier``: the input is replaced by one from elsewhere, with a random label;
+        - ``tags``, for label vectors: each tag is missing with probability RATE, and as many are added elsewhere.
 
     Returns:
       The kind and the rate.
@@ -42,8 +61,8 @@ def parse_noise(text: str) -> NoiseSpec:
       DataError: unknown kind, or a rate that is missing, not a number or outside [0, 1].
 
     Examples:
-      >>> parse_noise("uniform:0.4")
-      NoiseSpec(kind='uniform', rate=0.4)
+      >>> parse_noise("symmetric:0.4")
+      NoiseSpec(kind='symmetric', rate=0.4)
     """
     kind, colon, rate_text = text.strip().partition(":")
     if kind not in NOISE_KINDS:
@@ -61,21 +80,151 @@ def parse_noise(text: str) -> NoiseSpec:
     return NoiseSpec(kind, rate)
 
 
-def add_noise(noise: NoiseSpec, labels: np.ndarray, num_classes: int, seed: int) -> np.ndarray:
-    """Noisy labels, the same for the same seed.
+def with_noise(dataset: Dataset, noise: NoiseSpec, seed: int, elsewhere: Dataset | None = None) -> Dataset:
+    """The data set with its clean training labels, corrupted, in the place of its noisy ones.
+
+    Outliers come from ``elsewhere``. Without it they are made of the data set itself: images are cut into 4 by 4 tiles
+    that change places, and of feature vectors each number is taken from another example. An outlier has no true class:
+    its ``label`` is its random one, and ``outlier`` marks it so that scores leave it out.
 
     Args:
+      dataset: its training labels must be known; its test split stays as it is.
       noise: which noise.
-      labels: clean classes, int32 ``[n]``.
-      num_classes: K.
-      seed: seed of the noise alone.
+      seed: seed of the noise alone; the same seed gives the same labels.
+      elsewhere: a data set whose training inputs, shaped like this one's, are of none of its classes.
 
     Returns:
-      Noisy classes, int32 ``[n]``, an array of its own.
+      The data set, its name followed by ``/`` and the noise, and by ``+`` and where its outliers come from.
+
+    Raises:
+      DataError: the clean training labels are unknown, the kind of noise is not for such labels, or its inputs stay on
+        disk and would have to be changed.
     """
+    label = dataset.train.label
+    _check(dataset, noise)
+    assert label is not None
+    named = f"{dataset.name}/{noise}"
+    if noise.kind == "outlier":
+        named += f"+{elsewhere.name}" if elsewhere else ""
+        return replace(dataset, name=named, train=_with_outliers(dataset, label, noise.rate, seed, elsewhere))
+    noisy = _noisy_labels(dataset.train, label, noise, dataset.num_classes, seed)
+    return replace(dataset, name=named, train=replace(dataset.train, noisy_label=noisy))
+
+
+def _check(dataset: Dataset, noise: NoiseSpec) -> None:
+    label = dataset.train.label
+    if label is None:
+        raise DataError(
+            f"{dataset.name} has no true training labels, which synthetic noise starts from: leave the noise out."
+        )
+    kinds = ("none", *(MULTI_LABEL if label.ndim == 2 else SINGLE_LABEL))
+    if noise.kind not in kinds:
+        form = "label vectors" if label.ndim == 2 else "one class an example"
+        raise DataError(f"noise '{noise}' is not for {dataset.name}, which has {form}: choose from {', '.join(kinds)}.")
+    if label.ndim == 2 and label.shape[1] != dataset.num_classes:
+        raise DataError(
+            f"{dataset.name} has {dataset.num_classes} noisy tags but {label.shape[1]} true ones, of another "
+            f"vocabulary: leave the noise out."
+        )
+    if dataset.num_classes < 2 and noise.kind != "none":
+        raise DataError(f"{dataset.name} has a single class, which cannot be mistaken: leave the noise out.")
+
+
+def _noisy_labels(train: Split, label: np.ndarray, noise: NoiseSpec, num_classes: int, seed: int) -> np.ndarray:
+    """Noisy labels in the form of the clean ones, an array of their own."""
     key = jax.random.key(seed)
-    if noise.kind == "uniform":
-        return np.array(corruption.uniform_flips(key, labels, num_classes, noise.rate).labels)
     if noise.kind == "shuffle":
-        return np.array(corruption.vector_shuffle(key, labels, noise.rate, num_classes).labels)
-    return labels.copy()
+        return np.array(corruption.vector_shuffle(key, label, noise.rate, num_classes).labels)
+    if noise.kind == "instance":
+        features = _small_features(train.inputs)
+        return np.array(corruption.instance_dependent(key, features, label, num_classes, noise.rate).labels)
+    if noise.kind == "tags":
+        tags = int(np.count_nonzero(label))
+        spurious = min(1.0, noise.rate * tags / max(1, label.size - tags))
+        return np.array(corruption.tag_noise(key, label, noise.rate, spurious, batch_copied=0.0).labels)
+    if noise.kind in _BY_CLASS:
+        matrix_key, flip_key = jax.random.split(key)
+        matrix = _transition(train.inputs, label, noise, num_classes, matrix_key)
+        return np.array(corruption.flips(flip_key, label, matrix).labels)
+    return label.copy()
+
+
+def _transition(inputs: Inputs, label: np.ndarray, noise: NoiseSpec, num_classes: int, key: jax.Array) -> jax.Array:
+    """``T[i, j] = p(noisy = j | true = i)``, float32 ``[K, K]``."""
+    if noise.kind == "symmetric":
+        return transitions.symmetric(num_classes, noise.rate)
+    if noise.kind == "pair":
+        return transitions.pair(num_classes, noise.rate)
+    if noise.kind == "sparse":
+        return transitions.sparse(key, num_classes, noise.rate, targets=min(10, max(1, (num_classes - 1) // 3)))
+    confusion = _confusion(_small_features(inputs), label, num_classes)
+    try:
+        return transitions.from_confusion(confusion, noise.rate, priors=np.bincount(label, minlength=num_classes))
+    except ValueError as error:
+        raise DataError(f"noise '{noise}' is more than a classifier's confusions can give: {error}.") from error
+
+
+def _confusion(features: np.ndarray, label: np.ndarray, num_classes: int) -> np.ndarray:
+    """How often the nearest class mean takes true i for j, no example counting toward its own mean; int ``[K, K]``."""
+    counts = np.bincount(label, minlength=num_classes)
+    means = np.zeros((num_classes, features.shape[1]))
+    np.add.at(means, label, features)
+    means /= np.maximum(counts, 1)[:, None]
+    distance = (means**2).sum(axis=1) - 2 * features @ means.T + (features**2).sum(axis=1, keepdims=True)
+    distance[:, counts == 0] = np.inf
+    rows, own = np.arange(len(label)), counts[label]
+    # Without the example x, the mean c of n moves to (n c - x) / (n - 1), which is n / (n - 1) times as far from x.
+    distance[rows, label] *= (own / np.maximum(own - 1, 1)) ** 2
+    distance[rows[own == 1], label[own == 1]] = np.inf
+    confusion = np.zeros((num_classes, num_classes), np.int32)
+    np.add.at(confusion, (label, distance.argmin(axis=1)), 1)
+    return confusion
+
+
+def _small_features(inputs: Inputs) -> np.ndarray:
+    """Standardized features, by a fixed random projection where there are many, float64 ``[n, F]`` with F <= 64."""
+    array = decode_all(inputs.paths, _THUMBNAIL) if isinstance(inputs, ImageFiles) else inputs
+    flat = array.reshape(len(array), -1)
+    if flat.shape[1] > _FEATURES:
+        onto = np.random.default_rng(_PROJECTION_SEED).standard_normal((flat.shape[1], _FEATURES))
+        # In pieces, as pixels take eight times their memory in float64.
+        flat = np.concatenate([part @ onto for part in np.array_split(flat, max(1, len(flat) // 4096))])
+    features = flat - flat.mean(axis=0, dtype=np.float64)
+    spread = features.std(axis=0)
+    return features / np.where(spread > 0, spread, 1)
+
+
+def _with_outliers(dataset: Dataset, label: np.ndarray, rate: float, seed: int, elsewhere: Dataset | None) -> Split:
+    train = dataset.train
+    if isinstance(train.inputs, ImageFiles):
+        raise DataError(
+            f"{dataset.name} stays on disk, where no picture can be replaced by an outlier: allow it more memory."
+        )
+    noisy, mask = map(np.array, corruption.outliers(jax.random.key(seed), label, dataset.num_classes, rate))
+    rng = np.random.default_rng([seed % 2**64, len(train), 0x6F7574])
+    rows = np.flatnonzero(mask)
+    inputs = train.inputs.copy()
+    if elsewhere is not None:
+        pool = elsewhere.train.inputs
+        assert not isinstance(pool, ImageFiles)
+        inputs[rows] = pool[rng.integers(len(pool), size=len(rows))]
+    elif inputs.ndim == 2:
+        for column in range(inputs.shape[1]):
+            inputs[rows, column] = train.inputs[rng.integers(len(inputs), size=len(rows)), column]
+    else:
+        inputs[rows] = _scrambled(rng, train.inputs[rows])
+    return replace(train, inputs=inputs, noisy_label=noisy, label=noisy.copy(), outlier=mask)
+
+
+def _scrambled(rng: np.random.Generator, images: np.ndarray) -> np.ndarray:
+    """Images ``[n, H, W, C]`` whose tiles have changed places, in each image in another way."""
+    n, height, width, channels = images.shape
+    down, across = min(_TILES, height), min(_TILES, width)
+    high, wide = height // down, width // across
+    tiled = images[:, : down * high, : across * wide].reshape(n, down, high, across, wide, channels)
+    tiles = tiled.swapaxes(2, 3).reshape(n, down * across, high, wide, channels)
+    order = rng.permuted(np.tile(np.arange(down * across), (n, 1)), axis=1)
+    moved = tiles[np.arange(n)[:, None], order].reshape(n, down, across, high, wide, channels).swapaxes(2, 3)
+    scrambled = images.copy()
+    scrambled[:, : down * high, : across * wide] = moved.reshape(n, down * high, across * wide, channels)
+    return scrambled

@@ -91,6 +91,16 @@ def test_one_of_several_labellings(tmp_path):
     assert npz(save(tmp_path, image=IMAGES, noisy_only=NOISY)).name == "mine/only"
 
 
+def test_true_labels_in_the_place_of_noisy_ones(tmp_path):
+    for noisy in ({}, {"noisy_label": NOISY}, {"noisy_worst": NOISY, "noisy_best": NOISY}):
+        dataset = npz(save(tmp_path, image=IMAGES, label=TRUE, **noisy), clean=True)
+        assert dataset.name == "mine"
+        np.testing.assert_array_equal(dataset.train.noisy_label, TRUE)
+        np.testing.assert_array_equal(dataset.train.label, TRUE)
+    with pytest.raises(DataError, match=r"mine.npz: there are no true labels, .*: save them under 'label'"):
+        npz(save(tmp_path, image=IMAGES, noisy_label=NOISY), clean=True)
+
+
 def with_value(array, position, value):
     array = np.array(array)
     array[position] = value

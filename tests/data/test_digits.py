@@ -31,7 +31,7 @@ def test_split_is_fixed():
 
 def test_noise_touches_training_labels_alone():
     data = real_digits()
-    for noise, seed, share in (("none", 0, 0.0), ("uniform:0.4", 0, 0.4), ("shuffle:0.4", 5, 0.4 * 0.9)):
+    for noise, seed, share in (("none", 0, 0.0), ("symmetric:0.4", 0, 0.4), ("shuffle:0.4", 5, 0.4 * 0.9)):
         dataset = digits(noise, seed)
         assert dataset.name == f"digits/{noise}"
         assert dataset.num_classes == 10
@@ -50,3 +50,14 @@ def test_defaults_and_errors():
     assert (digits(seed=0).train.noisy_label != digits(seed=1).train.noisy_label).any()
     with pytest.raises(DataError, match="unknown noise 'pairs'"):
         digits("pairs:0.1")
+    with pytest.raises(DataError, match=r"'tags:0.1' is not for digits"):
+        digits("tags:0.1")
+
+
+def test_outliers_are_scrambled_digits():
+    data = real_digits()
+    train = digits("outlier:0.3").train
+    assert 0.25 < train.outlier.mean() < 0.35
+    changed = (train.inputs != data.image[data.train]).any(axis=(1, 2, 3))
+    np.testing.assert_array_equal(changed, train.outlier)
+    np.testing.assert_array_equal(train.label[~changed], data.label[data.train][~changed])
