@@ -1,8 +1,4 @@
-"""Losses, one value per example: nothing here reduces over a batch, so that callers can weight, mask and rank.
-
-All are computed from logits with log-softmax or log-sigmoid, never from clipped probabilities, so that values and
-gradients stay finite at logits of any size.
-"""
+"""Cross-entropies: plain training on the labels as they are, hard or soft."""
 
 from __future__ import annotations
 
@@ -10,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
+
+from nlx.losses.checks import floating, integers, masked, same_shape
 
 
 def cross_entropy(logits: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = None) -> Array:
@@ -33,12 +31,12 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike, *, where: ArrayLike | No
       >>> print(cross_entropy(jnp.array([[0.0, 0.0], [2.0, 0.0]]), jnp.array([1, 0])).round(2))
       [0.69 0.13]
     """
-    logits = _float(logits, "logits")
-    labels = _int(labels, "labels")
-    _same_shape("logits[..., 0]", logits.shape[:-1], "labels", labels.shape)
+    logits = floating(logits, "logits")
+    labels = integers(labels, "labels")
+    same_shape("logits[..., 0]", logits.shape[:-1], "labels", labels.shape)
     # Reading one entry and one log-sum-exp is cheaper than the whole log-softmax when K is large.
     picked = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    return _masked(jax.nn.logsumexp(logits, axis=-1) - picked, where)
+    return masked(jax.nn.logsumexp(logits, axis=-1) - picked, where)
 
 
 def soft_cross_entropy(logits: ArrayLike, targets: ArrayLike, *, where: ArrayLike | None = None) -> Array:
@@ -62,10 +60,10 @@ def soft_cross_entropy(logits: ArrayLike, targets: ArrayLike, *, where: ArrayLik
       >>> print(f"{soft_cross_entropy(jnp.array([1.0, 0.0, 0.0]), jnp.array([0.5, 0.5, 0.0])):.3f}")
       1.051
     """
-    logits = _float(logits, "logits")
-    targets = _float(targets, "targets")
-    _same_shape("logits", logits.shape, "targets", targets.shape)
-    return _masked(-jnp.sum(targets.astype(logits.dtype) * jax.nn.log_softmax(logits), axis=-1), where)
+    logits = floating(logits, "logits")
+    targets = floating(targets, "targets")
+    same_shape("logits", logits.shape, "targets", targets.shape)
+    return masked(-jnp.sum(targets.astype(logits.dtype) * jax.nn.log_softmax(logits), axis=-1), where)
 
 
 def binary_cross_entropy(logits: ArrayLike, targets: ArrayLike, *, where: ArrayLike | None = None) -> Array:
@@ -89,32 +87,9 @@ def binary_cross_entropy(logits: ArrayLike, targets: ArrayLike, *, where: ArrayL
       >>> print(f"{binary_cross_entropy(jnp.array([0.0, 3.0]), jnp.array([1.0, 1.0])):.3f}")
       0.742
     """
-    logits = _float(logits, "logits")
-    targets = _float(targets, "targets")
-    _same_shape("logits", logits.shape, "targets", targets.shape)
+    logits = floating(logits, "logits")
+    targets = floating(targets, "targets")
+    same_shape("logits", logits.shape, "targets", targets.shape)
     # 1 - sigmoid(l) is sigmoid(-l), and log sigmoid(l) - log sigmoid(-l) is l itself: one softplus serves both cases.
     per_class = jax.nn.softplus(logits) - targets.astype(logits.dtype) * logits
-    return jnp.sum(_masked(per_class, where), axis=-1)
-
-
-def _masked(values: Array, where: ArrayLike | None) -> Array:
-    return values if where is None else jnp.where(where, values, jnp.zeros((), values.dtype))
-
-
-def _float(x: ArrayLike, name: str) -> Array:
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"{name} must be floating, got {x.dtype}")
-    return x
-
-
-def _int(x: ArrayLike, name: str) -> Array:
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.integer):
-        raise TypeError(f"{name} must be integers, got {x.dtype}")
-    return x
-
-
-def _same_shape(name: str, shape: tuple[int, ...], other: str, other_shape: tuple[int, ...]) -> None:
-    if shape != other_shape:
-        raise ValueError(f"{name} {shape} and {other} {other_shape} must have the same shape")
+    return jnp.sum(masked(per_class, where), axis=-1)
