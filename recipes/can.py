@@ -21,7 +21,8 @@ from nlx.methods.method import Method
 from nlx.reporting.quality import quality_pictures
 from nlx.training.cli import main
 from nlx.training.config import ConfigError, RunConfig
-from nlx.training.run import Cleaned, Recipe
+from nlx.training.export import Cleaned
+from nlx.training.run import Recipe
 
 
 @dataclass(frozen=True)

@@ -75,11 +75,15 @@ class Split:
 
     @property
     def trusted_label(self) -> np.ndarray | None:
-        """The true labels that methods may learn from, int32 ``[n]`` or ``[n, C]``, -1 where unknown; None for none."""
+        """What methods may learn of the true labels, int32 ``[n]`` or ``[n, C]``; None for nothing.
+
+        -1 where they may not, -2 where an example is known to be an outlier.
+        """
         if self.trusted is None or self.label is None:
             return None
         shape = (-1,) + (1,) * (self.label.ndim - 1)
-        return np.where(self.trusted.reshape(shape), self.label, np.int32(-1)).astype(np.int32)
+        known = self.label if self.outlier is None else np.where(self.outlier.reshape(shape), -2, self.label)
+        return np.where(self.trusted.reshape(shape), known, -1).astype(np.int32)
 
     @property
     def scored(self) -> np.ndarray:
@@ -99,12 +103,14 @@ class Dataset:
       class_names: one name per class; their number is K.
       train: noisy labels, and true ones where known.
       test: true labels only, None where there is no test set.
+      noisy_names: names of the noisy labels where they are another vocabulary than the classes, such as tags.
     """
 
     name: str
     class_names: tuple[str, ...]
     train: Split
     test: Split | None
+    noisy_names: tuple[str, ...] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -116,6 +122,33 @@ class Dataset:
         """Whether labels are {0, 1} vectors rather than class numbers."""
         assert self.train.noisy_label is not None
         return self.train.noisy_label.ndim == 2
+
+    def given(self, split: Split) -> np.ndarray:
+        """What the noisy labels of a split say of the classes, in the form of the true labels.
+
+        Where they are another vocabulary, a class takes the column of its own name, or zeros if there is none.
+        """
+        noisy = split.noisy_label
+        assert noisy is not None
+        if self.noisy_names is None:
+            return noisy
+        column = {name: i for i, name in enumerate(self.noisy_names)}
+        absent = np.zeros(len(noisy), noisy.dtype)
+        return np.stack([noisy[:, column[n]] if n in column else absent for n in self.class_names], axis=1)
+
+    def keep(self, fraction: float, seed: int) -> Dataset:
+        """A random part of the training split, to see what less data do.
+
+        Args:
+          fraction: share of the training examples to keep, in (0, 1].
+          seed: which examples; a smaller share is part of a larger one.
+
+        Returns:
+          The data set with them alone.
+        """
+        n = len(self.train)
+        rows = np.random.default_rng([seed, n, 0x6B656570]).permutation(n)[: max(1, round(fraction * n))]
+        return replace(self, train=self.train.take(np.sort(rows)))
 
     def trust(self, fraction: float, seed: int) -> Dataset:
         """Trust the true labels of a random part of the training split.
@@ -135,6 +168,27 @@ class Dataset:
         n = len(self.train)
         trusted = np.zeros(n, bool)
         trusted[np.random.default_rng([seed, n, 0x74727573]).permutation(n)[: max(1, round(fraction * n))]] = True
+        return replace(self, train=replace(self.train, trusted=trusted))
+
+    def know_outliers(self, fraction: float, seed: int) -> Dataset:
+        """Let methods know of some of the training split's outliers that they are outliers.
+
+        Args:
+          fraction: share of the outliers, in (0, 1].
+          seed: which of them.
+
+        Returns:
+          The data set, with ``train.trusted`` on these as well.
+
+        Raises:
+          DataError: no outliers are known to the data set.
+        """
+        if self.train.outlier is None or not self.train.outlier.any():
+            raise DataError(f"{self.name} has no known outliers: take --noise=outlier:0.5, say.")
+        rows = np.flatnonzero(self.train.outlier)
+        trusted = np.zeros(len(self.train), bool) if self.train.trusted is None else self.train.trusted.copy()
+        known = np.random.default_rng([seed, len(rows), 0x6F7574]).permutation(rows)
+        trusted[known[: max(1, round(fraction * len(rows)))]] = True
         return replace(self, train=replace(self.train, trusted=trusted))
 
     def hold_out(self, fraction: float, seed: int) -> tuple[Dataset, Split]:

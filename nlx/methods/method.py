@@ -9,7 +9,7 @@ Vocabulary:
   batch: ``noisy_label``, int32 ``[B]`` or {0, 1} float32 ``[B, K]``; ``index``, int32 ``[B]``, the examples' positions
     in the training set; ``image`` or ``features``. A batch never carries the true label: it is not on the device while
     training. Where a user says that some true labels are to be trusted, ``trusted_label`` holds them, int32 ``[B]`` or
-    ``[B, C]``, and -1 for the others.
+    ``[B, C]``, ``UNKNOWN`` for the others, and ``KNOWN_OUTLIER`` for those known to be of no class.
   params: what a method trains beside the backbone. A method may have none: ``{}``.
   memory: what a method keeps for every training example, leaves ``[n, ...]``; a batch's functions see the batch's
     rows, ``[B, ...]``.
@@ -17,7 +17,8 @@ Vocabulary:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -27,6 +28,11 @@ Params = Any
 Memory = Any
 Batch = dict[str, Array]
 Outputs = dict[str, Array]
+
+UNKNOWN = -1
+"""Trusted label of an example whose true label is not to be known."""
+KNOWN_OUTLIER = -2
+"""Trusted label of an example that is known to be of no class."""
 
 
 class Aux(NamedTuple):
@@ -73,6 +79,9 @@ class Method(NamedTuple):
       refresh_after: whether ``refresh`` is wanted after the given number of epochs.
       predict: (params, outputs) -> scores ``[B, C]`` that test examples are ranked by; the logits as they are, unless
         the method has something better to say.
+      transition: params -> the transition matrix that the method believes in, ``[K, K]`` or ``[K, 2, 2]``; None where
+        it has none.
+      facts: what was found before training, numbers by name, for config.json and the report.
     """
 
     name: str
@@ -83,6 +92,8 @@ class Method(NamedTuple):
     refresh: Callable[[Memory, Array, Batch, Array], Memory] | None = None
     refresh_after: Callable[[int], bool] = lambda epochs: True
     predict: Callable[[Params, Outputs], Array] = lambda params, outputs: outputs["logits"]
+    transition: Callable[[Params], Array] | None = None
+    facts: Mapping[str, float] = MappingProxyType({})
 
 
 def without_state(key: Array, batch: Batch, size: int) -> tuple[Params, Memory]:
@@ -94,3 +105,25 @@ def without_state(key: Array, batch: Batch, size: int) -> tuple[Params, Memory]:
 def only(name: str, probs: Array, extras: dict[str, Array] | None = None) -> Posterior:
     """A posterior with one candidate, float ``[B, K]``, which is then the one chosen."""
     return Posterior({name: probs}, {name: jnp.zeros(probs.shape[0])}, extras or {})
+
+
+def followed_by(method: Method, last: Method, start: int) -> Method:
+    """A method whose loss gives way to that of another, which has neither parameters nor memory.
+
+    Args:
+      method: until ``start``; its posterior and memory stay to the end.
+      last: from ``start`` on.
+      start: step.
+
+    Returns:
+      The method, under the first one's name.
+    """
+
+    def loss(
+        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
+    ) -> tuple[Array, Aux]:
+        before, aux = method.loss(params, memory, outputs, batch, key, step)
+        after, _ = last.loss({}, {}, outputs, batch, key, step)
+        return jnp.where(step < start, before, after), aux
+
+    return method._replace(loss=loss)

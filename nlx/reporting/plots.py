@@ -1,26 +1,20 @@
-"""Pictures of a run as PNG: training curves, the quality embedding, latent to noisy transitions."""
+"""Pictures of a run as PNG: training curves, the quality embedding, how well outliers are found."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from threadpoolctl import threadpool_limits
 
-from nlx.reporting.files import replacing
+from nlx.reporting.figures import new_figure, save
 
 # Okabe and Ito's colours, which remain apart for colour-blind readers; markers differ as well.
 _BLUE, _GREEN, _ORANGE, _PURPLE, _SKY = "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 _LINES = ((_BLUE, "-"), (_ORANGE, ":"), (_GREEN, "--"), (_PURPLE, "-."), (_SKY, "-"))
-_MOST_ANNOTATED = 20  # classes; more than that and the counts in a heat map could not be read
-_LONGEST_NAME = 16  # characters of a class name on an axis
 
 
 def training_curves(
@@ -53,7 +47,7 @@ def training_curves(
     if not panels:
         raise ValueError("metrics has nothing to plot: give train_loss, a score or a recovery")
 
-    figure = _figure(8.0, 0.8 + 2.3 * len(panels))
+    figure = new_figure(8.0, 0.8 + 2.3 * len(panels))
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
     for axes, (title, series) in zip(grid[:, 0], panels.items(), strict=True):
         for name, (colour, style) in zip(series, _LINES, strict=False):
@@ -84,7 +78,7 @@ def training_curves(
     last.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(metrics) == 1:
         last.set_xlim(metrics[0]["epoch"] - 1, metrics[0]["epoch"] + 1)
-    _save(figure, path)
+    save(figure, path)
 
 
 def quality_embedding(
@@ -116,7 +110,7 @@ def quality_embedding(
     embed = len(quality_mean) >= 5 and np.any(quality_mean != quality_mean[0])
     points = _tsne(quality_mean, seed) if embed else _first_two(quality_mean)
 
-    figure = _figure(6.4, 6.0)
+    figure = new_figure(6.4, 6.0)
     axes = figure.subplots()
     groups = (("trustworthy", trustworthy, _BLUE, "o"), ("not trustworthy", ~trustworthy, _GREEN, "^"))
     for name, rows, colour, marker in groups:
@@ -132,73 +126,37 @@ def quality_embedding(
     axes.set_yticks([])
     axes.set_box_aspect(1)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, markerscale=1.8)
-    _save(figure, path)
+    save(figure, path)
 
 
-def transition_heatmaps(
-    counts_trustworthy: np.ndarray, counts_not: np.ndarray, class_names: Sequence[str], path: str | Path
-) -> None:
-    """Plot how often a latent label came with a noisy one, for both groups of annotations (CAN, Fig. 9).
-
-    Colour is the share of a latent class's row, on a square-root scale so that rare transitions are seen; the numbers
-    are counts, left out above 20 classes.
+def outlier_curve(score: np.ndarray, outlier: np.ndarray, path: str | Path) -> None:
+    """Plot precision against recall of finding outliers by their score (noise layer, Fig. 5).
 
     Args:
-      counts_trustworthy: ``[i, j]`` counts latent i with noisy j among the trustworthy annotations, ``[K, K]``.
-      counts_not: the same among the others.
-      class_names: K names.
+      score: higher means more likely an outlier, float ``[n]``.
+      outlier: which examples are outliers, bool ``[n]``.
       path: the PNG.
 
     Raises:
-      ValueError: shapes disagree.
+      ValueError: shapes disagree, or there is no outlier.
     """
-    k = len(class_names)
-    groups = {
-        "Trustworthy annotations": np.asarray(counts_trustworthy),
-        "Annotations that are not": np.asarray(counts_not),
-    }
-    for counts in groups.values():
-        if counts.shape != (k, k):
-            raise ValueError(f"counts must have shape ({k}, {k}) for {k} class names, got {counts.shape}")
-    names = [_short(name) for name in class_names]
-    annotated = k <= _MOST_ANNOTATED
-    side = max(3.6, 0.42 * k) if annotated else 7.0  # inches of one heat map
-    across = k <= 12  # side by side; larger ones below each other, so that they can be read on a page
-    figure = _figure(2 * side + 2.0, side + 1.0) if across else _figure(side + 2.6, 2 * side + 2.4)
-    grid = figure.subplots(1, 2, sharey=True) if across else figure.subplots(2, 1)
-    upright = max(map(len, names)) * 0.075 > side / k  # names wider than a column, at 0.075 inches a character
-    step = 1 if k <= 2 * _MOST_ANNOTATED else math.ceil(k / (2 * _MOST_ANNOTATED))
-    for axes, (title, counts) in zip(grid, groups.items(), strict=True):
-        rows = counts.sum(axis=1, keepdims=True)
-        share = np.divide(counts, rows, out=np.zeros((k, k)), where=rows > 0)
-        image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, 0, 1), aspect="equal")
-        for i, j in np.ndindex(k, k) if annotated else ():
-            if counts[i, j] > 0:
-                # White on the dark half of the scale; its square root lets that begin at a share of 0.35.
-                colour = "white" if share[i, j] > 0.35 else "black"
-                axes.text(j, i, _count(float(counts[i, j])), ha="center", va="center", fontsize=7.5, color=colour)
-        axes.set_title(f"{title} ({_count(float(counts.sum()))} pairs)", fontsize=11)
-        axes.set_xlabel("noisy label")
-        axes.set_ylabel("latent label")
-        axes.set_xticks(range(0, k, step), names[::step], rotation=90 if upright else 0, fontsize=8, parse_math=False)
-        axes.set_yticks(range(0, k, step), names[::step], fontsize=8, parse_math=False)
-        axes.tick_params(length=0)
-        axes.label_outer()
-    bar = figure.colorbar(image, ax=grid, shrink=0.6, aspect=30, format=PercentFormatter(xmax=1, decimals=0))
-    bar.set_ticks([0, 0.05, 0.2, 0.5, 1])
-    bar.set_label("share of the latent label's row")
-    _save(figure, path)
+    from sklearn.metrics import average_precision_score, precision_recall_curve  # takes a second to import
 
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)  # no pyplot: nothing is shown, kept or configured beyond this figure
-    return figure
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    with replacing(path) as file:
-        figure.savefig(file, format="png", bbox_inches="tight", pad_inches=0.12)  # tight: nothing is cut off
+    score, outlier = np.asarray(score), np.asarray(outlier, bool)
+    if score.shape != outlier.shape or score.ndim != 1 or not outlier.any():
+        raise ValueError(f"score {score.shape} and outlier {outlier.shape} must be vectors with an outlier in them")
+    precision, recall, _ = precision_recall_curve(outlier, score)
+    figure = new_figure(5.6, 4.6)
+    axes = figure.subplots()
+    axes.plot(recall, precision, color=_BLUE, label=f"average precision {average_precision_score(outlier, score):.3f}")
+    axes.axhline(outlier.mean(), color="#666666", linestyle="--", linewidth=1, label="by chance")
+    axes.set_xlabel("recall: share of the outliers found")
+    axes.set_ylabel("precision: share of outliers among the found")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, loc="lower left")
+    save(figure, path)
 
 
 def _tsne(values: np.ndarray, seed: int) -> np.ndarray:
@@ -221,17 +179,3 @@ def _first_two(values: np.ndarray) -> np.ndarray:
 def _words(name: str) -> str:
     known = {"test_map": "test mAP", "train_loss": "training", "recovery": "cleaned labels"}
     return known.get(name, name.removeprefix("recovery_").replace("_", " "))
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
-
-
-def _count(value: float) -> str:
-    """A count in at most four characters: 12, 3456, 12k, 3M."""
-    value = round(float(value))
-    for unit in ("", "k", "M", "G"):
-        if value < 10_000:
-            return f"{value}{unit}"
-        value = round(value / 1000)
-    return f"{value}T"

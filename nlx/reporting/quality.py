@@ -8,7 +8,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from nlx.metrics import as_vectors, transition_counts
-from nlx.reporting.plots import quality_embedding, transition_heatmaps
+from nlx.reporting.heatmaps import count_text, transition_heatmaps
+from nlx.reporting.plots import quality_embedding
 
 
 def consistent(prediction: np.ndarray, noisy_label: np.ndarray) -> np.ndarray:
@@ -78,10 +79,9 @@ def quality_pictures(
     noisy = np.asarray(as_vectors(noisy_label.astype(np.int32), k))
     z = np.asarray(as_vectors(np.argmax(latent, axis=1), k)) if noisy_label.ndim == 1 else latent >= 0.5
     good = trustworthy(quality_mean, agrees, seed)
-    transition_heatmaps(
-        np.asarray(transition_counts(z, noisy, where=good)),
-        np.asarray(transition_counts(z, noisy, where=~good)),
-        class_names,
-        folder / "transitions.png",
-    )
+    groups = {}
+    for title, rows in (("Trustworthy annotations", good), ("Annotations that are not", ~good)):
+        counts = np.asarray(transition_counts(z, noisy, where=rows))
+        groups[f"{title} ({count_text(float(counts.sum()))} pairs)"] = counts
+    transition_heatmaps(groups, class_names, folder / "transitions.png")
     return [folder / "quality.png", folder / "transitions.png"]

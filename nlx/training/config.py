@@ -24,14 +24,16 @@ class RunConfig:
     """Options of every recipe. An option left at None takes its default from the data; config.json records it."""
 
     dataset: str = "web"
-    """web (the WEB set where it lies under DATA_DIR/web, else the embedded sample web/sample), digits, cifar10n,
-    npz:PATH (arrays of your own) or folder:PATH (images and a labels.csv)."""
+    """web (the WEB set where it lies under DATA_DIR/web, else the embedded sample web/sample), digits, mnist,
+    fashion_mnist, cifar10n, npz:PATH (arrays of your own) or folder:PATH (images and a labels.csv)."""
     labels: str | None = None
     """Which noisy labels, where the data has several: cifar10n has worst, aggregate, random1, random2, random3; an npz
-    file's noisy_NAME is called NAME."""
+    file's noisy_NAME is called NAME. Not together with NOISE."""
     noise: str | None = None
-    """Label noise for digits, KIND:RATE: uniform:0.4 flips to another class, shuffle:0.4 is CAN's vector shuffle.
-    Default: shuffle:0.4."""
+    """Synthetic noise on the true training labels, in place of the data's own noisy ones, KIND:RATE. symmetric: to any
+    other class; pair: to the next one; sparse: to a few; adversarial: to what a simple classifier confuses it with;
+    instance: as the input has it; shuffle: CAN's vector shuffle; outlier: inputs from elsewhere; tags: missing and
+    spurious ones, for label vectors; or none. Default: shuffle:0.4 for digits, the labels as they are for others."""
     data_dir: Path = Path("data")
     """Where data sets of your own lie."""
     image_size: int = 256
@@ -79,8 +81,12 @@ class RunConfig:
     """How many seeds to run, from SEED upward; with several, results are given as mean and standard deviation."""
     noise_seed: int = 0
     """Seed of synthetic label noise."""
+    training_fraction: float = 1.0
+    """Share of the training examples to use, to see what less data do."""
     clean_fraction: float = 0.0
     """Share of the training examples whose true label may be learnt from, for methods that make use of it."""
+    known_outliers: float = 0.0
+    """Share of the outliers of --noise=outlier:RATE that are known to be outliers while training."""
     validation_fraction: float = 0.0
     """Share of the noisy training set to hold out and score against its noisy labels, to tune on."""
     evaluate_every: int = 1
@@ -97,12 +103,14 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ConfigError(f"--{name} must be above 0, got {value}")
-        for name in ("momentum", "dropout", "clean_fraction", "validation_fraction"):
+        for name in ("momentum", "dropout", "clean_fraction", "known_outliers", "validation_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"--{name} must lie in [0, 1), got {getattr(self, name)}")
         for name in ("weight_decay", "seed", "noise_seed", "checkpoint_seconds", "in_memory_gib"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"--{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 < self.training_fraction <= 1:
+            raise ConfigError(f"--training_fraction must lie in (0, 1], got {self.training_fraction}")
         if not 0 < self.decay_every <= 1:
             raise ConfigError(f"--decay_every is a share of the run in (0, 1], got {self.decay_every}")
         if self.widths is not None and not (self.widths and min(self.widths) > 0):
@@ -123,6 +131,7 @@ _BY_KIND: dict[str, dict[str, Any]] = {
         "schedule": "constant",
     },
     "digits": {"model": "mlp", "epochs": 90, "batch_size": 50, "learning_rate": 0.01, "augmentation": "none"},
+    "mnist": {"model": "mlp", "epochs": 30, "batch_size": 128, "learning_rate": 0.05, "augmentation": "none"},
     "features": {"model": "mlp", "epochs": 30, "batch_size": 128, "learning_rate": 0.05, "augmentation": "none"},
     "small": {"model": "resnet18", "epochs": 90, "batch_size": 128, "learning_rate": 0.01, "augmentation": "crop-flip"},
     "large": {"model": "resnet34", "epochs": 90, "batch_size": 50, "learning_rate": 0.01, "augmentation": "crop-flip"},
@@ -132,10 +141,12 @@ _BY_KIND: dict[str, dict[str, Any]] = {
 def fill(config: Config, dataset: Dataset) -> Config:
     """The configuration with every default that depends on the data filled in."""
     shape = dataset.train.inputs.shape
-    if dataset.name == "web/sample":
+    if dataset.name.startswith("web/sample"):
         kind = "sample"
     elif dataset.name.startswith("digits/") and shape[1:] == (8, 8, 1):
         kind = "digits"
+    elif shape[1:] == (28, 28, 1):
+        kind = "mnist"
     elif len(shape) == 2:
         kind = "features"
     else:

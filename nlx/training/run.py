@@ -17,39 +17,21 @@ from jax.experimental import multihost_utils
 from nlx.data import Dataset, Split, load
 from nlx.data.course import Course, Stage
 from nlx.data.prepare import normalization, preparer, six_views
-from nlx.methods.method import Method, Posterior
+from nlx.methods.method import Method
 from nlx.reporting.console import Console
-from nlx.reporting.labels import LabelTable, clean, write_labels
-from nlx.reporting.plots import training_curves
-from nlx.reporting.report import write_report
 from nlx.training.checkpoint import Checkpoints, abstract_state
 from nlx.training.config import Config, ConfigError, RunConfig, build_model, crop_size, fill, make_optimizer
 from nlx.training.evaluate import Evaluator, Refresher
+from nlx.training.export import Cleaned, export, facts_of
 from nlx.training.feed import in_order, make_feed
-from nlx.training.folder import open_folder, versions, write_json
+from nlx.training.folder import open_folder, write_json
 from nlx.training.loop import MetricsLog, Row, fit
-from nlx.training.scores import best, cheapest, clean_scores, given_recovery, noisy_score, over_seeds, recovery_scores
+from nlx.training.scores import clean_scores, noisy_score, over_seeds, recovery_scores
 from nlx.training.state import init_state, make_mesh
 from nlx.training.step import batch_for_method, make_step
+from nlx.training.transition import true_transition
 
 _EVALUATION_BATCH = 512
-
-
-@dataclass(frozen=True)
-class Cleaned:
-    """What a finished run knows of its training set, for a method's own plots.
-
-    Attributes:
-      folder: the run's.
-      dataset: what it was trained on (without what was held out).
-      table: what labels.parquet holds.
-      seed: the run's.
-    """
-
-    folder: Path
-    dataset: Dataset
-    table: LabelTable
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -60,11 +42,13 @@ class Recipe(Generic[Config]):
       method: (filled-in configuration, data set, course of the run) -> the method to train.
       products: (finished run) -> paths of the pictures it adds to the run folder; None for none.
       stages: (filled-in configuration, data set) -> what is visited when; None for all examples in every epoch.
+      data: (configuration, data set) -> the data set to train on; None for the one that was loaded.
     """
 
     method: Callable[[Config, Dataset, Course], Method]
     products: Callable[[Cleaned], list[Path]] | None = None
     stages: Callable[[Config, Dataset], list[Stage]] | None = None
+    data: Callable[[Config, Dataset], Dataset] | None = None
 
 
 def run(config: Config, recipe: Recipe[Config], *, dataset: Dataset | None = None) -> dict[str, Any]:
@@ -93,9 +77,15 @@ def run(config: Config, recipe: Recipe[Config], *, dataset: Dataset | None = Non
             noise_seed=config.noise_seed,
             in_memory_gib=config.in_memory_gib,
         )
-    config = fill(config, dataset)
+    if config.training_fraction < 1:
+        dataset = dataset.keep(config.training_fraction, config.noise_seed)
     if config.clean_fraction:
         dataset = dataset.trust(config.clean_fraction, config.noise_seed)
+    if config.known_outliers:
+        dataset = dataset.know_outliers(config.known_outliers, config.noise_seed)
+    if recipe.data is not None:
+        dataset = recipe.data(config, dataset)
+    config = fill(config, dataset)
     held_out = None
     if config.validation_fraction:
         dataset, held_out = dataset.hold_out(config.validation_fraction, config.noise_seed)
@@ -110,7 +100,7 @@ def run(config: Config, recipe: Recipe[Config], *, dataset: Dataset | None = Non
     with _stop_signals() as should_stop:
         if config.seeds == 1:
             return _run_seed(config, recipe, method, dataset, held_out, course, folder, should_stop)
-        _open_folder(folder, config, _facts(dataset, method))
+        _open_folder(folder, config, facts_of(dataset, method))
         summaries = []
         for seed in range(config.seed, config.seed + config.seeds):
             one = replace(config, seed=seed, seeds=1)
@@ -137,7 +127,7 @@ def _run_seed(
     assert config.augmentation is not None
     began = time.monotonic()
     lead = jax.process_index() == 0
-    _open_folder(folder, config, _facts(dataset, method))
+    _open_folder(folder, config, facts_of(dataset, method))
     console = Console(f"{method.name} on {dataset.name}, seed {config.seed}", course.epochs, quiet=not lead)
 
     mesh = make_mesh()
@@ -173,6 +163,8 @@ def _run_seed(
     if method.refresh is not None:
         refresh = Refresher(model, method, prepare, mesh, dataset.train, evaluation_batch)
 
+    truth = true_transition(dataset)
+
     def evaluate(state: Any) -> Row:
         row: Row = {}
         if dataset.test is not None:
@@ -180,12 +172,13 @@ def _run_seed(
             scores = tester.scores(state, in_order(dataset.test, evaluation_batch, mesh))
             row |= clean_scores(scores, dataset.test.label)
         if held_out is not None:
-            assert held_out.noisy_label is not None
             scores = tester.scores(state, in_order(held_out, evaluation_batch, mesh))
-            row["validation_score"] = noisy_score(scores, held_out.noisy_label)
+            row["validation_score"] = noisy_score(scores, dataset.given(held_out))
         if dataset.train.label is not None:
             posterior = evaluator.posterior(state, in_order(dataset.train, evaluation_batch, mesh))
             row |= recovery_scores(posterior, dataset.train)
+        if method.transition is not None and truth is not None:
+            row["transition_mae"] = float(np.abs(method.transition(state.params["method"]) - truth).mean())
         return row
 
     with Checkpoints(folder / "checkpoints") as checkpoints:
@@ -211,77 +204,12 @@ def _run_seed(
     posterior = evaluator.posterior(state, in_order(dataset.train, evaluation_batch, mesh))
     if log is None:
         return {}
-    return _export(config, recipe, method, dataset, folder, posterior, log.rows, time.monotonic() - began, console)
-
-
-def _export(
-    config: RunConfig,
-    recipe: Recipe[Any],
-    method: Method,
-    dataset: Dataset,
-    folder: Path,
-    posterior: Posterior,
-    rows: list[Row],
-    wall: float,
-    console: Console,
-) -> dict[str, Any]:
-    """Write labels.parquet, the pictures, summary.json and report.html."""
-    chosen = cheapest(posterior)
-    assert dataset.train.noisy_label is not None
-    columns = dict(posterior.extras)
-    if len(posterior.candidates) > 1:
-        columns |= {f"{name}_posterior": probs for name, probs in posterior.candidates.items()}
-    table = clean(
-        np.asarray(posterior.candidates[chosen]),
-        dataset.train.noisy_label,
-        extras={name: np.asarray(values) for name, values in columns.items()},
-        true_label=dataset.train.label,
-        chosen=chosen,
-        class_names=dataset.class_names,
-        dataset=dataset.name,
-        method=method.name,
-    )
-    write_labels(folder / "labels.parquet", table)
-    pictures = [folder / "curves.png"]
-    training_curves(rows, pictures[0], given_recovery=given_recovery(dataset))
-    if recipe.products is not None:
-        pictures += recipe.products(Cleaned(folder, dataset, table, config.seed))
-    summary = {
-        "method": method.name,
-        "dataset": dataset.name,
-        "seeds": [config.seed],
-        "epochs": config.epochs,
-        "cleaned_with": chosen,
-        "cost": {name: float(np.mean(cost)) for name, cost in posterior.cost.items()},
-        "given_label_recovery": given_recovery(dataset),
-        "last": {name: value for name, value in rows[-1].items() if name not in ("epoch", "step")},
-        "best": best(rows),
-        "wall_seconds": round(wall, 1),
-        "versions": versions(),
-    }
-    write_json(folder / "summary.json", summary)
-    write_report(
-        folder / "report.html",
-        title=f"{method.name} on {dataset.name}",
-        facts=_facts(dataset, method) | {"epochs": config.epochs, "seed": config.seed, "model": config.model},
-        summary=summary,
-        plots=pictures,
-        table=table,
-        class_names=dataset.class_names,
-        inputs=dataset.train.inputs if dataset.train.input_name == "image" else None,
-    )
-    console.say(f"{method.name} on {dataset.name}: labels cleaned with the {chosen} posterior; all in {folder}")
+    params = jax.tree.map(np.asarray, state.params["method"])
+    wall = time.monotonic() - began
+    summary = export(config, recipe.products, method, dataset, folder, posterior, params, log.rows, wall)
+    chosen = summary["cleaned_with"]
+    console.say(f"{method.name} on {dataset.name}: labels cleaned with: {chosen}; all in {folder}")
     return summary
-
-
-def _facts(dataset: Dataset, method: Method) -> dict[str, Any]:
-    return {
-        "method": method.name,
-        "data": dataset.name,
-        "classes": list(dataset.class_names),
-        "training_examples": len(dataset.train),
-        "test_examples": 0 if dataset.test is None else len(dataset.test),
-    }
 
 
 def _open_folder(folder: Path, config: RunConfig, facts: dict[str, Any]) -> None:

@@ -48,6 +48,8 @@ def recovery_scores(posterior: Posterior, split: Split) -> Row:
     """
     labels, where = split.label, split.scored
     assert labels is not None
+    if not where.any():
+        return {}
     chosen = cheapest(posterior)
     row = {"recovery": float(_recovered(posterior.candidates[chosen], labels, where=where))}
     views = {**posterior.candidates, **{n: x for n, x in posterior.extras.items() if n == "classifier"}}
@@ -65,9 +67,9 @@ def given_recovery(dataset: Dataset) -> float | None:
     train = dataset.train
     if train.label is None or train.noisy_label is None:
         return None
-    if train.noisy_label.shape != train.label.shape:
-        return None  # another vocabulary
-    given = metrics.as_vectors(train.noisy_label.astype(np.int32), dataset.num_classes)
+    if not train.scored.any():
+        return None
+    given = metrics.as_vectors(dataset.given(train).astype(np.int32), dataset.num_classes)
     return float(_recovered(given, train.label, where=train.scored))
 
 

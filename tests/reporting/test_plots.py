@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from nlx.reporting.plots import quality_embedding, training_curves, transition_heatmaps
+from nlx.reporting.plots import outlier_curve, quality_embedding, training_curves
 
 BLUE, ORANGE, GREEN = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)
 
@@ -103,26 +103,9 @@ def test_quality_embedding_of_bad_input(quality, trustworthy, message, tmp_path)
         quality_embedding(quality, trustworthy, tmp_path / "quality.png", seed=0)
 
 
-def test_transition_heatmaps_colour_the_share_of_a_row(tmp_path):
-    """A row of one certain transition is darkest, whatever its count; rows without any stay blank."""
-    counts = np.array([[0, 7], [0, 0]])
-    transition_heatmaps(counts, 1000 * counts, ("a", "b"), tmp_path / "one.png")
-    transition_heatmaps(counts, np.zeros((2, 2)), ("a", "b"), tmp_path / "none.png")
-    darkest = (8, 48, 107)
-    # Both heat maps have one dark cell of four; the colour bar's end is dark as well.
-    assert _pixels(tmp_path / "one.png", darkest) > 1.9 * _pixels(tmp_path / "none.png", darkest) > 0
-
-
-@pytest.mark.parametrize("k", [1, 12, 20, 45])
-def test_transition_heatmaps_of_any_size(k, tmp_path):
-    counts = np.random.default_rng(0).integers(0, 30_000, (k, k))
-    names = [f"$class_{i} with a name that is too long" for i in range(k)]
-    transition_heatmaps(counts, counts.T, names, tmp_path / "transitions.png")
-    height, width, _ = _picture(tmp_path / "transitions.png").shape
-    assert (width > height) == (k <= 12)
-    assert width < 1600
-
-
-def test_transition_heatmaps_of_bad_input(tmp_path):
-    with pytest.raises(ValueError, match=r"counts must have shape \(2, 2\)"):
-        transition_heatmaps(np.zeros((2, 2)), np.zeros((2, 3)), ("a", "b"), tmp_path / "transitions.png")
+def test_outlier_curve_and_its_bad_input(tmp_path):
+    outlier = np.arange(10) < 5
+    outlier_curve(np.linspace(1, 0, 10), outlier, tmp_path / "outliers.png")
+    assert _picture(tmp_path / "outliers.png").shape[1] > 300
+    with pytest.raises(ValueError, match="vectors with an outlier"):
+        outlier_curve(np.zeros(3), np.zeros(3, bool), tmp_path / "none.png")

@@ -1,0 +1,209 @@
+"""The noise layer: a transition matrix after the softmax, learned with the network or given (Sukhbaatar et al.)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from nlx import transitions
+from nlx.losses import binary_forward_corrected, forward_corrected
+from nlx.methods.method import (
+    KNOWN_OUTLIER,
+    Aux,
+    Batch,
+    Memory,
+    Method,
+    Outputs,
+    Params,
+    Posterior,
+    only,
+    without_state,
+)
+
+Penalty = Literal["decay", "trace"]
+
+
+def noise_layer(
+    num_classes: int,
+    *,
+    learn_from: int = 0,
+    learn_until: int | None = None,
+    penalty: Penalty = "decay",
+    strength: float = 0.1,
+    gradient_limit: float | None = None,
+    multi_label: bool = False,
+) -> Method:
+    r"""Learn the transition matrix together with the network.
+
+    The loss is :func:`nlx.losses.forward_corrected`. T starts as the identity and stays there for ``learn_from`` steps;
+    then it follows its gradient and every row is projected back onto the simplex. A penalty pushes T away from the
+    identity, which would explain any labels that the network can memorize:
+
+    .. math:: \text{decay}: \tfrac{s}{2} \sum_{ij} T_{ij}^2 \qquad \text{trace}: s \sum_i T_{ii}
+
+    With several labels per example every class has a 2 x 2 matrix of its own.
+
+    Args:
+      num_classes: K.
+      learn_from: step from which T is learned (paper: 5 or 30 epochs).
+      learn_until: step from which T is held where it is; None for the end of the run (paper).
+      penalty: weight decay (paper's experiments) or trace (paper's theory).
+      strength: s, at least 0 (paper 0.1, or 0.02 to be milder).
+      gradient_limit: rows of T's gradient are cut to this length, so that one label that seemed impossible does not
+        throw a row over; None for no limit. (The authors' code cuts entries at 0.1, which at the identity makes all of
+        them equal, so that T cannot leave it.)
+      multi_label: whether labels are {0, 1} vectors.
+
+    Returns:
+      The method, with the one candidate ``bayes``; predictions leave the layer out.
+
+    Raises:
+      ValueError: strength < 0, or a gradient limit that is not above 0.
+
+    References:
+      Sukhbaatar et al., Training Convolutional Networks with Noisy Labels, 2014, section 4.2.
+    """
+    if strength < 0:
+        raise ValueError(f"strength must be at least 0, got {strength}")
+    if gradient_limit is not None and not gradient_limit > 0:
+        raise ValueError(f"gradient_limit must be above 0, got {gradient_limit}")
+    identity = jnp.broadcast_to(jnp.eye(2), (num_classes, 2, 2)) if multi_label else jnp.eye(num_classes)
+
+    def init(key: Array, batch: Batch, size: int) -> tuple[Params, Memory]:
+        del key, batch, size
+        return {"transition": identity}, {}
+
+    def loss(
+        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
+    ) -> tuple[Array, Aux]:
+        del memory, key
+        learning = (step >= learn_from) & (step < (2**31 - 1 if learn_until is None else learn_until))
+        transition = params["transition"]
+        if gradient_limit is not None:
+            transition = _limited(transition, gradient_limit)
+        transition = jnp.where(learning, transition, jax.lax.stop_gradient(transition))
+        explained = _forward(outputs["logits"], batch["noisy_label"], transition)
+        diagonal = jnp.diagonal(transition, axis1=-2, axis2=-1)
+        size = 0.5 * jnp.sum(transition**2) if penalty == "decay" else jnp.sum(diagonal)
+        metrics = {"explained": explained, "mean_diagonal": jnp.mean(diagonal)}
+        return explained + strength * size, Aux(metrics)
+
+    def posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
+        del memory
+        return _bayes(outputs["logits"], batch["noisy_label"], params["transition"])
+
+    def project(params: Params) -> Params:
+        return {"transition": transitions.project(params["transition"])}
+
+    return Method("noise_layer", init, loss, posterior, project, transition=lambda params: params["transition"])
+
+
+def forward(transition: ArrayLike) -> Method:
+    """Train through a transition matrix that is known: the forward correction, or the noise layer with T given.
+
+    Args:
+      transition: ``T[i, j] = p(noisy = j | true = i)``, float ``[K, K]``, or ``[K, 2, 2]`` for several labels.
+
+    Returns:
+      The method, with the one candidate ``bayes``.
+
+    References:
+      Patrini et al., Making Deep Neural Networks Robust to Label Noise, 2017.
+    """
+    matrix = jnp.asarray(transition, jnp.float32)
+
+    def loss(
+        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
+    ) -> tuple[Array, Aux]:
+        del params, memory, key, step
+        return _forward(outputs["logits"], batch["noisy_label"], matrix), Aux({})
+
+    def posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
+        del params, memory
+        return _bayes(outputs["logits"], batch["noisy_label"], matrix)
+
+    return Method("forward", without_state, loss, posterior, transition=lambda params: matrix)
+
+
+def outliers(num_classes: int, alpha: float, num_features: int) -> Method:
+    r"""Train with one more class, for examples that are of none of the others.
+
+    T is fixed: the identity on the K classes, and for an outlier alpha on its own class and (1 - alpha)/K on every
+    other one. The logit of class K + 1 is a linear function of the features, zero at the start. Known outliers
+    (``trusted_label`` of -2) carry its label, all other examples their noisy one.
+
+    Args:
+      num_classes: K.
+      alpha: share of outliers that are known to be outliers, an estimate, in (0, 1].
+      num_features: F, width of the backbone's ``features``.
+
+    Returns:
+      The method, whose posterior is the classifier's prediction given that an example is of one of the K classes.
+      ``outlier_score`` is p(outlier given x).
+
+    Raises:
+      ValueError: alpha outside (0, 1].
+
+    References:
+      Sukhbaatar et al., Training Convolutional Networks with Noisy Labels, 2014, section 4.3.
+    """
+    matrix = transitions.outlier(num_classes, alpha)
+
+    def init(key: Array, batch: Batch, size: int) -> tuple[Params, Memory]:
+        del key, batch, size
+        return {"weights": jnp.zeros((num_features, 1)), "bias": jnp.zeros(1)}, {}
+
+    def with_outlier(params: Params, outputs: Outputs) -> Array:
+        logit = outputs["features"] @ params["weights"] + params["bias"][None]
+        return jnp.concatenate([outputs["logits"], logit], axis=-1)
+
+    def loss(
+        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
+    ) -> tuple[Array, Aux]:
+        del memory, key, step
+        labels = batch["noisy_label"]
+        if "trusted_label" in batch:
+            labels = jnp.where(batch["trusted_label"] == KNOWN_OUTLIER, num_classes, labels)
+        logits = with_outlier(params, outputs)
+        return forward_corrected(logits, labels, matrix), Aux({"outliers": jax.nn.softmax(logits)[:, -1]})
+
+    def posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
+        del memory, batch
+        score = jax.nn.softmax(with_outlier(params, outputs))[:, -1]
+        return only("classifier", jax.nn.softmax(outputs["logits"]), {"outlier_score": score})
+
+    return Method("outlier_layer", init, loss, posterior)
+
+
+def _forward(logits: Array, labels: Array, transition: Array) -> Array:
+    if labels.ndim == 2:
+        return binary_forward_corrected(logits, labels, transition)
+    return forward_corrected(logits, labels, transition)
+
+
+def _bayes(logits: Array, labels: Array, transition: Array) -> Posterior:
+    if labels.ndim == 2:
+        return only(
+            "bayes", transitions.binary_posterior(logits, labels, transition), {"classifier": jax.nn.sigmoid(logits)}
+        )
+    return only("bayes", transitions.posterior(logits, labels, transition), {"classifier": jax.nn.softmax(logits)})
+
+
+def _limited(x: Array, limit: float) -> Array:
+    """The identity, with a gradient whose rows are no longer than ``limit``."""
+
+    @jax.custom_vjp
+    def same(x: Array) -> Array:
+        return x
+
+    def shortened(saved: None, grad: Array) -> tuple[Array]:
+        del saved
+        length = jnp.linalg.norm(grad, axis=-1, keepdims=True)
+        return (grad * jnp.minimum(1.0, limit / jnp.maximum(length, limit)),)
+
+    same.defvjp(lambda x: (x, None), shortened)
+    return same(x)

@@ -1,0 +1,118 @@
+"""What a finished run leaves for its user: cleaned labels, pictures, a report and a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nlx.data import Dataset
+from nlx.methods.method import Method, Params, Posterior
+from nlx.reporting.heatmaps import transition_comparison
+from nlx.reporting.labels import LabelTable, clean, write_labels
+from nlx.reporting.plots import outlier_curve, training_curves
+from nlx.reporting.report import write_report
+from nlx.training.config import RunConfig
+from nlx.training.folder import versions, write_json
+from nlx.training.loop import Row
+from nlx.training.scores import best, cheapest, given_recovery
+from nlx.training.transition import true_transition
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What a finished run knows of its training set, for a method's own plots.
+
+    Attributes:
+      folder: the run's.
+      dataset: what it was trained on (without what was held out).
+      table: what labels.parquet holds.
+      params: what the method has trained, as NumPy arrays.
+      seed: the run's.
+    """
+
+    folder: Path
+    dataset: Dataset
+    table: LabelTable
+    params: Params
+    seed: int
+
+
+def export(
+    config: RunConfig,
+    products: Callable[[Cleaned], list[Path]] | None,
+    method: Method,
+    dataset: Dataset,
+    folder: Path,
+    posterior: Posterior,
+    params: Params,
+    rows: list[Row],
+    wall: float,
+) -> dict[str, Any]:
+    """Write labels.parquet, the pictures, report.html and summary.json, and return what the last one holds."""
+    chosen = cheapest(posterior)
+    columns = dict(posterior.extras)
+    if len(posterior.candidates) > 1:
+        columns |= {f"{name}_posterior": probs for name, probs in posterior.candidates.items()}
+    table = clean(
+        np.asarray(posterior.candidates[chosen]),
+        dataset.given(dataset.train),
+        extras={name: np.asarray(values) for name, values in columns.items()},
+        true_label=dataset.train.label,
+        chosen=chosen,
+        class_names=dataset.class_names,
+        dataset=dataset.name,
+        method=method.name,
+    )
+    write_labels(folder / "labels.parquet", table)
+    pictures = [folder / "curves.png"]
+    training_curves(rows, pictures[0], given_recovery=given_recovery(dataset))
+    if method.transition is not None:
+        pictures.append(folder / "transition.png")
+        learned, true = np.asarray(method.transition(params)), true_transition(dataset)
+        transition_comparison(learned, true, dataset.class_names, pictures[-1])
+    if dataset.train.outlier is not None and "outlier_score" in columns:
+        pictures.append(folder / "outliers.png")
+        outlier_curve(np.asarray(columns["outlier_score"]), dataset.train.outlier, pictures[-1])
+    if products is not None:
+        pictures += products(Cleaned(folder, dataset, table, params, config.seed))
+    summary = {
+        "method": method.name,
+        "dataset": dataset.name,
+        "seeds": [config.seed],
+        "epochs": config.epochs,
+        "cleaned_with": chosen,
+        "cost": {name: float(np.mean(cost)) for name, cost in posterior.cost.items()},
+        "given_label_recovery": given_recovery(dataset),
+        "last": {name: value for name, value in rows[-1].items() if name not in ("epoch", "step", "stage")},
+        "best": best(rows),
+        "wall_seconds": round(wall, 1),
+        "versions": versions(),
+    }
+    write_json(folder / "summary.json", summary)
+    write_report(
+        folder / "report.html",
+        title=f"{method.name} on {dataset.name}",
+        facts=facts_of(dataset, method) | {"epochs": config.epochs, "seed": config.seed, "model": config.model},
+        summary=summary,
+        plots=pictures,
+        table=table,
+        class_names=dataset.class_names,
+        inputs=dataset.train.inputs if dataset.train.input_name == "image" else None,
+    )
+    return summary
+
+
+def facts_of(dataset: Dataset, method: Method) -> dict[str, Any]:
+    """What config.json and the report say of the data and the method."""
+    return {
+        "method": method.name,
+        "data": dataset.name,
+        "classes": list(dataset.class_names),
+        "training_examples": len(dataset.train),
+        "test_examples": 0 if dataset.test is None else len(dataset.test),
+        **method.facts,
+    }
