@@ -82,8 +82,10 @@ class Split:
         if self.trusted is None or self.label is None:
             return None
         shape = (-1,) + (1,) * (self.label.ndim - 1)
-        known = self.label if self.outlier is None else np.where(self.outlier.reshape(shape), -2, self.label)
-        return np.where(self.trusted.reshape(shape), known, -1).astype(np.int32)
+        known = self.label.astype(np.int32)  # an unsigned label has no -1
+        if self.outlier is not None:
+            known = np.where(self.outlier.reshape(shape), np.int32(-2), known)
+        return np.where(self.trusted.reshape(shape), known, np.int32(-1))
 
     @property
     def scored(self) -> np.ndarray:
@@ -135,6 +137,12 @@ class Dataset:
         column = {name: i for i, name in enumerate(self.noisy_names)}
         absent = np.zeros(len(noisy), noisy.dtype)
         return np.stack([noisy[:, column[n]] if n in column else absent for n in self.class_names], axis=1)
+
+    def in_classes(self) -> Dataset:
+        """The data set with noisy labels that speak of the classes, for methods that know one vocabulary."""
+        if self.noisy_names is None:
+            return self
+        return replace(self, train=replace(self.train, noisy_label=self.given(self.train)), noisy_names=None)
 
     def keep(self, fraction: float, seed: int) -> Dataset:
         """A random part of the training split, to see what less data do.

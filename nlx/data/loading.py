@@ -8,14 +8,19 @@ from pathlib import Path
 
 from nlx.data.arrays import npz
 from nlx.data.cifar10n import LABELLINGS, cifar10n
+from nlx.data.coco import coco_captions, coco_tags
 from nlx.data.dataset import DataError, Dataset
 from nlx.data.digits import DEFAULT_NOISE, digits
 from nlx.data.folder import folder
 from nlx.data.idx import fashion_mnist, mnist
 from nlx.data.noise import NoiseSpec, parse_noise, with_noise
 from nlx.data.scenes import web_sample
+from nlx.data.tags import tags_sample
 
-KNOWN = ("digits", "mnist", "fashion_mnist", "web", "cifar10n", "npz:PATH", "folder:PATH")
+KNOWN = (
+    *("digits", "mnist", "fashion_mnist", "web", "tags"),
+    *("coco_captions", "coco_tags", "cifar10n", "npz:PATH", "folder:PATH"),
+)
 LABELLED = ("cifar10n", "npz")  # those that can have several labellings
 
 _KINDS = tuple(name.partition(":")[0] for name in KNOWN)
@@ -38,6 +43,8 @@ def load(
     - ``mnist`` and ``fashion_mnist``: 70,000 pictures each, clean but for synthetic noise, from their own files under
       ``data_dir`` or from TensorFlow Datasets, the latter from its Debian package as well;
     - ``web``: the WEB set where it lies under ``<data_dir>/web/``, else the embedded sample;
+    - ``tags``: the embedded sample with two vocabularies, words as noisy labels and digits as clean ones;
+    - ``coco_captions`` and ``coco_tags``: COCO's pictures with caption words or Flickr tags, under ``data_dir``;
     - ``cifar10n``: CIFAR-10N from its official files under ``data_dir`` (``labels``);
     - ``npz:PATH``: your own arrays (``labels``);
     - ``folder:PATH``: your own pictures with a ``labels.csv``.
@@ -89,6 +96,11 @@ def _load(
         return mnist(data_dir)
     if kind == "fashion_mnist":
         return fashion_mnist(data_dir)
+    if kind == "tags":
+        return tags_sample()
+    if kind in ("coco_captions", "coco_tags"):
+        read = coco_captions if kind == "coco_captions" else coco_tags
+        return read(Path("data") if data_dir is None else data_dir, image_size)
     if kind == "npz":
         return npz(path, labels, clean=synthetic)
     if kind == "folder":

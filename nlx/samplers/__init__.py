@@ -1,5 +1,5 @@
 """Samplers: pure functions of a key and of distribution parameters."""
 
-from nlx.samplers import concrete, gaussian
+from nlx.samplers import concrete, gaussian, gibbs
 
-__all__ = ["concrete", "gaussian"]
+__all__ = ["concrete", "gaussian", "gibbs"]

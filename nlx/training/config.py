@@ -25,7 +25,8 @@ class RunConfig:
 
     dataset: str = "web"
     """web (the WEB set where it lies under DATA_DIR/web, else the embedded sample web/sample), digits, mnist,
-    fashion_mnist, cifar10n, npz:PATH (arrays of your own) or folder:PATH (images and a labels.csv)."""
+    fashion_mnist, tags (the embedded tags/sample: words and objects), coco_captions, coco_tags, cifar10n, npz:PATH
+    (arrays of your own) or folder:PATH (images and a labels.csv)."""
     labels: str | None = None
     """Which noisy labels, where the data has several: cifar10n has worst, aggregate, random1, random2, random3; an npz
     file's noisy_NAME is called NAME. Not together with NOISE."""
@@ -141,7 +142,7 @@ _BY_KIND: dict[str, dict[str, Any]] = {
 def fill(config: Config, dataset: Dataset) -> Config:
     """The configuration with every default that depends on the data filled in."""
     shape = dataset.train.inputs.shape
-    if dataset.name.startswith("web/sample"):
+    if dataset.name.startswith(("web/sample", "tags/sample")):
         kind = "sample"
     elif dataset.name.startswith("digits/") and shape[1:] == (8, 8, 1):
         kind = "digits"

@@ -43,12 +43,14 @@ class Recipe(Generic[Config]):
       products: (finished run) -> paths of the pictures it adds to the run folder; None for none.
       stages: (filled-in configuration, data set) -> what is visited when; None for all examples in every epoch.
       data: (configuration, data set) -> the data set to train on; None for the one that was loaded.
+      two_vocabularies: whether noisy labels may be of another vocabulary than the classes; else they are translated.
     """
 
     method: Callable[[Config, Dataset, Course], Method]
     products: Callable[[Cleaned], list[Path]] | None = None
     stages: Callable[[Config, Dataset], list[Stage]] | None = None
     data: Callable[[Config, Dataset], Dataset] | None = None
+    two_vocabularies: bool = False
 
 
 def run(config: Config, recipe: Recipe[Config], *, dataset: Dataset | None = None) -> dict[str, Any]:
@@ -77,6 +79,8 @@ def run(config: Config, recipe: Recipe[Config], *, dataset: Dataset | None = Non
             noise_seed=config.noise_seed,
             in_memory_gib=config.in_memory_gib,
         )
+    if not recipe.two_vocabularies:
+        dataset = dataset.in_classes()
     if config.training_fraction < 1:
         dataset = dataset.keep(config.training_fraction, config.noise_seed)
     if config.clean_fraction:

@@ -126,7 +126,10 @@ def test_both_mnists_come_from_the_data_folder(tmp_path):
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("digit", r"one of digits, mnist, fashion_mnist, web, cifar10n, npz:PATH, folder:PATH\. Did you mean digits\?"),
+        (
+            "digit",
+            r"one of digits, mnist, fashion_mnist, web, tags, coco_captions, coco_tags, cifar10n, npz:PATH, folder:PATH\. Did you mean digits\?",
+        ),
         ("fashion-mnist", r"Did you mean fashion_mnist\?"),
         ("cifar10", r"Did you mean cifar10n\?"),
         ("npy:x", r"Did you mean npz:PATH\?"),

@@ -1,0 +1,271 @@
+"""Robust CNN-CRF: noisy and clean labels joined in a conditional random field, guided by an auxiliary distribution.
+
+Vahdat, Toward Robustness against Label Noise in Training Deep Discriminative Neural Networks. The classifier's logits
+are the biases of the clean labels. Where those are unknown they are inferred by a posterior that listens to the field
+and, alpha times as much, to a distribution fitted to the few examples whose clean labels are known. The field's own
+expectations come from chains that every training example keeps from one visit to the next.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.typing import ArrayLike, DTypeLike
+
+from nlx import crf as field
+from nlx.losses import binary_cross_entropy, soft_cross_entropy
+from nlx.methods.method import Aux, Batch, Memory, Method, Outputs, Params, Posterior, only
+from nlx.rbm import RBM, conditional_logits
+from nlx.samplers import gibbs
+from nlx.samplers.bits import Generator
+
+Prediction = Literal["gibbs", "mean_field", "logits"]
+
+
+def annealed(start: float, end: float, steps: int) -> optax.Schedule:
+    """The paper's curve for alpha: a straight line from start to end, and flat from there.
+
+    Args:
+      start: alpha at step 0 (paper 40 on COCO, 8 on CIFAR-10).
+      end: alpha from ``steps`` on (paper 5 and 1).
+      steps: length of the line (paper 11 and 10 epochs).
+
+    Returns:
+      step -> alpha.
+
+    Raises:
+      ValueError: a negative alpha.
+    """
+    if min(start, end) < 0:
+        raise ValueError(f"alpha must be at least 0, got {start} and {end}")
+    return optax.linear_schedule(start, end, steps)
+
+
+def crf(
+    num_clean: int,
+    num_noisy: int,
+    *,
+    alpha: optax.Schedule,
+    auxiliary: RBM | None,
+    hidden: int = 200,
+    link_features: int | None = None,
+    pairwise: bool = True,
+    chains: int = 50,
+    sweeps: int = 100,
+    prediction: Prediction = "gibbs",
+    prediction_sweeps: int = 50,
+    prediction_chains: int = 20,
+    start: field.Start = "mean_field",
+    generator: Generator = "threefry",
+    dtype: DTypeLike = jnp.bfloat16,
+) -> Method:
+    r"""The robust CNN-CRF for multi-label data with two vocabularies.
+
+    A batch's ``noisy_label`` is {0, 1} float ``[B, N]``; ``trusted_label`` ``[B, C]``, where there is one, holds clean
+    labels, and negative numbers in the rows of examples whose clean labels are unknown. The backbone's logits
+    ``[B, C]`` are the clean labels' biases a(x). The means of the loss over the noisy and over the clean examples of a
+    batch are added (Eq. 8).
+
+    Memory, per training example: ``chains``, uint8 ``[n, chains, bytes]``, and ``alpha``, float32 ``[n]``, the weight
+    that its posterior was last computed with.
+
+    Args:
+      num_clean: C.
+      num_noisy: N.
+      alpha: alpha(step) >= 0, the auxiliary distribution's weight (:func:`annealed`).
+      auxiliary: the fitted machine over (y, clean labels, hidden units), frozen; None to do without, whatever alpha.
+      hidden: H; 0 leaves the hidden units out. The auxiliary machine's hidden units are the same ones.
+      link_features: width F of the backbone's ``features``, from which a linear head gives the noisy labels' biases;
+        None for biases that depend on no input (the paper's best: without the x-y link).
+      pairwise: whether y and the other units interact; without, nothing is sampled and the gradient is exact.
+      chains: persistent chains per example.
+      sweeps: Gibbs sweeps per step.
+      prediction: scores for test examples: log-odds of ``gibbs`` marginals (with a fixed key), of ``mean_field``
+        marginals, or the ``logits`` a(x) as they are.
+      prediction_sweeps: sweeps to average over (and half as many before).
+      prediction_chains: chains per test example.
+      start: where these chains start.
+      generator: where the chains' random bits come from.
+      dtype: operands of the chains' matrix products.
+
+    Returns:
+      The method. Its posterior has the one candidate ``posterior``, q(clean label given y, x) of Eq. 10; rows of
+      trusted examples hold q too, as if their clean labels were unknown.
+
+    Raises:
+      ValueError: sizes out of range, an auxiliary machine of another shape, or an unknown prediction.
+
+    References:
+      Vahdat, 2017, sections 3 and 4.1.
+    """
+    if min(num_clean, num_noisy, chains, sweeps, prediction_sweeps, prediction_chains) < 1 or hidden < 0:
+        raise ValueError("numbers of labels, chains and sweeps must be at least 1 and hidden at least 0")
+    if prediction not in ("gibbs", "mean_field", "logits"):
+        raise ValueError(f"unknown prediction {prediction!r}; known: gibbs, mean_field, logits")
+    hidden = hidden if pairwise else 0
+    units = num_clean + hidden
+    machine = None if auxiliary is None else _matching(auxiliary, num_clean, num_noisy, hidden)
+
+    def init(key: Array, batch: Batch, size: int) -> tuple[Params, Memory]:
+        del batch
+        params = {"noisy_bias": jnp.zeros(num_noisy)}
+        memory = {"alpha": jnp.full(size, alpha(jnp.zeros((), jnp.int32)), jnp.float32)}
+        if link_features is not None:
+            params["noisy_kernel"] = jnp.zeros((link_features, num_noisy))
+        if pairwise:
+            params["coupling"] = jnp.zeros((units, num_noisy))
+            params["hidden_bias"] = jnp.zeros(hidden)
+            memory["chains"] = gibbs.init(key, size, chains, num_noisy, units).packed
+        return params, memory
+
+    def biases(params: Params, outputs: Outputs) -> tuple[Array, Array]:
+        """b ``[B, N]`` and (a, c) ``[B, C + H]``."""
+        a = outputs["logits"].astype(jnp.float32)
+        b = jnp.broadcast_to(params["noisy_bias"], (len(a), num_noisy))
+        if link_features is not None:
+            b = b + outputs["features"].astype(jnp.float32) @ params["noisy_kernel"]
+        if hidden:
+            a = jnp.concatenate([a, jnp.broadcast_to(params["hidden_bias"], (len(a), hidden))], axis=-1)
+        return b, a
+
+    def infer(params: Params, y: Array, z_bias: Array, weight: Array) -> Array:
+        """q(z = 1 given y, x), ``[B, C + H]``."""
+        logits = field.z_logits(y, params["coupling"], z_bias) if pairwise else z_bias
+        if machine is not None:
+            logits = field.posterior_logits(logits, conditional_logits(machine, y), weight)
+        return jax.nn.sigmoid(logits)
+
+    def loss(
+        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
+    ) -> tuple[Array, Aux]:
+        y = batch["noisy_label"].astype(jnp.float32)
+        weight = jnp.asarray(alpha(step), jnp.float32)
+        b, a = biases(params, outputs)
+        q = infer(params, y, a, weight)
+        z, weights = q, jnp.ones(len(y))
+        if "trusted_label" in batch:
+            label = batch["trusted_label"].astype(jnp.float32)
+            known = jnp.all(label >= 0, axis=-1)
+            clean = jnp.where(known[:, None], label, q[:, :num_clean])
+            z, weights = jnp.concatenate([clean, q[:, num_clean:]], axis=-1), field.split_weights(known)
+        z = jax.lax.stop_gradient(z)
+        metrics, rows = {"alpha": weight}, {"alpha": jnp.full(len(y), weight)}
+        if not pairwise:
+            # Independent units: the bound's gradient is that of two cross-entropies.
+            losses = binary_cross_entropy(a, z) + binary_cross_entropy(b, y)
+            return weights * losses, Aux(metrics, {**memory, **rows})
+        state, info = gibbs.step(
+            key,
+            gibbs.State(memory["chains"]),
+            *jax.lax.stop_gradient((params["coupling"], b, a)),
+            sweeps,
+            generator=generator,
+            dtype=dtype,
+        )
+        losses = field.contrast((y, z), (info.y, info.z), params["coupling"], b, a)
+        metrics["flip_rate"] = info.flip_rate
+        metrics["noisy_gap"] = jnp.mean(jnp.abs(y - info.y_mean), axis=-1)
+        return weights * losses, Aux(metrics, {"chains": state.packed, **rows})
+
+    def posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
+        y = batch["noisy_label"].astype(jnp.float32)
+        q = infer(params, y, biases(params, outputs)[1], memory["alpha"][:, None])
+        return only("posterior", q[:, :num_clean], {"classifier": jax.nn.sigmoid(outputs["logits"])})
+
+    def predict(params: Params, outputs: Outputs) -> Array:
+        if not pairwise or prediction == "logits":
+            return outputs["logits"]
+        b, a = biases(params, outputs)
+        if prediction == "mean_field":
+            y = field.mean_field(params["coupling"], b, a)[0]
+            return field.z_logits(y, params["coupling"], a)[:, :num_clean]
+        probs = field.marginals(
+            jax.random.key(0),
+            params["coupling"],
+            b,
+            a,
+            sweeps=prediction_sweeps,
+            burn_in=max(1, prediction_sweeps // 2),
+            chains=prediction_chains,
+            start=start,
+            generator=generator,
+            dtype=dtype,
+        )[:, :num_clean]
+        inside = jnp.clip(probs, 1e-37, 1 - 6e-8)
+        return jnp.log(inside) - jnp.log1p(-inside)
+
+    return Method("crf", init, loss, posterior, predict=predict)
+
+
+def crf_analytic(table: ArrayLike, *, alpha: optax.Schedule) -> Method:
+    r"""The robust CNN-CRF for one label per example, without pairwise terms: its posterior is in closed form.
+
+    The loss is the cross-entropy of the classifier against
+    :math:`q(k) \propto (p(k \mid x)\, p_{aux}(k \mid \tilde y)^\alpha)^{1 / (\alpha + 1)}`, held constant, or against
+    the trusted label where there is one (``trusted_label``, int ``[B]``, negative where unknown); the means over the
+    noisy and over the clean examples of a batch are added. Memory: ``alpha``, float32 ``[n]``, as in :func:`crf`.
+
+    Args:
+      table: p_aux(true class given noisy class), rows are noisy classes and sum to 1, float ``[K, K]``.
+      alpha: alpha(step) >= 0 (:func:`annealed`; paper: from 8 to 1 in 10 epochs).
+
+    Returns:
+      The method, with the one candidate ``posterior``.
+
+    Raises:
+      ValueError: the table is not square, or its rows are no distributions.
+
+    References:
+      Vahdat, 2017, section 4.3.
+    """
+    rows = np.asarray(table, np.float32)
+    if rows.ndim != 2 or rows.shape[0] != rows.shape[1]:
+        raise ValueError(f"table must be [K, K], got {rows.shape}")
+    if not ((rows >= 0).all() and np.allclose(rows.sum(1), 1, atol=1e-4)):
+        raise ValueError("every row of table must be a distribution over the true classes given one noisy class")
+
+    def init(key: Array, batch: Batch, size: int) -> tuple[Params, Memory]:
+        del key, batch
+        return {}, {"alpha": jnp.full(size, alpha(jnp.zeros((), jnp.int32)), jnp.float32)}
+
+    def infer(outputs: Outputs, batch: Batch, weight: Array) -> Array:
+        return field.categorical_posterior(outputs["logits"], jnp.asarray(rows)[batch["noisy_label"]], weight)
+
+    def loss(
+        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
+    ) -> tuple[Array, Aux]:
+        del params, memory, key
+        logits = outputs["logits"]
+        weight = jnp.asarray(alpha(step), jnp.float32)
+        target, weights = infer(outputs, batch, weight), jnp.ones(len(logits))
+        if "trusted_label" in batch:
+            label = batch["trusted_label"]
+            known = label >= 0
+            target = jnp.where(known[:, None], jax.nn.one_hot(label, len(rows)), target)
+            weights = field.split_weights(known)
+        losses = soft_cross_entropy(logits, jax.lax.stop_gradient(target))
+        return weights * losses, Aux({"alpha": weight}, {"alpha": jnp.full(len(logits), weight)})
+
+    def posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
+        del params
+        q = infer(outputs, batch, memory["alpha"][:, None])
+        return only("posterior", q, {"classifier": jax.nn.softmax(outputs["logits"])})
+
+    return Method("crf_analytic", init, loss, posterior)
+
+
+def _matching(machine: RBM, num_clean: int, num_noisy: int, hidden: int) -> RBM:
+    """The part of an auxiliary machine that speaks of the field's units."""
+    units = machine.z_bias.shape[0]
+    if machine.coupling.shape != (units, num_noisy) or units < num_clean or (hidden and units != num_clean + hidden):
+        raise ValueError(
+            f"the auxiliary machine couples {machine.coupling.shape}; it should have {num_clean} + {hidden} rows and "
+            f"{num_noisy} columns: fit it with as many hidden units as the field has"
+        )
+    kept = num_clean + hidden
+    return RBM(machine.coupling[:kept], machine.y_bias, machine.z_bias[:kept])
