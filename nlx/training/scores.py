@@ -43,7 +43,9 @@ def noisy_score(scores: np.ndarray, labels: np.ndarray) -> float:
 def recovery_scores(posterior: Posterior, split: Split) -> Row:
     """How well the true training labels are recovered, where they are known and a method could not just look them up.
 
-    Recovery by the chosen posterior and, where there are several, by each belief. Where outliers are known and the
+    Recovery by the chosen posterior and, where there are several, by each belief, and by extras that are labels
+    themselves (their names end with ``_label``). On single-label data, the area under the ROC curve of telling wrong
+    labels from right ones by the posterior's probability of the given label. Where outliers are known and the
     method scores them, the average precision of that ranking.
     """
     labels, where = split.label, split.scored
@@ -55,8 +57,18 @@ def recovery_scores(posterior: Posterior, split: Split) -> Row:
     views = {**posterior.candidates, **{n: x for n, x in posterior.extras.items() if n == "classifier"}}
     if len(views) > 1:
         row |= {f"recovery_{name}": float(_recovered(probs, labels, where=where)) for name, probs in views.items()}
+    for name, values in posterior.extras.items():
+        if name.endswith("_label") and np.any(np.asarray(values) >= 0):  # labels of the method's own, -1 where none
+            row[f"recovery_{name}"] = float(np.mean(values[where] == labels[where]))
     if labels.ndim == 2:
         row |= {f"posterior_map_{name}": float(_map(p, labels, where=where)) for name, p in views.items()}
+    if labels.ndim == 1 and split.noisy_label is not None:
+        wrong = (split.noisy_label != labels)[where]
+        if 0 < wrong.sum() < len(wrong):
+            from sklearn.metrics import roc_auc_score  # takes a second to import
+
+            given = np.take_along_axis(np.asarray(posterior.candidates[chosen]), split.noisy_label[:, None], axis=1)
+            row["issue_auc"] = float(roc_auc_score(wrong, -given[where, 0]))
     if split.outlier is not None and "outlier_score" in posterior.extras:
         row["outlier_ap"] = float(_ap(posterior.extras["outlier_score"], split.outlier))
     return row
@@ -77,7 +89,7 @@ def best(rows: list[Row]) -> dict[str, dict[str, float]]:
     """Best value of each score and the epoch it was seen; chosen with hindsight, so never a result on its own."""
     found = {}
     for name in rows[-1]:
-        if name.startswith(("test_", "recovery", "posterior_map", "validation_", "outlier_")):
+        if name.startswith(("test_", "recovery", "posterior_map", "validation_", "outlier_", "issue_")):
             row = max((row for row in rows if name in row), key=lambda row: row[name])
             found[name] = {"value": row[name], "epoch": row["epoch"]}
     return found

@@ -37,6 +37,21 @@ def test_what_a_method_could_look_up_is_not_recovered():
     assert (row["recovery"], row["outlier_ap"]) == (0, 1)
 
 
+def test_wrong_labels_are_told_by_their_probability():
+    q = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.2, 0.8]], np.float32)
+    only = Posterior({"q": q}, {"q": np.zeros(4)}, {"corrected_label": np.array([0, -1, 1, 1])})
+    split = Split(q, np.array([0, 1, 1, 0]), np.array([0, 0, 1, 1]))
+    row = recovery_scores(only, split)
+    assert row["issue_auc"] == 1
+    assert row["recovery_corrected_label"] == 0.75
+    given = np.array([0, 0, 0, 0])  # wrong where the true label is 1; given's q is .9 .6 .3 .2
+    assert recovery_scores(only, replace(split, noisy_label=given))["issue_auc"] == 1
+    assert recovery_scores(only, replace(split, noisy_label=np.array([1, 0, 1, 0])))["issue_auc"] == 1
+    mixed = replace(split, label=np.array([1, 0, 1, 1]), noisy_label=np.array([0, 0, 0, 1]))
+    assert recovery_scores(only, mixed)["issue_auc"] == 0.5
+    assert "issue_auc" not in recovery_scores(only, replace(split, noisy_label=split.label))
+
+
 def test_scores_of_both_kinds_of_labels():
     assert clean_scores(RIGHT, np.array([0, 1])) == {"test_accuracy": 1, "test_map": 1, "test_map_11_point": 1}
     assert clean_scores(RIGHT, np.eye(2, dtype=np.uint8)) == {"test_map": 1, "test_map_11_point": 1}

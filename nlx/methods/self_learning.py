@@ -1,0 +1,251 @@
+"""Self-learning with prototypes: labels corrected after each epoch by resemblance to the densest examples of a class.
+
+Han et al., Deep Self-Learning From Noisy Labels: no clean data, no model of the noise, one network. After some epochs
+on the labels as they are, training and correction take turns: the network's features choose several prototypes for
+each class, every training example takes the label of the class that it resembles most, and the next epoch trains on
+both labels.
+
+Corrected labels live in memory by the examples' positions in the training set and change only between epochs; what
+order the data come in is of no consequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from nlx.losses import cross_entropy
+from nlx.methods.method import UNKNOWN, Aux, Batch, Memory, Method, Outputs, Params, Posterior
+from nlx.prototypes import (
+    Selector,
+    by_density,
+    by_density_peaks,
+    by_kmeans,
+    class_prototypes,
+    class_scores,
+    correct,
+    decide,
+)
+
+Selection = Literal["density", "kmeans", "density_peaks"]
+Candidate = Literal["prototypes", "classifier", "combined"]
+
+
+def corrections(start: int, every: int = 1, last: int | None = None) -> Callable[[int], bool]:
+    """The epochs that a correction follows.
+
+    Args:
+      start: epochs on the labels as they are, at least 1; the first correction comes after these.
+      every: epochs between two corrections.
+      last: no correction after more epochs than this: the labels stay as they are then. None goes on to the end.
+
+    Returns:
+      Number of epochs done -> whether labels are to be corrected now.
+
+    Raises:
+      ValueError: start or every below 1, or last below start.
+
+    Examples:
+      >>> [done for done in range(1, 11) if corrections(3, every=2, last=8)(done)]
+      [3, 5, 7]
+    """
+    if start < 1 or every < 1:
+        raise ValueError(f"start and every must be at least 1 epoch, got {start} and {every}")
+    if last is not None and last < start:
+        raise ValueError(f"last ({last}) must not come before start ({start})")
+    return lambda done: done >= start and (done - start) % every == 0 and (last is None or done <= last)
+
+
+def eligible(noisy: ArrayLike, trusted: ArrayLike, num_classes: int) -> Array:
+    """Which examples may be prototypes where some labels have been verified: those known right, if a class has any.
+
+    Args:
+      noisy: given labels, int ``[n]``; -1 in rows that only pad.
+      trusted: true labels where known, int ``[n]``; ``UNKNOWN`` elsewhere. ``KNOWN_OUTLIER`` makes a given label wrong.
+      num_classes: K.
+
+    Returns:
+      bool ``[n]``. Of a class without a label known right, all but those known wrong.
+
+    Examples:
+      >>> eligible(jnp.array([0, 0, 0, 1, 1]), jnp.array([0, 1, -1, -1, 0]), 2)
+      Array([ True, False, False,  True, False], dtype=bool)
+
+    References:
+      Han et al., 2019, section 4.1.
+    """
+    noisy, trusted = jnp.asarray(noisy), jnp.asarray(trusted)
+    known = (noisy >= 0) & (trusted != UNKNOWN)
+    right, wrong = known & (trusted == noisy), known & (trusted != noisy)
+    label = jnp.clip(noisy, 0, num_classes - 1)
+    has_right = jnp.zeros(num_classes, bool).at[label].max(right)
+    return jnp.where(has_right[label], right, (noisy >= 0) & ~wrong)
+
+
+def self_learning(
+    num_classes: int,
+    *,
+    refresh_after: Callable[[int], bool],
+    alpha: float = 0.5,
+    prototypes: int = 8,
+    members: int = 1280,
+    quantile: float = 0.4,
+    limit: float = 0.95,
+    select: Selection = "density",
+    verified: bool = False,
+    temperature: float = 0.1,
+    clean_with: Candidate = "prototypes",
+    keep_scores: bool = True,
+    parts: int = 1,
+) -> Method:
+    r"""Self-learning with multi-prototypes as a method.
+
+    .. math:: \ell = (1 - \alpha) \mathrm{CE}(p, \tilde y) + \alpha \mathrm{CE}(p, \hat y)
+
+    with :math:`\alpha = 0` for an example that has no corrected label yet. Single-label data only.
+
+    Memory, by position in the training set: the corrected label and the first one (int32, -1 before any), the margin
+    (float32), and, unless ``keep_scores`` is False, the scores sigma of all classes (float32 ``[K]``): 12 + 4 K bytes
+    an example, 5.2 GB at K = 1000 and 1.3 million.
+
+    Args:
+      num_classes: K.
+      refresh_after: number of epochs done -> whether labels are corrected then, such as :func:`corrections`.
+      alpha: weight of the corrected label, in [0, 1] (paper 0.5).
+      prototypes: p, prototypes per class (paper 8).
+      members: m, random examples of a class that they are selected from (paper 1280).
+      quantile: the value at this share of the similarities in ascending order is the density's threshold (paper 0.4).
+      limit: members this close to a denser one are no prototypes (paper 0.95).
+      select: ``density`` (paper), ``kmeans`` or ``density_peaks`` (Table 4), for which quantile and limit are not used.
+      verified: take prototypes from examples whose label is verified, where the batch's ``trusted_label`` says so.
+      temperature: of the softmax that makes probabilities of sigma, which is a score. It changes no cleaned label of
+        ``prototypes``, only how sure they are.
+      clean_with: the candidate that labels are cleaned with.
+      keep_scores: keep sigma. Without it, ``prototypes`` knows the corrected label and its margin only.
+      parts: in how many parts the examples are corrected if sigma is not kept, a divisor of their (padded) number; it
+        bounds the scores held at a time to 1/parts of all.
+
+    Returns:
+      The method. Its posterior has three candidates: ``prototypes``, the softmax of sigma / temperature;
+      ``classifier``; and ``combined``, their geometric mean. No criterion without true labels ranks them fairly (the
+      one that has memorized most explains the noisy labels best), so that the cost only says which one
+      ``clean_with`` names: 0 for it, 1 for the others. Before the first correction, all three are the classifier.
+
+    Raises:
+      ValueError: an option out of its range.
+
+    References:
+      Han et al., 2019, Eq. 4 and Algorithm 1.
+    """
+    _check(
+        num_classes=(num_classes, num_classes >= 1, "at least 1"),
+        alpha=(alpha, 0 <= alpha <= 1, "in [0, 1]"),
+        prototypes=(prototypes, prototypes >= 1, "at least 1"),
+        members=(members, members >= 1, "at least 1"),
+        quantile=(quantile, 0 <= quantile <= 1, "in [0, 1]"),
+        temperature=(temperature, temperature > 0, "above 0"),
+        parts=(parts, parts >= 1, "at least 1"),
+        select=(select, select in ("density", "kmeans", "density_peaks"), "density, kmeans or density_peaks"),
+        clean_with=(
+            clean_with,
+            clean_with in ("prototypes", "classifier", "combined"),
+            "prototypes, classifier or combined",
+        ),
+    )
+    selectors: dict[str, Selector] = {
+        "density": partial(by_density, share=quantile, limit=limit),
+        "kmeans": by_kmeans,
+        "density_peaks": by_density_peaks,
+    }
+
+    def init(key: Array, batch: Batch, size: int) -> tuple[Params, Memory]:
+        del key
+        _single(batch)
+        memory = {
+            "corrected": jnp.full(size, -1, jnp.int32),
+            "first": jnp.full(size, -1, jnp.int32),
+            "margin": jnp.zeros(size, jnp.float32),
+        }
+        return {}, {**memory, **({"scores": jnp.zeros((size, num_classes), jnp.float32)} if keep_scores else {})}
+
+    def loss(
+        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
+    ) -> tuple[Array, Aux]:
+        del params, key, step
+        logits, noisy, corrected = outputs["logits"], _single(batch), memory["corrected"]
+        known = corrected >= 0
+        share = jnp.where(known, jnp.asarray(alpha, logits.dtype), jnp.zeros((), logits.dtype))
+        given = cross_entropy(logits, noisy)
+        better = cross_entropy(logits, jnp.maximum(corrected, 0))
+        changed = known & (corrected != noisy)
+        return (1 - share) * given + share * better, Aux({"labels_changed": changed.astype(jnp.float32)})
+
+    def posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
+        del params, batch
+        corrected, margin = memory["corrected"], memory["margin"]
+        known = (corrected >= 0)[:, None]
+        classifier = jax.nn.log_softmax(outputs["logits"])
+        if keep_scores:
+            log_q = jax.nn.log_softmax(jnp.where(known, memory["scores"], 0.0) / temperature)
+        else:
+            # As if there were the best class and the next only; what is left is spread over the others.
+            sure = jax.nn.log_sigmoid(margin / temperature)
+            rest = jax.nn.log_sigmoid(-margin / temperature) - jnp.log(jnp.float32(max(num_classes - 1, 1)))
+            chosen = jnp.arange(num_classes, dtype=jnp.int32)[None, :] == corrected[:, None]
+            log_q = jax.nn.log_softmax(jnp.where(chosen, sure[:, None], rest[:, None]))
+        log_q = jnp.where(known, log_q, classifier)
+        candidates = {
+            "prototypes": jnp.exp(log_q),
+            "classifier": jnp.exp(classifier),
+            "combined": jax.nn.softmax((classifier + log_q) / 2),
+        }
+        cost = {name: jnp.full(corrected.shape, float(name != clean_with), jnp.float32) for name in candidates}
+        extras = {"corrected_label": corrected, "first_label": memory["first"], "margin": margin}
+        return Posterior(candidates, cost, {**extras, **({"sigma": memory["scores"]} if keep_scores else {})})
+
+    def refresh(memory: Memory, features: Array, labels: Batch, key: Array) -> Memory:
+        noisy = _single(labels)
+        where = None
+        if verified and "trusted_label" in labels:
+            where = eligible(noisy, labels["trusted_label"], num_classes)
+        chosen = class_prototypes(
+            key,
+            features,
+            noisy,
+            num_classes,
+            members=members,
+            count=prototypes,
+            where=where,
+            selector=selectors[select],
+        )
+        present = jnp.any(chosen.valid, axis=1)
+        kept = {}
+        if keep_scores:
+            kept["scores"] = class_scores(features, chosen.mean, present)
+            found = decide(kept["scores"])
+        else:
+            found = correct(features, chosen.mean, present, parts=parts)
+        corrected = jnp.where(noisy >= 0, found.label, -1)
+        first = jnp.where(memory["first"] >= 0, memory["first"], corrected)
+        return {"corrected": corrected, "first": first, "margin": found.margin, **kept}
+
+    return Method("self_learning", init, loss, posterior, refresh=refresh, refresh_after=refresh_after)
+
+
+def _single(batch: Batch) -> Array:
+    labels = batch["noisy_label"]
+    if labels.ndim != 1:
+        raise ValueError(f"self_learning needs one class per example, int [n], got labels of shape {labels.shape}")
+    return labels
+
+
+def _check(**options: tuple[object, bool, str]) -> None:
+    for name, (value, fine, domain) in options.items():
+        if not fine:
+            raise ValueError(f"{name} must be {domain}, got {value!r}")

@@ -1,0 +1,114 @@
+"""Prototypes by clustering, to compare with: K-means++ and density peaks by Euclidean distance."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from nlx.prototypes.density import Selection, quantile, separation, top
+
+
+def by_kmeans(key: Array, features: Array, where: Array, count: int, *, steps: int = 100) -> Selection:
+    """Prototypes of one class as the members nearest to the centres of p clusters.
+
+    Seeds are drawn one after the other in proportion to the squared distance from those before; Lloyd's steps follow
+    until no member changes its cluster. The prototype of a cluster is its member nearest to the centre, not the centre
+    itself, which no example has.
+
+    Args:
+      key: a PRNG key.
+      features: of the members, float32 ``[m, d]``.
+      where: members, bool ``[m]``; the other rows are padding.
+      count: p, how many clusters.
+      steps: Lloyd steps at most.
+
+    Returns:
+      The selection; ``valid`` is False for empty clusters, which happens where there are fewer than p distinct
+      members, and ``qualified`` counts the others.
+
+    Raises:
+      ValueError: count < 1.
+
+    References:
+      Arthur and Vassilvitskii, k-means++: The Advantages of Careful Seeding, 2007; Han et al., 2019, Table 4.
+    """
+    if count < 1:
+        raise ValueError(f"count (prototypes per class) must be at least 1, got {count}")
+    features, where = jnp.asarray(features), jnp.asarray(where)
+    lengths = jnp.sum(features**2, axis=1, keepdims=True)
+    numbers = jnp.arange(count, dtype=jnp.int32)
+
+    def seed(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        centres, nearest = carry
+        # Before the first seed all members are equally far away. Once every one is a seed or equal to one, any row may
+        # come out, but no member is nearer to it than to its own seed: the cluster stays empty.
+        chosen = jax.random.categorical(jax.random.fold_in(key, i), jnp.log(nearest))
+        point = features[chosen]
+        distance = jnp.sum((features - point[None, :]) ** 2, axis=1)
+        return centres.at[i].set(point), jnp.where(where, jnp.minimum(nearest, distance), 0.0)
+
+    start = jnp.where(where, jnp.finfo(features.dtype).max, 0.0)
+    centres = jnp.zeros((count, features.shape[1]), features.dtype)
+    centres, _ = jax.lax.fori_loop(0, count, seed, (centres, start))
+
+    def distances(centres: Array) -> Array:
+        """Squared, ``[m, p]``."""
+        inner = jnp.matmul(features, centres.T, precision=jax.lax.Precision.HIGHEST)
+        return lengths - 2 * inner + jnp.sum(centres**2, axis=1)[None, :]
+
+    def assign(centres: Array) -> Array:
+        """The cluster of each member ``[m]``; p for those that are none."""
+        return jnp.where(where, jnp.argmin(distances(centres), axis=1).astype(jnp.int32), count)
+
+    def step(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        done, centres, cluster, _ = carry
+        belongs = (cluster[None, :] == numbers[:, None]).astype(features.dtype)
+        sizes = jnp.sum(belongs, axis=1, keepdims=True)
+        sums = jnp.matmul(belongs, jnp.where(where[:, None], features, 0.0), precision=jax.lax.Precision.HIGHEST)
+        centres = jnp.where(sizes > 0, sums / jnp.maximum(sizes, 1), centres)
+        moved = assign(centres)
+        return done + 1, centres, moved, jnp.any(moved != cluster)
+
+    carry = jnp.int32(0), centres, assign(centres), jnp.bool_(True)
+    _, centres, cluster, _ = jax.lax.while_loop(lambda carry: carry[3] & (carry[0] < steps), step, carry)
+    own = jnp.where(cluster[:, None] == numbers[None, :], distances(centres), jnp.inf)
+    index = jnp.argmin(own, axis=0).astype(jnp.int32)
+    valid = jnp.any(cluster[:, None] == numbers[None, :], axis=0)
+    return Selection(jnp.where(valid, index, 0), valid, jnp.sum(valid, dtype=jnp.int32))
+
+
+def by_density_peaks(key: Array, features: Array, where: Array, count: int, *, share: float = 0.98) -> Selection:
+    r"""Prototypes of one class as the density peaks of its members by Euclidean distance.
+
+    The members of highest :math:`\rho_i \delta_i`: the number of neighbours, times the distance from the nearest
+    member with more of them (for those with most, from the farthest member).
+
+    Args:
+      key: not used; other selectors draw.
+      features: of the members, float32 ``[m, d]``.
+      where: members, bool ``[m]``; the other rows are padding.
+      count: p, how many.
+      share: pairs nearer than all but the last 1 - share of pairs are neighbours (Rodriguez and Laio: 1 to 2 %).
+
+    Returns:
+      The selection; all members qualify.
+
+    Raises:
+      ValueError: count < 1.
+
+    References:
+      Rodriguez and Laio, Clustering by fast search and find of density peaks, 2014; Han et al., 2019, Table 4.
+    """
+    del key
+    features, where = jnp.asarray(features), jnp.asarray(where)
+    lengths = jnp.sum(features**2, axis=1)
+    inner = jnp.matmul(features, features.T, precision=jax.lax.Precision.HIGHEST)
+    squared = jnp.maximum(lengths[:, None] + lengths[None, :] - 2 * inner, 0.0)
+    # The nearer, the more similar, so that one quantile and one separation serve both measures.
+    similarity = -jnp.sqrt(squared)
+    pairs = where[:, None] & where[None, :]
+    neighbours = pairs & (similarity > quantile(similarity, share, where=pairs))
+    rho = jnp.sum(neighbours, axis=1, dtype=jnp.int32)
+    delta = -separation(similarity, rho, where=where)
+    return top(rho.astype(delta.dtype) * delta, where, jnp.sum(where, dtype=jnp.int32), count)

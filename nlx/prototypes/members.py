@@ -1,0 +1,145 @@
+"""Prototypes of all classes: a sample of each class's members, and one program that selects among them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from nlx.prototypes.density import Selection, by_density, unit
+
+
+class Selector(Protocol):
+    """A rule that selects the prototypes of one class, such as :func:`nlx.prototypes.by_density`."""
+
+    def __call__(self, key: Array, features: Array, where: Array, count: int) -> Selection:
+        """Select ``count`` of the rows of ``features [m, d]`` that ``where [m]`` marks."""
+
+
+class Prototypes(NamedTuple):
+    """The prototypes of all classes.
+
+    Attributes:
+      rows: of the features, int32 ``[K, p]``; 0 where there is none.
+      valid: which of them are prototypes, bool ``[K, p]``: of a class with no member none, of one with fewer than p
+        members as many as it has.
+      qualified: how many of a class's sampled members met the criterion, int32 ``[K]``.
+      mean: of each class's unit prototypes, float ``[K, d]``; zero for a class without any.
+    """
+
+    rows: Array
+    valid: Array
+    qualified: Array
+    mean: Array
+
+
+def sample_members(
+    key: Array, labels: ArrayLike, num_classes: int, size: int, *, where: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """Random examples of every class, without replacement: one sort, whatever the number of classes.
+
+    Args:
+      key: a PRNG key.
+      labels: classes, int ``[n]``; examples with a label outside ``[0, K)`` (padding is -1) belong to none.
+      num_classes: K.
+      size: m, examples per class at most.
+      where: examples to draw from, bool ``[n]``.
+
+    Returns:
+      Indices, int32 ``[K, m]``, ascending in each row, and which of them count, bool ``[K, m]``: the first min(m, size
+      of the class) of each row. The other indices are 0.
+
+    Raises:
+      TypeError: labels not integer.
+      ValueError: shapes disagree, or size < 1.
+
+    Examples:
+      >>> index, mask = sample_members(jax.random.key(0), jnp.array([1, 0, 1, -1]), 3, 2)
+      >>> index[0], mask.sum(axis=1)
+      (Array([1, 0], dtype=int32), Array([1, 2, 0], dtype=int32))
+    """
+    labels = jnp.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels must be integers, got {labels.dtype}")
+    if labels.ndim != 1 or size < 1:
+        raise ValueError(f"labels must be [n] and size at least 1, got {labels.shape} and {size}")
+    n = labels.shape[0]
+    belongs = (labels >= 0) & (labels < num_classes)
+    if where is not None:
+        where = jnp.asarray(where)
+        if where.shape != labels.shape or where.dtype != jnp.bool_:
+            raise ValueError(f"where must be bool {labels.shape}, got {where.dtype} {where.shape}")
+        belongs &= where
+    group = jnp.where(belongs, labels, num_classes).astype(jnp.int32)
+    order = jax.random.bits(key, (n,))
+    group, _, index = jax.lax.sort((group, order, jnp.arange(n, dtype=jnp.int32)), num_keys=2)
+    starts = jnp.searchsorted(group, jnp.arange(num_classes + 1, dtype=jnp.int32)).astype(jnp.int32)
+    offsets = jnp.arange(size, dtype=jnp.int32)
+    mask = offsets[None, :] < (starts[1:] - starts[:-1])[:, None]
+    rows = jnp.minimum(starts[:-1, None] + offsets[None, :], n - 1)
+    # In the order of the data, so that of equal members the one with the lower index comes first.
+    chosen = jnp.sort(jnp.where(mask, index[rows], n), axis=1)
+    return jnp.where(mask, chosen, 0), mask
+
+
+def class_prototypes(
+    key: Array,
+    features: ArrayLike,
+    labels: ArrayLike,
+    num_classes: int,
+    *,
+    members: int = 1280,
+    count: int = 8,
+    where: ArrayLike | None = None,
+    selector: Selector = by_density,
+) -> Prototypes:
+    """Prototypes of every class, from a random sample of its members.
+
+    Classes are taken one after the other in one program, which holds the features of one class's sample beside those
+    it was given: ``m (d + m)`` floats, not K times as many.
+
+    Args:
+      key: a PRNG key, for the sample and for selectors that draw.
+      features: float32 ``[n, d]``.
+      labels: noisy classes, int ``[n]``; those outside ``[0, K)`` (padding is -1) are no members.
+      num_classes: K.
+      members: m, examples of a class to select from at most (paper 1280).
+      count: p, prototypes per class (paper 8).
+      where: examples that may be prototypes, bool ``[n]``.
+      selector: (key, features ``[m, d]``, where ``[m]``, p) -> Selection; give other options with
+        ``functools.partial``.
+
+    Returns:
+      The prototypes.
+
+    Raises:
+      TypeError: labels not integer, or features not float32.
+      ValueError: shapes disagree, or sizes below 1.
+
+    Examples:
+      >>> x = jnp.array([[1.0, 0.0], [1.0, 0.1], [0.9, 0.0], [0.0, 1.0]])
+      >>> found = class_prototypes(jax.random.key(0), x, jnp.array([0, 0, 0, 1]), 3, members=4, count=1)
+      >>> found.valid[:, 0]
+      Array([ True,  True, False], dtype=bool)
+
+    References:
+      Han et al., 2019, section 3.3.
+    """
+    features, labels = jnp.asarray(features), jnp.asarray(labels)
+    if features.ndim != 2 or labels.shape != features.shape[:1]:
+        raise ValueError(f"features must be [n, d] and labels [n], got {features.shape} and {labels.shape}")
+    sample_key, select_key = jax.random.split(key)
+    indices, masks = sample_members(sample_key, labels, num_classes, members, where=where)
+
+    def one_class(arguments: tuple[Array, Array, Array]) -> Prototypes:
+        label, index, mask = arguments
+        x = features[index]
+        chosen = selector(jax.random.fold_in(select_key, label), x, mask, count)
+        held = jnp.sum(chosen.valid, dtype=jnp.int32).astype(x.dtype)
+        mean = jnp.sum(jnp.where(chosen.valid[:, None], unit(x[chosen.rows]), 0.0), axis=0) / jnp.maximum(held, 1)
+        return Prototypes(jnp.where(chosen.valid, index[chosen.rows], 0), chosen.valid, chosen.qualified, mean)
+
+    return jax.lax.map(one_class, (jnp.arange(num_classes, dtype=jnp.int32), indices, masks))

@@ -1,0 +1,142 @@
+"""Self-learning with multi-prototypes: labels corrected after every epoch, without clean data (Han et al.).
+
+  python recipes/self_learning.py --dataset=digits --noise=symmetric:0.4
+  python recipes/self_learning.py --dataset=npz:my_arrays.npz --labels=worst --start_epoch=3 --last_correction=10
+  python recipes/self_learning.py --dataset=digits --clean_fraction=0.1 --verified --clean_epochs=10
+
+Its twin for comparison is recipes/baseline.py with the same options.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nlx.data import Dataset
+from nlx.data.course import Course, Stage
+from nlx.methods.method import Method, followed_by
+from nlx.methods.plain import trusting
+from nlx.methods.self_learning import Candidate, Selection, corrections, self_learning
+from nlx.reporting.prototypes import accuracy_by_class
+from nlx.training.cli import main
+from nlx.training.config import ConfigError, RunConfig
+from nlx.training.export import Cleaned
+from nlx.training.run import Recipe
+
+
+@dataclass(frozen=True)
+class SelfLearningConfig(RunConfig):
+    """Options of self-learning, after those of every recipe."""
+
+    start_epoch: int = 3
+    """Epochs on the labels as they are, before the first correction, at least 1 (the paper gives none)."""
+    every: int = 1
+    """Epochs between two corrections (paper 1)."""
+    last_correction: int | None = None
+    """Epoch of the last correction; later ones follow features that have memorized wrong labels. Default: the end of
+    the run (paper)."""
+    alpha: float = 0.5
+    """Weight of the corrected label, in [0, 1] (paper 0.5)."""
+    prototypes: int = 8
+    """Prototypes per class (paper 8)."""
+    members: int = 1280
+    """Random examples of each class that its prototypes are selected from (paper 1280)."""
+    quantile: float = 0.4
+    """Share of similarities below the density's threshold (paper 0.4)."""
+    limit: float = 0.95
+    """Members this similar to a denser one are no prototypes (paper 0.95)."""
+    select: Selection = "density"
+    """How prototypes are selected: density (paper), or its Table 4's kmeans and density_peaks."""
+    verified: bool = False
+    """Take prototypes from examples whose label is known to be right, where --clean_fraction says so."""
+    clean_epochs: int = 0
+    """Epochs on the clean part alone at the end (the paper's last row); needs --clean_fraction."""
+    temperature: float = 0.1
+    """Of the softmax that makes probabilities of resemblance (a score; the paper needs none)."""
+    clean_with: Candidate = "prototypes"
+    """What labels are cleaned with: prototypes (paper), classifier, or combined, their geometric mean."""
+    keep_scores: bool = True
+    """Keep the resemblance to every class for each example, 4 K bytes each."""
+
+    def check(self) -> None:
+        """See :class:`RunConfig`."""
+        super().check()
+        for name in ("start_epoch", "every", "prototypes", "members"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("alpha", "quantile"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"--{name} must lie in [0, 1], got {getattr(self, name)}")
+        if not self.temperature > 0:
+            raise ConfigError(f"--temperature must be above 0, got {self.temperature}")
+        if self.clean_epochs < 0:
+            raise ConfigError(f"--clean_epochs must be at least 0, got {self.clean_epochs}")
+        if (self.verified or self.clean_epochs) and not self.clean_fraction:
+            raise ConfigError("--verified and --clean_epochs need trusted labels; add --clean_fraction=0.1, say")
+        if self.last_correction is not None and self.last_correction < self.start_epoch:
+            raise ConfigError(
+                f"--last_correction={self.last_correction} comes before --start_epoch={self.start_epoch}; raise it"
+            )
+
+
+def make_stages(config: SelfLearningConfig, dataset: Dataset) -> list[Stage]:
+    """All examples, and then the clean ones where that is asked for."""
+    assert config.epochs is not None
+    everything = Stage("training", np.arange(len(dataset.train)), config.epochs)
+    if not config.clean_epochs:
+        return [everything]
+    assert dataset.train.trusted is not None
+    return [everything, Stage("clean", np.flatnonzero(dataset.train.trusted), config.clean_epochs)]
+
+
+def make_method(config: SelfLearningConfig, dataset: Dataset, course: Course) -> Method:
+    """Self-learning as configured."""
+    if dataset.multi_label:
+        raise ConfigError(f"self-learning is for one label per example, but {dataset.name} has several")
+    epochs = course.stages[0].epochs
+    last = min(config.last_correction or epochs, epochs)
+    if last < config.start_epoch:
+        raise ConfigError(f"--start_epoch={config.start_epoch} comes after the last of {epochs} epochs; lower it")
+    method = self_learning(
+        dataset.num_classes,
+        refresh_after=corrections(config.start_epoch, config.every, last),
+        alpha=config.alpha,
+        prototypes=config.prototypes,
+        members=config.members,
+        quantile=config.quantile,
+        limit=config.limit,
+        select=config.select,
+        verified=config.verified,
+        temperature=config.temperature,
+        clean_with=config.clean_with,
+        keep_scores=config.keep_scores,
+    )
+    if len(course.stages) == 1:
+        return method
+    return followed_by(method, trusting(), course.boundaries[1])
+
+
+def make_pictures(cleaned: Cleaned) -> list[Path]:
+    """Label accuracy by class, as given and after the first and the last correction (Fig. 4a)."""
+    table = cleaned.table
+    if table.true_label is None:
+        return []
+    rows = cleaned.dataset.train.scored
+    labels = {
+        "given": table.noisy_label,
+        "first correction": table.extras["first_label"],
+        "last correction": table.extras["corrected_label"],
+    }
+    path = cleaned.folder / "label-accuracy.png"
+    shown = {name: values[rows] for name, values in labels.items()}
+    accuracy_by_class(shown, table.true_label[rows], cleaned.dataset.class_names, path)
+    return [path]
+
+
+RECIPE = Recipe(make_method, make_pictures, stages=make_stages)
+
+if __name__ == "__main__":
+    sys.exit(main(SelfLearningConfig, RECIPE, __doc__))
