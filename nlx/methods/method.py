@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 Params = Any
@@ -81,6 +82,7 @@ class Method(NamedTuple):
         the method has something better to say.
       transition: params -> the transition matrix that the method believes in, ``[K, K]`` or ``[K, 2, 2]``; None where
         it has none.
+      columns: extras of all training examples as NumPy arrays -> further columns for the export, such as ranks.
       facts: what was found before training, numbers by name, for config.json and the report.
     """
 
@@ -93,6 +95,7 @@ class Method(NamedTuple):
     refresh_after: Callable[[int], bool] = lambda epochs: True
     predict: Callable[[Params, Outputs], Array] = lambda params, outputs: outputs["logits"]
     transition: Callable[[Params], Array] | None = None
+    columns: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = lambda extras: {}
     facts: Mapping[str, float] = MappingProxyType({})
 
 

@@ -54,7 +54,8 @@ def export(
 ) -> dict[str, Any]:
     """Write labels.parquet, the pictures, report.html and summary.json, and return what the last one holds."""
     chosen = cheapest(posterior)
-    columns = dict(posterior.extras)
+    columns = {name: np.asarray(values) for name, values in posterior.extras.items()}
+    columns |= method.columns(columns)
     if len(posterior.candidates) > 1:
         columns |= {f"{name}_posterior": probs for name, probs in posterior.candidates.items()}
     table = clean(

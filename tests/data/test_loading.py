@@ -128,7 +128,7 @@ def test_both_mnists_come_from_the_data_folder(tmp_path):
     [
         (
             "digit",
-            r"one of digits, mnist, fashion_mnist, web, tags, coco_captions, coco_tags, cifar10n, npz:PATH, folder:PATH\. Did you mean digits\?",
+            r"one of digits, mnist, .*, cifar10n, npz:PATH, folder:PATH\. Did you mean digits\?",
         ),
         ("fashion-mnist", r"Did you mean fashion_mnist\?"),
         ("cifar10", r"Did you mean cifar10n\?"),

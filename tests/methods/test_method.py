@@ -5,9 +5,13 @@ import pytest
 
 from nlx.methods import method as contract
 from nlx.methods.can import can, paper_schedule
+from nlx.methods.crf import annealed, crf, crf_analytic
 from nlx.methods.icnm import icnm
+from nlx.methods.method import followed_by
 from nlx.methods.noise_layer import forward, noise_layer, outliers
+from nlx.methods.noise_types import bottom_up, noise_types, shared_trunk
 from nlx.methods.plain import backward, plain, trusting
+from nlx.methods.self_learning import self_learning
 
 K = 3
 EYE = np.eye(K, dtype=np.float32)
@@ -25,8 +29,16 @@ SINGLE_LABEL = {
     "forward": forward(EYE),
     "noise_layer": noise_layer(K),
     "outliers": outliers(K, 0.1, K),
+    "noise_types": noise_types(K, (1 - EYE) / (K - 1), shared_trunk(K), boundaries=(0, 0)),
+    "bottom_up": bottom_up(EYE),
+    "crf_analytic": crf_analytic(EYE, alpha=annealed(2.0, 1.0, 10)),
+    "self_learning": self_learning(K, refresh_after=lambda epochs: True),
+    "followed_by": followed_by(plain("mae"), trusting(), 5),
 }
-MULTI_LABEL = {"noise_layer": noise_layer(K, multi_label=True)}
+MULTI_LABEL = {
+    "noise_layer": noise_layer(K, multi_label=True),
+    "crf": crf(K, K, alpha=annealed(2.0, 1.0, 10), auxiliary=None, hidden=2, chains=3, sweeps=2),
+}
 CASES = [
     *((name, kind, method) for kind in ("single", "multi") for name, method in METHODS.items()),
     *((name, "single", method) for name, method in SINGLE_LABEL.items()),
@@ -62,6 +74,16 @@ def test_every_method_keeps_the_contract(name, kind, method):
         if kind == "single":
             np.testing.assert_allclose(probs.sum(-1), 1, rtol=1e-5)
     assert all(value.shape[0] == 5 for value in posterior.extras.values())
+
+
+def test_one_method_follows_another_from_a_step_on():
+    both = followed_by(plain("mae"), trusting(), 5)
+    batch = {"noisy_label": LABELS["single"], "index": jnp.arange(5), "trusted_label": jnp.array([1, -1, -1, -1, 2])}
+    for step, alone in ((4, plain("mae")), (5, trusting())):
+        losses = [
+            m.loss({}, {}, {"logits": LOGITS}, batch, jax.random.key(0), jnp.int32(step))[0] for m in (both, alone)
+        ]
+        np.testing.assert_array_equal(*losses)
 
 
 def test_only_makes_a_posterior_whose_candidate_is_chosen():

@@ -1,0 +1,151 @@
+"""Exact posteriors over what an example's labels hide: its true class and the kind of noise that changed it."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from nlx.losses.checks import floating, integers
+
+
+class NoiseTypes(NamedTuple):
+    """Beliefs about examples, given their inputs and noisy labels.
+
+    Attributes:
+      label: q(y), the true class, float ``[B, K]``; rows sum to 1.
+      kind: q(z), no noise, random noise and confusing noise in this order, float ``[B, 3]``; rows sum to 1.
+      log_evidence: log p(noisy label given x) in nats, float ``[B]``.
+    """
+
+    label: Array
+    kind: Array
+    log_evidence: Array
+
+
+def noise_types(
+    logits_y: ArrayLike,
+    logits_z: ArrayLike,
+    noisy_labels: ArrayLike,
+    confusing: ArrayLike,
+    *,
+    rows_at_once: int | None = None,
+) -> NoiseTypes:
+    r"""Posterior of the true class y and the noise type z, given an input and its noisy label j.
+
+    .. math::
+        p(y, z \mid j, x) \propto p(y \mid x)\, p(z \mid x) \cdot \begin{cases}
+        [y = j] & z = \text{none} \\ [y \ne j] / (K - 1) & z = \text{random} \\
+        T_{yj} & z = \text{confusing} \end{cases}
+
+    Only column j of T matters to an example, so that the marginals cost O(K) and no array is larger than ``[B, K]``.
+    Everything is in log space: right also where all but one of the probabilities underflow.
+
+    Args:
+      logits_y: unnormalized log p(y|x), float ``[B, K]``; log-probabilities will do.
+      logits_z: unnormalized log p(z|x), for none, random and confusing noise, float ``[B, 3]``.
+      noisy_labels: observed classes in ``[0, K)``, int ``[B]``.
+      confusing: ``T[i, j] = p(noisy = j | true = i, confusing noise)``, float ``[K, K]``; the diagonal is taken as 0,
+        rows sum to 1.
+      rows_at_once: work on so many rows at a time. Fewer than B saves memory, and time on a CPU where ``[B, K]`` is
+        much larger than its caches; for arrays that live on one device. None for all rows at once.
+
+    Returns:
+      q(y), q(z) and the log-evidence, in float32, or float64 where logits are.
+
+    Raises:
+      TypeError: logits or T not floating, or labels not integer.
+      ValueError: shapes disagree, K < 2, or rows_at_once < 1.
+
+    Examples:
+      >>> confusing = jnp.array([[0.0, 1.0, 0.0], [0.5, 0.0, 0.5], [0.0, 1.0, 0.0]])
+      >>> q = noise_types(jnp.array([[2.0, 0.0, 0.0]]), jnp.zeros((1, 3)), jnp.array([1]), confusing)
+      >>> print(q.label.round(2), q.kind.round(2))
+      [[0.82 0.07 0.11]] [[0.07 0.31 0.62]]
+
+    References:
+      Xiao et al., Learning From Massive Noisy Labeled Data for Image Classification, 2015, Eq. 5.
+    """
+    logits_y, logits_z = floating(logits_y, "logits_y"), floating(logits_z, "logits_z")
+    labels, confusing = integers(noisy_labels, "noisy_labels"), floating(confusing, "confusing")
+    size, k = _checked_shapes(logits_y, logits_z, labels, confusing)
+    dtype = jnp.float64 if jnp.float64 in (logits_y.dtype, logits_z.dtype) else jnp.float32
+    logits_y, logits_z = logits_y.astype(dtype), logits_z.astype(dtype)
+    # A column of T is a row of its transpose, which is contiguous.
+    log_columns = jnp.log(confusing.astype(dtype).T)
+    if rows_at_once is None or rows_at_once >= size:
+        return _noise_types(logits_y, logits_z, labels, log_columns)
+    if rows_at_once < 1:
+        raise ValueError(f"rows_at_once must be at least 1, got {rows_at_once}")
+    rows = rows_at_once
+
+    def block(i: Array, found: NoiseTypes) -> NoiseTypes:
+        # The last block starts early where rows do not divide B, and does some of them a second time.
+        start = jnp.minimum(i * rows, size - rows)
+        y, z, noisy = (jax.lax.dynamic_slice_in_dim(x, start, rows) for x in (logits_y, logits_z, labels))
+        new = _noise_types(y, z, noisy, log_columns)
+        pairs = zip(found, new, strict=True)
+        return NoiseTypes(*(jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0) for whole, part in pairs))
+
+    empty = NoiseTypes(jnp.zeros((size, k), dtype), jnp.zeros((size, 3), dtype), jnp.zeros(size, dtype))
+    return jax.lax.fori_loop(0, -(-size // rows), block, empty)
+
+
+def _noise_types(logits_y: Array, logits_z: Array, labels: Array, log_columns: Array) -> NoiseTypes:
+    k = logits_y.shape[1]
+    lowest, tiny = jnp.finfo(logits_y.dtype).min, jnp.finfo(logits_y.dtype).tiny
+    own = jax.lax.broadcasted_iota(labels.dtype, logits_y.shape, 1) == labels[:, None]
+    kept = jnp.take_along_axis(logits_y, labels[:, None], axis=1, mode="clip")[:, 0]
+    # Logits may be large, and only their differences count: everything is measured from the best of the other classes,
+    # and noise types from that of the likeliest part, before anything is added up, so as to keep its digits.
+    others = jnp.where(own, -jnp.inf, logits_y)
+    best = jnp.maximum(jnp.max(others, axis=1), lowest)
+    others = others - best[:, None]
+    # Each kind of noise explains the label by classes of its own, whose logits may lie far apart: a maximum for each.
+    confused = others + jnp.take(log_columns, labels, axis=0, mode="clip")
+    top_confused = jnp.maximum(jnp.max(confused, axis=1), lowest)  # lowest: nothing is ever taken for this label
+    others, confused = jnp.exp(others), jnp.exp(confused - top_confused[:, None])
+    sum_others, sum_confused = jnp.sum(others, axis=1), jnp.sum(confused, axis=1)
+
+    # log p(y, z, label | x) of each kind is top + log_sum + kind, up to what all three share.
+    tops = (kept - best, jnp.zeros_like(best), top_confused)
+    log_sums = (jnp.zeros_like(kept), jnp.log(sum_others) - math.log(k - 1), jnp.log(sum_confused))
+    kinds = (logits_z[:, 0], logits_z[:, 1], logits_z[:, 2])
+    rough = [top + log_sum + kind for top, log_sum, kind in zip(tops, log_sums, kinds, strict=True)]
+    first, second = rough[0] >= jnp.maximum(rough[1], rough[2]), rough[1] >= rough[2]
+    top_here, kind_here = (jnp.where(first, x[0], jnp.where(second, x[1], x[2])) for x in (tops, kinds))
+    # The likeliest part's is between 1 / (K - 1) and K, so that these neither overflow nor all vanish.
+    joint = [
+        jnp.exp((top - top_here) + (kind - kind_here) + log_sum)
+        for top, log_sum, kind in zip(tops, log_sums, kinds, strict=True)
+    ]
+    total = joint[0] + joint[1] + joint[2]
+    q_none, q_random, q_confusing = (part / total for part in joint)
+    # A sum of 0 has a q of 0.
+    per_other = (q_random / jnp.maximum(sum_others, tiny))[:, None]
+    per_confused = (q_confusing / jnp.maximum(sum_confused, tiny))[:, None]
+    label = jnp.where(own, q_none[:, None], others * per_other + confused * per_confused)
+    # One logarithm of a quotient is cheaper than three.
+    top_class, top_kind = jnp.maximum(tops[0], 0), jnp.maximum(jnp.maximum(kinds[0], kinds[1]), kinds[2])
+    all_classes = jnp.exp(tops[0] - top_class) + sum_others * jnp.exp(-top_class)
+    all_kinds = jnp.exp(kinds[0] - top_kind) + jnp.exp(kinds[1] - top_kind) + jnp.exp(kinds[2] - top_kind)
+    evidence = jnp.log(total / (all_classes * all_kinds)) + (top_here - top_class) + (kind_here - top_kind)
+    return NoiseTypes(label, jnp.stack([q_none, q_random, q_confusing], axis=1), evidence)
+
+
+def _checked_shapes(logits_y: Array, logits_z: Array, labels: Array, confusing: Array) -> tuple[int, int]:
+    if logits_y.ndim != 2 or logits_y.shape[1] < 2:
+        raise ValueError(f"logits_y must be [B, K] with at least 2 classes, got {logits_y.shape}")
+    size, k = logits_y.shape
+    for name, array, shape in (
+        ("logits_z", logits_z, (size, 3)),
+        ("noisy_labels", labels, (size,)),
+        ("confusing", confusing, (k, k)),
+    ):
+        if array.shape != shape:
+            raise ValueError(f"{name} must be {shape} beside logits_y {logits_y.shape}, got {array.shape}")
+    return size, k
