@@ -1,0 +1,226 @@
+"""What all protocols share: runs that are remembered, tuning on noisy labels, differences paired by seed, verdicts."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from nlx.reporting.console import Console
+from nlx.training.config import RunConfig
+from nlx.training.folder import write_json
+from nlx.training.run import Recipe, run
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+TUNING_SEEDS = range(1000, 1010)
+EVALUATE_EVERY = 5
+
+Numbers = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method in a table: the recipe that makes it, and its options."""
+
+    config: RunConfig
+    recipe: Recipe[Any]
+
+    def but(self, **options: Any) -> Entry:
+        """The same with other options."""
+        return Entry(replace(self.config, **options), self.recipe)
+
+
+class Claim(NamedTuple):
+    """A claim of a paper, and what the runs say of it.
+
+    Attributes:
+      text: the claim, with the paper's figures.
+      verdict: ``holds``, ``does not hold`` or ``not tested``, by a rule that stands in the protocol.
+      evidence: ours.
+    """
+
+    text: str
+    verdict: str
+    evidence: str
+
+
+class Result(NamedTuple):
+    """What a protocol gives.
+
+    Attributes:
+      content: for the JSON.
+      text: the Markdown page.
+      claims: verdicts.
+    """
+
+    content: dict[str, Any]
+    text: str
+    claims: list[Claim]
+
+
+class Runner:
+    """Runs single seeds and remembers their summaries by what decided them.
+
+    Attributes:
+      seeds: of each method.
+      quick: one seed, a third of the epochs, no tuning.
+      shared: folder whose data/ holds the real data of the small protocols.
+    """
+
+    def __init__(self, console: Console, seeds: int, shared: Path, *, quick: bool = False):
+        self.console, self.seeds, self.shared, self.quick = console, 1 if quick else seeds, shared, quick
+
+    def __call__(self, label: str, entry: Entry, keep: Path | None = None) -> dict[str, Any]:
+        """The summary of a run: a remembered one, or a new one.
+
+        Args:
+          label: what the console calls it.
+          entry: what to run.
+          keep: where the run's labels.parquet is to be kept, for methods that read it.
+        """
+        if self.quick and entry.config.epochs is not None:
+            entry = entry.but(epochs=max(2, entry.config.epochs // 3))
+        options = {name: str(value) for name, value in sorted(vars(entry.config).items())}
+        options = {name: value.replace(str(self.shared), "shared") for name, value in options.items()}
+        about = {"recipe": entry.recipe.method.__module__, **options}
+        path = RESULTS / "runs" / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]}.json"
+        if path.exists() and (keep is None or keep.exists()):
+            summary: dict[str, Any] = json.loads(path.read_text())["summary"]
+            return summary
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stderr(io.StringIO()):
+            folder = Path(scratch) / "run"
+            config = replace(entry.config, run_dir=folder, checkpoint_seconds=1e9)
+            summary = run(config, replace(entry.recipe, products=None))
+            if keep is not None:
+                keep.parent.mkdir(parents=True, exist_ok=True)
+                keep.write_bytes((folder / "labels.parquet").read_bytes())
+        write_json(path, {"label": label, **about, "summary": summary})
+        self.console.say(f"{label}: {headline(summary)} ({time.monotonic() - began:.0f} s)")
+        return summary
+
+
+def features(runner: Runner) -> Path | None:
+    """The file of CIFAR-10N as features, where it lies."""
+    path = runner.shared / "data" / "cifar10n_features.npz"
+    return path if path.exists() else None
+
+
+def tune(
+    runner: Runner, label: str, entry: Entry, grid: dict[str, Sequence[Any]], seeds: int = 1
+) -> tuple[Entry, dict[str, Any]]:
+    """Choose options by the last epoch's score on held-out noisy labels; clean labels do not enter the choice.
+
+    Options are tuned one after the other, each with the best of those before.
+
+    Args:
+      runner: runs them.
+      label: what the console calls it.
+      entry: to start from.
+      grid: values by option.
+      seeds: runs of each value, with seeds of their own.
+
+    Returns:
+      The entry with the chosen options, and the scores of all that were tried.
+    """
+    if runner.quick:
+        return entry.but(**{name: values[0] for name, values in grid.items()}), {}
+    scores: dict[str, Any] = {}
+    for name, values in grid.items():
+        found = {}
+        for value in values if len(values) > 1 else ():
+            tried = entry.but(**{name: value, "validation_fraction": 0.1, "evaluate_every": 10_000})
+            lasts = [
+                runner(f"tune, {label}, {name} {value}, seed {seed}", tried.but(seed=seed))["last"]
+                for seed in TUNING_SEEDS[:seeds]
+            ]
+            # The test score stands beside it for the reader; it decides nothing.
+            shown = ("validation_score", "test_map", "test_accuracy")
+            found[value] = {n: float(np.mean([last[n] for last in lasts])) for n in shown if n in lasts[0]}
+        best = max(found, key=lambda value: found[value]["validation_score"]) if found else values[0]
+        entry = entry.but(**{name: best})
+        scores[name] = {"chosen": best, "tried": {str(value): row for value, row in found.items()}}
+    return entry, scores
+
+
+def over_seeds(runner: Runner, label: str, entry: Entry) -> dict[str, Any]:
+    """Last and best values of all seeds, by name."""
+    runs = [runner(f"{label}, seed {seed}", entry.but(seed=seed)) for seed in range(runner.seeds)]
+    return {
+        "last": {key: [r["last"][key] for r in runs] for key in runs[0]["last"]},
+        "best": {key: [r["best"][key]["value"] for r in runs] for key in runs[0]["best"]},
+        "wall_seconds": [r["wall_seconds"] for r in runs],
+        "given_label_recovery": runs[0]["given_label_recovery"],
+        "cleaned_with": [r["cleaned_with"] for r in runs],
+    }
+
+
+def compare(
+    runner: Runner,
+    label: str,
+    entries: dict[str, Entry],
+    grids: dict[str, dict[str, Sequence[Any]]],
+    tuning_seeds: int = 1,
+) -> dict[str, Any]:
+    """Methods side by side: tuned within their grids (of the same size), then run over the same seeds."""
+    rows = {}
+    for name, entry in entries.items():
+        chosen, scores = tune(runner, f"{label}, {name}", entry, grids.get(name, {}), tuning_seeds)
+        rows[name] = {"tuning": scores, **over_seeds(runner, f"{label}, {name}", chosen)}
+        rows[name]["learning_rate"] = chosen.config.learning_rate
+    return rows
+
+
+def paired(a: list[float], b: list[float]) -> dict[str, Any]:
+    """Mean difference over seeds with its 95 % interval (Student's t, paired), and the verdict it allows."""
+    d = np.array(a) - np.array(b)
+    half = float(stats.t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d))) if len(d) > 1 else math.nan
+    mean = float(d.mean())
+    verdict = "ahead" if mean - half > 0 else "behind" if mean + half < 0 else "level"
+    return {"mean": mean, "low": mean - half, "high": mean + half, "verdict": verdict}
+
+
+def claim(text: str, holds: bool | None, evidence: str) -> Claim:
+    """A claim with its verdict; None where it was not tested."""
+    return Claim(text, {True: "holds", False: "does not hold", None: "not tested"}[holds], evidence)
+
+
+def headline(summary: dict[str, Any]) -> str:
+    """The scores of a run that a reader looks for first."""
+    shown = ("test_map", "test_accuracy", "recovery", "outlier_ap", "transition_mae", "validation_score")
+    return ", ".join(f"{name} {100 * summary['last'][name]:.1f}" for name in shown if name in summary["last"])
+
+
+def spread(values: list[float]) -> str:
+    """Percent, mean and standard deviation."""
+    if len(values) == 1:
+        return f"{100 * values[0]:.1f}"
+    return f"{100 * np.mean(values):.1f} ± {100 * np.std(values, ddof=1):.1f}"
+
+
+def interval(d: dict[str, Any]) -> str:
+    """A paired difference in percent."""
+    return f"{100 * d['mean']:+.1f} [{100 * d['low']:+.1f}, {100 * d['high']:+.1f}] {d['verdict']}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table, line by line."""
+    return [
+        "| " + " | ".join(header) + " |",
+        "|" + " --- |" * len(header),
+        *("| " + " | ".join(row) + " |" for row in rows),
+    ]
+
+
+Protocol = Callable[[Runner], Result]
