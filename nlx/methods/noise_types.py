@@ -140,8 +140,9 @@ def noise_types(
 
     Returns:
       The method. The one candidate is q(y), ``posterior``, with the negative log-evidence as its cost; extras are
-      ``noise_type``, q(z) ``[B, 3]``, and ``classifier``; the export has the rank by q(z = confusing) as well. Trusted labels have no part in them, so that they can be
-      scored on any example; whoever exports cleaned labels knows the trusted ones.
+      ``noise_type``, q(z) ``[B, 3]``, and ``classifier``; the export has the rank by q(z = confusing) as well. Trusted
+      labels have no part in them, so that they can be scored on any example; whoever exports cleaned labels knows the
+      trusted ones.
 
     Raises:
       ValueError: shapes disagree, boundaries not in order, or a weight or rate that is negative.

@@ -57,11 +57,11 @@ def export(
     columns = {name: np.asarray(values) for name, values in posterior.extras.items()}
     columns |= method.columns(columns)
     if len(posterior.candidates) > 1:
-        columns |= {f"{name}_posterior": probs for name, probs in posterior.candidates.items()}
+        columns |= {f"{name}_posterior": np.asarray(probs) for name, probs in posterior.candidates.items()}
     table = clean(
         np.asarray(posterior.candidates[chosen]),
         dataset.given(dataset.train),
-        extras={name: np.asarray(values) for name, values in columns.items()},
+        extras=columns,
         true_label=dataset.train.label,
         chosen=chosen,
         class_names=dataset.class_names,
@@ -77,7 +77,7 @@ def export(
         transition_comparison(learned, true, dataset.class_names, pictures[-1])
     if dataset.train.outlier is not None and "outlier_score" in columns:
         pictures.append(folder / "outliers.png")
-        outlier_curve(np.asarray(columns["outlier_score"]), dataset.train.outlier, pictures[-1])
+        outlier_curve(columns["outlier_score"], dataset.train.outlier, pictures[-1])
     if products is not None:
         pictures += products(Cleaned(folder, dataset, table, params, config.seed))
     summary = {
