@@ -12,19 +12,23 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from nlx import prototypes
 from nlx.data import Dataset
 from nlx.data.course import Course, Stage
 from nlx.methods.method import Method, followed_by
 from nlx.methods.plain import trusting
 from nlx.methods.self_learning import Candidate, Selection, corrections, self_learning
-from nlx.reporting.prototypes import accuracy_by_class
+from nlx.reporting.prototypes import accuracy_by_class, density_histogram, density_scatter, prototype_grid
 from nlx.training.cli import main
 from nlx.training.config import ConfigError, RunConfig
 from nlx.training.export import Cleaned
 from nlx.training.run import Recipe
+
+_SHOWN_CLASSES, _SHOWN_MEMBERS = 10, 1280
 
 
 @dataclass(frozen=True)
@@ -119,24 +123,75 @@ def make_method(config: SelfLearningConfig, dataset: Dataset, course: Course) ->
     return followed_by(method, trusting(), course.boundaries[1])
 
 
+def shown_members(dataset: Dataset) -> np.ndarray:
+    """Rows of the examples that the pictures are about: some of each of the first classes."""
+    assert dataset.train.noisy_label is not None
+    rng = np.random.default_rng(0)
+    rows = [np.flatnonzero(dataset.train.noisy_label == c) for c in range(min(dataset.num_classes, _SHOWN_CLASSES))]
+    return np.concatenate([np.sort(rng.permutation(members)[:_SHOWN_MEMBERS]) for members in rows])
+
+
 def make_pictures(cleaned: Cleaned) -> list[Path]:
-    """Label accuracy by class, as given and after the first and the last correction (Fig. 4a)."""
-    table = cleaned.table
+    """Density and prototypes at the end of the run (Fig. 3a, 3b), and label accuracy by class (Fig. 4a)."""
+    table, names = cleaned.table, cleaned.dataset.class_names[:_SHOWN_CLASSES]
+    shown = shown_members(cleaned.dataset)
+    assert cleaned.features is not None
+    found = [
+        prototype_figures(cleaned.features[table.noisy_label[shown] == c], shown[table.noisy_label[shown] == c])
+        for c in range(len(names))
+    ]
+    pictures = []
+    inputs = cleaned.dataset.train.inputs
+    if isinstance(inputs, np.ndarray) and inputs.ndim == 4:
+        rows = np.stack([figures.prototypes for figures in found])
+        right = None if table.true_label is None else table.true_label[rows] == table.noisy_label[rows]
+        pictures.append(cleaned.folder / "prototypes.png")
+        valid = np.stack([figures.valid for figures in found])
+        prototype_grid(inputs[rows], names, pictures[-1], valid=valid, right=right)
     if table.true_label is None:
-        return []
+        return pictures
+    one = found[0]
+    if len(one.members):
+        right = table.true_label[one.members] == table.noisy_label[one.members]
+        pictures += [cleaned.folder / "density.png", cleaned.folder / "separation.png"]
+        density_histogram(one.density, right, pictures[-2])
+        density_scatter(one.density, one.separation, np.flatnonzero(np.isin(one.members, one.prototypes)), pictures[-1])
     rows = cleaned.dataset.train.scored
     labels = {
         "given": table.noisy_label,
         "first correction": table.extras["first_label"],
         "last correction": table.extras["corrected_label"],
     }
-    path = cleaned.folder / "label-accuracy.png"
-    shown = {name: values[rows] for name, values in labels.items()}
-    accuracy_by_class(shown, table.true_label[rows], cleaned.dataset.class_names, path)
-    return [path]
+    pictures.append(cleaned.folder / "label-accuracy.png")
+    scored = {name: values[rows] for name, values in labels.items()}
+    accuracy_by_class(scored, table.true_label[rows], cleaned.dataset.class_names, pictures[-1])
+    return pictures
 
 
-RECIPE = Recipe(make_method, make_pictures, stages=make_stages)
+class Figures(NamedTuple):
+    """What the pictures show of one class: rows of its members and prototypes, and the members' density."""
+
+    members: np.ndarray
+    density: np.ndarray
+    separation: np.ndarray
+    prototypes: np.ndarray
+    valid: np.ndarray
+
+
+def prototype_figures(features: np.ndarray, rows: np.ndarray, count: int = 8) -> Figures:
+    """Density, separation and the densest prototypes of the members of a class, by the paper's defaults."""
+    if len(rows) == 0:
+        return Figures(rows, np.zeros(0), np.zeros(0), np.zeros(count, int), np.zeros(count, bool))
+    similarity = prototypes.cosine_similarity(features)
+    density = prototypes.density(similarity, prototypes.quantile(similarity, 0.4))
+    separation = prototypes.separation(similarity, density)
+    chosen = prototypes.select(density, separation, count)
+    return Figures(
+        rows, np.asarray(density), np.asarray(separation), rows[np.asarray(chosen.rows)], np.asarray(chosen.valid)
+    )
+
+
+RECIPE = Recipe(make_method, make_pictures, stages=make_stages, features=shown_members)
 
 if __name__ == "__main__":
     sys.exit(main(SelfLearningConfig, RECIPE, __doc__))

@@ -40,9 +40,14 @@ class Evaluator:
                 each.append(method.predict(state.params["method"], outputs))
             return jnp.mean(jnp.stack(each), axis=0)
 
+        def features(state: TrainState, inputs: Array) -> Array:
+            inputs = prepare(jax.lax.with_sharding_constraint(inputs, by_example(mesh)), None)
+            return model.apply(state.params["model"], state.stats, inputs, False, None)[0]["features"]
+
         # Results come back whole to every process, so that each can reduce and export them.
         self._posterior = jax.jit(posterior, out_shardings=replicated(mesh))
         self._scores = jax.jit(scores, out_shardings=replicated(mesh))
+        self._features = jax.jit(features, out_shardings=replicated(mesh))
 
     def posterior(self, state: TrainState, batches: Iterable[tuple[Batch, int]]) -> Posterior:
         """The posterior of every example, as NumPy arrays in the order of the batches.
@@ -59,6 +64,10 @@ class Evaluator:
     def scores(self, state: TrainState, batches: Iterable[tuple[Batch, int]]) -> np.ndarray:
         """The method's scores, float32 ``[n, K]``, in the order of the batches, averaged over views."""
         return np.concatenate([np.asarray(self._scores(state, batch_inputs(b)))[:n] for b, n in batches])
+
+    def features(self, state: TrainState, batches: Iterable[tuple[Batch, int]]) -> np.ndarray:
+        """The backbone's features, float32 ``[n, F]``, in the order of the batches."""
+        return np.concatenate([np.asarray(self._features(state, batch_inputs(b)))[:n] for b, n in batches])
 
 
 class Refresher:

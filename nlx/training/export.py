@@ -31,6 +31,7 @@ class Cleaned:
       dataset: what it was trained on (without what was held out).
       table: what labels.parquet holds.
       params: what the method has trained, as NumPy arrays.
+      features: the backbone's, float32 ``[m, F]``, of the rows that the recipe asked for; None where it asked for none.
       seed: the run's.
     """
 
@@ -38,6 +39,7 @@ class Cleaned:
     dataset: Dataset
     table: LabelTable
     params: Params
+    features: np.ndarray | None
     seed: int
 
 
@@ -49,6 +51,7 @@ def export(
     folder: Path,
     posterior: Posterior,
     params: Params,
+    features: np.ndarray | None,
     rows: list[Row],
     wall: float,
 ) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def export(
         pictures.append(folder / "outliers.png")
         outlier_curve(columns["outlier_score"], dataset.train.outlier, pictures[-1])
     if products is not None:
-        pictures += products(Cleaned(folder, dataset, table, params, config.seed))
+        pictures += products(Cleaned(folder, dataset, table, params, features, config.seed))
     summary = {
         "method": method.name,
         "dataset": dataset.name,

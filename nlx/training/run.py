@@ -43,6 +43,7 @@ class Recipe(Generic[Config]):
       products: (finished run) -> paths of the pictures it adds to the run folder; None for none.
       stages: (filled-in configuration, data set) -> what is visited when; None for all examples in every epoch.
       data: (configuration, data set) -> the data set to train on; None for the one that was loaded.
+      features: data set -> rows of the training set whose features ``products`` needs; None for none.
       two_vocabularies: whether noisy labels may be of another vocabulary than the classes; else they are translated.
     """
 
@@ -50,6 +51,7 @@ class Recipe(Generic[Config]):
     products: Callable[[Cleaned], list[Path]] | None = None
     stages: Callable[[Config, Dataset], list[Stage]] | None = None
     data: Callable[[Config, Dataset], Dataset] | None = None
+    features: Callable[[Dataset], np.ndarray] | None = None
     two_vocabularies: bool = False
 
 
@@ -206,11 +208,15 @@ def _run_seed(
             should_stop=should_stop,
         )
     posterior = evaluator.posterior(state, in_order(dataset.train, evaluation_batch, mesh))
+    features = None
+    if recipe.features is not None and recipe.products is not None:
+        part = dataset.train.take(recipe.features(dataset))
+        features = evaluator.features(state, in_order(part, evaluation_batch, mesh))
     if log is None:
         return {}
     params = jax.tree.map(np.asarray, state.params["method"])
     wall = time.monotonic() - began
-    summary = export(config, recipe.products, method, dataset, folder, posterior, params, log.rows, wall)
+    summary = export(config, recipe.products, method, dataset, folder, posterior, params, features, log.rows, wall)
     chosen = summary["cleaned_with"]
     console.say(f"{method.name} on {dataset.name}: labels cleaned with: {chosen}; all in {folder}")
     return summary
