@@ -154,9 +154,12 @@ def tune(
     return entry, scores
 
 
-def over_seeds(runner: Runner, label: str, entry: Entry) -> dict[str, Any]:
-    """Last and best values of all seeds, by name."""
-    runs = [runner(f"{label}, seed {seed}", entry.but(seed=seed)) for seed in range(runner.seeds)]
+def over_seeds(runner: Runner, label: str, entry: Entry, keep: Callable[[int], Path] | None = None) -> dict[str, Any]:
+    """Last and best values of all seeds, by name; ``keep`` says where a seed's labels.parquet is to be kept."""
+    runs = [
+        runner(f"{label}, seed {seed}", entry.but(seed=seed), None if keep is None else keep(seed))
+        for seed in range(runner.seeds)
+    ]
     return {
         "last": {key: [r["last"][key] for r in runs] for key in runs[0]["last"]},
         "best": {key: [r["best"][key]["value"] for r in runs] for key in runs[0]["best"]},

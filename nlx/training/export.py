@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nlx.data import Dataset
+from nlx.data import Dataset, Split
 from nlx.methods.method import Method, Params, Posterior
 from nlx.reporting.heatmaps import transition_comparison
 from nlx.reporting.labels import LabelTable, clean, write_labels
@@ -61,8 +61,10 @@ def export(
     columns |= method.columns(columns)
     if len(posterior.candidates) > 1:
         columns |= {f"{name}_posterior": np.asarray(probs) for name, probs in posterior.candidates.items()}
+    if dataset.train.trusted is not None:
+        columns["trusted"] = dataset.train.trusted
     table = clean(
-        np.asarray(posterior.candidates[chosen]),
+        with_trusted(np.asarray(posterior.candidates[chosen]), dataset.train),
         dataset.given(dataset.train),
         extras=columns,
         true_label=dataset.train.label,
@@ -108,6 +110,17 @@ def export(
         inputs=dataset.train.inputs if dataset.train.input_name == "image" else None,
     )
     return summary
+
+
+def with_trusted(probs: np.ndarray, split: Split) -> np.ndarray:
+    """A posterior ``[n, K]`` that is certain where the true label is trusted."""
+    trusted = split.trusted_label
+    if trusted is None:
+        return probs
+    known = trusted >= 0 if trusted.ndim == 1 else np.all(trusted >= 0, axis=1)
+    certain = probs.copy()
+    certain[known] = np.eye(probs.shape[1])[trusted[known]] if trusted.ndim == 1 else trusted[known]
+    return certain
 
 
 def facts_of(dataset: Dataset, method: Method) -> dict[str, Any]:

@@ -30,10 +30,10 @@ def project(transition: ArrayLike) -> Array:
       ValueError: a scalar.
 
     Examples:
-      >>> print(project(jnp.array([[0.5, 0.5, 0.5, 0.5], [2.0, 0.0, 0.0, 0.0], [0.75, 0.5, -1.0, 0.0]])).round(3))
-      [[0.25  0.25  0.25  0.25 ]
-       [1.    0.    0.    0.   ]
-       [0.625 0.375 0.    0.   ]]
+      >>> project(jnp.array([[0.5, 0.5, 0.5, 0.5], [2.0, 0.0, 0.0, 0.0], [1.0, 0.5, -1.0, 0.0]]))
+      Array([[0.25, 0.25, 0.25, 0.25],
+             [1.  , 0.  , 0.  , 0.  ],
+             [0.75, 0.25, 0.  , 0.  ]], dtype=float32)
 
     References:
       Held et al., 1974; Michelot, 1986; Condat, 2016. Sukhbaatar et al., 2015, section 3.1.
