@@ -54,6 +54,8 @@ class SelfLearningConfig(RunConfig):
     """Members this similar to a denser one are no prototypes (paper 0.95)."""
     select: Selection = "density"
     """How prototypes are selected: density (paper), or its Table 4's kmeans and density_peaks."""
+    center: bool = True
+    """Compare features less their mean over the training set (the paper compares them as they are)."""
     verified: bool = False
     """Take prototypes from examples whose label is known to be right, where --clean_fraction says so."""
     clean_epochs: int = 0
@@ -113,6 +115,7 @@ def make_method(config: SelfLearningConfig, dataset: Dataset, course: Course) ->
         quantile=config.quantile,
         limit=config.limit,
         select=config.select,
+        center=config.center,
         verified=config.verified,
         temperature=config.temperature,
         clean_with=config.clean_with,

@@ -20,6 +20,7 @@ from scipy import stats
 from nlx.reporting.console import Console
 from nlx.training.config import RunConfig
 from nlx.training.folder import write_json
+from nlx.training.loop import Diverged
 from nlx.training.run import Recipe, run
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -142,7 +143,7 @@ def tune(
         for value in values if len(values) > 1 else ():
             tried = entry.but(**{name: value, "validation_fraction": 0.1, "evaluate_every": 10_000})
             lasts = [
-                runner(f"tune, {label}, {name} {value}, seed {seed}", tried.but(seed=seed))["last"]
+                _last_or_diverged(runner, f"tune, {label}, {name} {value}, seed {seed}", tried.but(seed=seed))
                 for seed in TUNING_SEEDS[:seeds]
             ]
             # The test score stands beside it for the reader; it decides nothing.
@@ -152,6 +153,16 @@ def tune(
         entry = entry.but(**{name: best})
         scores[name] = {"chosen": best, "tried": {str(value): row for value, row in found.items()}}
     return entry, scores
+
+
+def _last_or_diverged(runner: Runner, label: str, entry: Entry) -> dict[str, Any]:
+    """The last row of a run, or a score that is never chosen."""
+    try:
+        last: dict[str, Any] = runner(label, entry)["last"]
+        return last
+    except Diverged:
+        runner.console.say(f"{label}: diverged")
+        return {"validation_score": -1.0}
 
 
 def over_seeds(runner: Runner, label: str, entry: Entry, keep: Callable[[int], Path] | None = None) -> dict[str, Any]:

@@ -181,7 +181,10 @@ def loss_entries(runner: Runner, labels: str = "worst") -> tuple[dict[str, Entry
         "noise layer, learned T": Entry(noise_layer.NoiseLayerConfig(**base), noise_layer.RECIPE),
         "clean labels": of("clean"),
     }
+    lower = {"learning_rate": (0.02, 0.005, 0.001)}  # its loss has no floor: at 0.05 it diverges
     grids: dict[str, dict[str, Any]] = {
+        "backward, true T": lower,
+        "backward, estimated T": lower,
         "soft bootstrap": {"beta": (0.95, 0.8, 0.5)},
         "hard bootstrap": {"beta": (0.8, 0.6, 0.4)},
         "generalized CE": {"q": (0.7, 0.5, 0.9)},

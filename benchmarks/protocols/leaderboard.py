@@ -61,6 +61,7 @@ def entries_of(runner: Runner, labels: str) -> tuple[dict[str, Entry], dict[str,
         "clean labels": of("clean"),
     }
     grids: dict[str, dict[str, Any]] = {
+        "backward, estimated T": {"learning_rate": (0.02, 0.005, 0.001)},  # at 0.05 it diverges
         "noise layer": {"strength": STRENGTHS},
         "CAN": {"prediction_weight": (4.0, 2.0, 6.0)},
         "CRF, analytic": {"alpha_end": (1.0, 0.5, 2.0)},

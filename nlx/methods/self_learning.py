@@ -98,6 +98,7 @@ def self_learning(
     quantile: float = 0.4,
     limit: float = 0.95,
     select: Selection = "density",
+    center: bool = True,
     verified: bool = False,
     temperature: float = 0.1,
     clean_with: Candidate = "prototypes",
@@ -123,6 +124,8 @@ def self_learning(
       quantile: the value at this share of the similarities in ascending order is the density's threshold (paper 0.4).
       limit: members this close to a denser one are no prototypes (paper 0.95).
       select: ``density`` (paper), ``kmeans`` or ``density_peaks`` (Table 4), for which quantile and limit are not used.
+      center: compare features less their mean over the training set. Features that follow a ReLU are all alike in
+        their mean, which leaves the cosine little to say (the paper compares them as they are).
       verified: take prototypes from examples whose label is verified, where the batch's ``trusted_label`` says so.
       temperature: of the softmax that makes probabilities of sigma, which is a score. It changes no cleaned label of
         ``prototypes``, only how sure they are.
@@ -211,6 +214,10 @@ def self_learning(
 
     def refresh(memory: Memory, features: Array, labels: Batch, key: Array) -> Memory:
         noisy = _single(labels)
+        if center:
+            real = (noisy >= 0)[:, None]
+            mean = jnp.sum(jnp.where(real, features, 0.0), axis=0) / jnp.maximum(jnp.sum(real), 1)
+            features = features - mean[None, :]
         where = None
         if verified and "trusted_label" in labels:
             where = eligible(noisy, labels["trusted_label"], num_classes)
