@@ -62,7 +62,7 @@ class SelfLearningConfig(RunConfig):
     """Epochs on the clean part alone at the end (the paper's last row); needs --clean_fraction."""
     temperature: float = 0.1
     """Of the softmax that makes probabilities of resemblance (a score; the paper needs none)."""
-    clean_with: Candidate = "prototypes"
+    clean_with: Candidate = "combined"
     """What labels are cleaned with: prototypes (paper), classifier, or combined, their geometric mean."""
     keep_scores: bool = True
     """Keep the resemblance to every class for each example, 4 K bytes each."""
