@@ -47,7 +47,7 @@ class Claim(NamedTuple):
 
     Attributes:
       text: the claim, with the paper's figures.
-      verdict: ``holds``, ``does not hold`` or ``not tested``, by a rule that stands in the protocol.
+      verdict: ``holds``, ``does not hold``, ``not shown`` or ``not tested``, by a rule that stands in the protocol.
       evidence: ours.
     """
 
@@ -208,6 +208,14 @@ def paired(a: list[float], b: list[float]) -> dict[str, Any]:
 def claim(text: str, holds: bool | None, evidence: str) -> Claim:
     """A claim with its verdict; None where it was not tested."""
     return Claim(text, {True: "holds", False: "does not hold", None: "not tested"}[holds], evidence)
+
+
+def claim_ahead(text: str, difference: dict[str, Any]) -> Claim:
+    """A claim that one is ahead: it holds if the interval of the difference is above 0, or, of one seed, the value."""
+    verdict = {"ahead": "holds", "level": "not shown", "behind": "does not hold"}[difference["verdict"]]
+    if math.isnan(difference["low"]):
+        verdict = "holds" if difference["mean"] > 0 else "does not hold"
+    return Claim(text, verdict, interval(difference))
 
 
 def headline(summary: dict[str, Any]) -> str:
