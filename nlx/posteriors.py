@@ -97,7 +97,7 @@ def noise_types(
 
 def _noise_types(logits_y: Array, logits_z: Array, labels: Array, log_columns: Array) -> NoiseTypes:
     k = logits_y.shape[1]
-    lowest, tiny = jnp.finfo(logits_y.dtype).min, jnp.finfo(logits_y.dtype).tiny
+    lowest = jnp.finfo(logits_y.dtype).min
     own = jax.lax.broadcasted_iota(labels.dtype, logits_y.shape, 1) == labels[:, None]
     kept = jnp.take_along_axis(logits_y, labels[:, None], axis=1, mode="clip")[:, 0]
     # Logits may be large, and only their differences count: everything is measured from the best of the other classes,
@@ -125,9 +125,10 @@ def _noise_types(logits_y: Array, logits_z: Array, labels: Array, log_columns: A
     ]
     total = joint[0] + joint[1] + joint[2]
     q_none, q_random, q_confusing = (part / total for part in joint)
-    # A sum of 0 has a q of 0.
-    per_other = (q_random / jnp.maximum(sum_others, tiny))[:, None]
-    per_confused = (q_confusing / jnp.maximum(sum_confused, tiny))[:, None]
+    # A sum is at least 1, or 0 with a q of 0. A tiny number in its place would not do: XLA makes (a / b) / c into
+    # a / (b c), and b c would underflow to 0.
+    per_other = (q_random / jnp.where(sum_others > 0, sum_others, 1.0))[:, None]
+    per_confused = (q_confusing / jnp.where(sum_confused > 0, sum_confused, 1.0))[:, None]
     label = jnp.where(own, q_none[:, None], others * per_other + confused * per_confused)
     # One logarithm of a quotient is cheaper than three.
     top_class, top_kind = jnp.maximum(tops[0], 0), jnp.maximum(jnp.maximum(kinds[0], kinds[1]), kinds[2])

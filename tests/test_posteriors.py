@@ -171,3 +171,13 @@ def test_bad_input_is_named():
         posteriors.noise_types(y[:, :1], z, noisy, t)
     with pytest.raises(ValueError, match="rows_at_once must be at least 1"):
         posteriors.noise_types(y, z, noisy, t, rows_at_once=0)
+
+
+def test_a_label_that_nothing_is_confused_with_stays_finite_in_a_compiled_program():
+    """Where all that explains the label is less than 1, a tiny divisor in place of an empty sum would vanish."""
+    confusing = jnp.array([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0]])  # nothing is taken for 2 or 3
+    y = jnp.array([[9.0, 0, -9, -9], [0, 9, -9, -9]])
+    z = jnp.array([[-9.0, 9, -9], [-9, 9, 9]])
+    found = RUN(y, z, jnp.array([2, 3]), confusing)
+    assert all(np.isfinite(x).all() for x in found)
+    np.testing.assert_allclose(found.label.sum(1), 1, rtol=1e-6)

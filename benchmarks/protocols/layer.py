@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,9 @@ from benchmarks.protocols.common import (
     table,
     tune,
 )
+from nlx import transitions
 from nlx.data.idx import DEBIAN
+from nlx.reporting.labels import read_labels
 from recipes import baseline, noise_layer
 
 PLAIN, LEARNED, GIVEN = "plain", "learned T", "true T"
@@ -165,9 +166,7 @@ def loss_entries(runner: Runner, labels: str = "worst") -> tuple[dict[str, Entry
     def of(loss: Any, **options: Any) -> Entry:
         return Entry(baseline.BaselineConfig(loss=loss, **base, **options), baseline.RECIPE)
 
-    kept = RESULTS / "runs" / f"plain-{labels}-{runner.quick}.parquet"
-    plain_labels(runner, of("cross_entropy"), kept)
-    estimated = f"confident:{kept}"
+    estimated = estimate(runner, labels, of("cross_entropy"))
     entries = {
         PLAIN: of("cross_entropy"),
         "soft bootstrap": of("bootstrap_soft"),
@@ -195,9 +194,14 @@ def loss_entries(runner: Runner, labels: str = "worst") -> tuple[dict[str, Entry
     return entries, grids
 
 
-def plain_labels(runner: Runner, plain: Entry, kept: Path) -> None:
-    """A plain run, stopped early, whose predictions a transition matrix is estimated from."""
+def estimate(runner: Runner, labels: str, plain: Entry) -> str:
+    """A file with T as the confident joint of a plain run, stopped early, has it."""
+    kept = RESULTS / "runs" / f"plain-{labels}{'-quick' if runner.quick else ''}.parquet"
     runner(f"predictions for {kept.stem}", plain.but(epochs=5, seed=2000), keep=kept)
+    found = read_labels(kept)
+    joint = transitions.confident_joint(found.posterior, found.noisy_label)
+    np.save(kept.with_suffix(".npy"), np.asarray(transitions.from_confident_joint(joint, found.noisy_label)))
+    return str(kept.with_suffix(".npy"))
 
 
 def losses(runner: Runner) -> Result:

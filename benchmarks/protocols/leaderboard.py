@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.protocols.common import (
-    RESULTS,
     Claim,
     Entry,
     Result,
@@ -21,7 +20,7 @@ from benchmarks.protocols.common import (
     table,
     tune,
 )
-from benchmarks.protocols.layer import PLAIN, STRENGTHS, human, plain_labels
+from benchmarks.protocols.layer import PLAIN, STRENGTHS, estimate, human
 from recipes import baseline, can, crf, noise_layer, noise_types, self_learning
 
 SYSTEMS = ("noise layer", "CAN", "CRF, analytic", "noise types, 10 % trusted", "self-learning")
@@ -39,9 +38,7 @@ def entries_of(runner: Runner, labels: str) -> tuple[dict[str, Entry], dict[str,
     def of(loss: Any, **options: Any) -> Entry:
         return Entry(baseline.BaselineConfig(loss=loss, **base, **options), baseline.RECIPE)
 
-    kept = RESULTS / "runs" / f"plain-{labels}-{runner.quick}.parquet"
-    plain_labels(runner, of("cross_entropy"), kept)
-    estimated = f"confident:{kept}"
+    estimated = estimate(runner, labels, of("cross_entropy"))
     stages: dict[str, Any] = {"pretrain_epochs": 10, "types_epochs": 10, "clean_fraction": 0.1}
     systems = {
         "noise layer": Entry(noise_layer.NoiseLayerConfig(**base), noise_layer.RECIPE),

@@ -54,6 +54,45 @@ def test_projection_leaves_distributions_and_permutes_with_the_classes():
     check_grads(transitions.project, (rows,), order=1, modes=["rev"], eps=1e-3)
 
 
+def by_sorting(rows):
+    """The projection by the sorted row's prefix sums, in float64 (Duchi et al., 2008)."""
+    sums = np.cumsum(-np.sort(-np.asarray(rows, np.float64), axis=-1), axis=-1) - 1
+    tau = (sums / np.arange(1, rows.shape[-1] + 1)).max(axis=-1, keepdims=True)
+    return np.maximum(rows - tau, 0)
+
+
+K, MANY = 1000, np.random.default_rng(1)
+LEARNED = {
+    "first step": np.eye(K) + 1e-3 * MANY.normal(size=(K, K)),
+    "same step everywhere": np.eye(K) + 1e-3,
+    "mostly zeros": np.where(MANY.uniform(size=(K, K)) < 0.99, 0, MANY.uniform(size=(K, K))),
+    "small entries": 0.9 * np.eye(K) + 0.1 / K + 1e-6 * MANY.normal(size=(K, K)),
+    "long tails": MANY.standard_cauchy(size=(K, K)),
+    "ties": MANY.integers(0, 3, (K, K)) / 100,
+    "geometric": np.tile(-(1.5 ** -np.arange(K)), (3, 1)),
+}
+
+
+@pytest.mark.parametrize("rows", LEARNED.values(), ids=LEARNED.keys())
+def test_projection_of_many_classes_is_that_by_sorting(rows):
+    rows = rows.astype(np.float32)
+    ours = np.asarray(jax.jit(transitions.project)(rows))
+    np.testing.assert_allclose(ours, by_sorting(rows), atol=2e-7)
+    np.testing.assert_allclose(ours.sum(1, dtype=np.float64), 1, atol=2e-6)
+    np.testing.assert_allclose(jax.jit(jax.vmap(transitions.project))(rows[:3]), ours[:3], atol=1e-7)
+    one = jax.grad(lambda row: transitions.project(row)[np.argmax(rows[0])])(rows[0])
+    support = by_sorting(rows)[0] > 1e-6
+    if (support == (by_sorting(rows)[0] > 0)).all():  # no entry so near the edge that rounding decides
+        np.testing.assert_allclose(one, support * (np.eye(K)[np.argmax(rows[0])] - 1 / support.sum()), atol=1e-6)
+
+
+def test_what_is_no_number_stays_visible():
+    rows = jnp.array([[0.5, jnp.nan, 0.1], [0.25, 0.75, 0.0]])
+    projected = transitions.project(rows)
+    assert jnp.isnan(projected[0]).any()
+    np.testing.assert_array_equal(projected[1], rows[1])
+
+
 def test_inverse_undoes_the_noise():
     t = transitions.sparse(jax.random.key(0), 50, 0.4)
     np.testing.assert_allclose(np.asarray(transitions.invert(t), np.float64) @ t, np.eye(50), atol=1e-5)

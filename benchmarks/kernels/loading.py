@@ -1,0 +1,101 @@
+"""JPEG files through the library's reader against decoding them and nothing else, on two threads.
+
+The limit is what decoding costs with the decoder that the library uses (Pillow): a reader cannot be faster. Batches
+that wait in memory would be time lent from the other side, so that a run reads all files, from the first to the last.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.kernels.timing import Row, interleaved
+from nlx.data.dataset import ImageFiles, Split
+from nlx.data.stream import read
+
+FILES, SIZE, BATCH, THREADS = 768, 224, 64, 2
+
+
+def measure(rounds: int) -> list[Row]:
+    """Rows of the reader against bare decoding by Pillow and, where it is installed, by simplejpeg."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = _write(Path(folder))
+        split = Split(ImageFiles(paths, SIZE), np.zeros(FILES, np.int32), None)
+
+        def ours(threads: int) -> Callable[[], list[np.ndarray]]:
+            return lambda: [batch["image"] for batch, _ in read(split, BATCH, threads=threads)]
+
+        sides: dict[str, Callable[[], list[np.ndarray]]] = {"two": ours(THREADS), "Pillow": _bare(paths, _pillow)}
+        if importlib.util.find_spec("simplejpeg"):
+            sides["simplejpeg"] = _bare(paths, _simplejpeg)
+        expected = np.concatenate(sides["Pillow"]()).astype(np.int32)
+        for name, side in sides.items():
+            # Decoders may differ in how they round and smooth colours.
+            off = np.abs(np.concatenate(side()) - expected)
+            if off.mean() > 1 or (name == "two" and off.any()):
+                raise AssertionError(f"{name} decodes other pictures than Pillow")
+        # Not compared: the reader's own default of threads, as a run uses it.
+        t = interleaved({**sides, "default": lambda: [batch["image"] for batch, _ in read(split, BATCH)]}, rounds)
+    about = f"reading {FILES} JPEG files of {SIZE} x {SIZE}, batches of {BATCH}"
+    lines = [
+        ("two threads: ours / Pillow alone", "two", "Pillow", 1 / 0.85),
+        ("threads as a run has them: ours / Pillow alone on two", "default", "Pillow", None),
+        ("two threads: ours / simplejpeg alone", "two", "simplejpeg", None),
+    ]
+    return [_row(f"{about}, {name}", t, ours, peer, limit) for name, ours, peer, limit in lines if peer in t]
+
+
+def _row(name: str, t: dict[str, float], ours: str, peer: str, limit: float | None) -> Row:
+    row: Row = {"name": name, "ours_s": t[ours], "peer_s": t[peer], "ratio": t[ours] / t[peer], "limit": limit}
+    return {**row, "images_per_second": FILES / t[ours]}
+
+
+def _write(folder: Path) -> tuple[str, ...]:
+    """Pictures with edges, gradients and some texture, of about the bytes of photographs."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for i in range(FILES):
+        coarse = Image.fromarray(rng.integers(0, 256, (14, 14, 3), np.uint8)).resize(
+            (SIZE, SIZE), Image.Resampling.BICUBIC
+        )
+        pixels = np.asarray(coarse).astype(np.float32)
+        pixels[:, SIZE // 2 :] *= rng.uniform(0.5, 1)
+        pixels += 6 * rng.standard_normal((SIZE, SIZE, 1), np.float32)
+        paths.append(str(folder / f"{i}.jpg"))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=90)
+    return tuple(paths)
+
+
+def _bare(paths: tuple[str, ...], decode: Callable[[str], np.ndarray]) -> Callable[[], list[np.ndarray]]:
+    """Every file decoded into a batch's memory by one of two threads, and no more than that."""
+
+    def some(start: int) -> np.ndarray:
+        batch = np.empty((BATCH, SIZE, SIZE, 3), np.uint8)
+        for row in range(BATCH):
+            batch[row] = decode(paths[start + row])
+        return batch
+
+    def run() -> list[np.ndarray]:
+        with ThreadPoolExecutor(THREADS) as pool:
+            return list(pool.map(some, range(0, FILES, BATCH)))
+
+    return run
+
+
+def _pillow(path: str) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def _simplejpeg(path: str) -> np.ndarray:
+    import simplejpeg
+
+    pixels: Any = simplejpeg.decode_jpeg(Path(path).read_bytes())
+    return np.asarray(pixels)
