@@ -68,7 +68,11 @@ class BaselineConfig(RunConfig):
 
 def choose_data(config: BaselineConfig, dataset: Dataset) -> Dataset:
     """All true labels for the upper bound, the data as they are for the others."""
-    return dataset.trust(1.0, 0) if config.loss == "clean" else dataset
+    if config.loss != "clean":
+        return dataset
+    if dataset.train.label is None:
+        raise ConfigError(f"--loss=clean trains on true labels, which {dataset.name} does not have; take another loss")
+    return dataset.trust(1.0, 0)
 
 
 def make_method(config: BaselineConfig, dataset: Dataset, course: Course) -> Method:

@@ -1,11 +1,16 @@
 """Strict settings for every test: no silent rank or dtype promotion, and eight CPU devices to shard over."""
 
+import importlib
+import logging
 import os
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# Nearly all time of the tests goes into compiling programs that run once: LLVM may leave them as they are.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
+import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -15,3 +20,49 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def arrays(tmp_path_factory):
+    """Three clusters as features, a third of the labels wrong, as an npz file of a user's own."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 3, 400)
+    centres = rng.normal(0, 3, (3, 6))
+    noisy = np.where(rng.uniform(size=400) < 0.3, rng.integers(0, 3, 400), label)
+    path = tmp_path_factory.mktemp("data") / "arrays.npz"
+    features = (centres[label] + rng.normal(size=(400, 6))).astype(np.float32)
+    np.savez(
+        path,
+        features=features[:300],
+        noisy_web=noisy[:300],
+        label=label[:300],
+        test_features=features[300:],
+        test_label=label[300:],
+        class_names=np.array(["ant", "bee", "cat"]),
+    )
+    return path
+
+
+@pytest.fixture
+def as_a_user(capsys, monkeypatch):
+    """Function that runs a recipe with options, on one device, and returns its exit code, output and errors."""
+    from nlx.training import run as run_module
+    from nlx.training.cli import main
+    from nlx.training.config import RunConfig
+    from nlx.training.state import make_mesh
+
+    monkeypatch.setattr(run_module, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
+    absl = logging.getLogger("absl")
+    level = absl.level
+
+    def call(name, *options):
+        recipe = importlib.import_module(f"recipes.{name}")
+        (config,) = (
+            c for c in vars(recipe).values() if isinstance(c, type) and issubclass(c, RunConfig) and c is not RunConfig
+        )
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            code = main(config, recipe.RECIPE, recipe.__doc__, [str(option) for option in options])
+        return code, *capsys.readouterr()
+
+    yield call
+    absl.setLevel(level)

@@ -216,7 +216,7 @@ def self_learning(
         noisy = _single(labels)
         if center:
             real = (noisy >= 0)[:, None]
-            mean = jnp.sum(jnp.where(real, features, 0.0), axis=0) / jnp.maximum(jnp.sum(real), 1)
+            mean = jnp.sum(jnp.where(real, features, 0.0), axis=0) / jnp.maximum(jnp.sum(real, dtype=features.dtype), 1)
             features = features - mean[None, :]
         where = None
         if verified and "trusted_label" in labels:

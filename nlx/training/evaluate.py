@@ -91,7 +91,7 @@ class Refresher:
             return method.refresh(memory, features, labels, key)
 
         self._extract = jax.jit(extract, donate_argnums=0, out_shardings=by_example(mesh))
-        self._refresh = jax.jit(refresh, donate_argnums=(0, 1), out_shardings=by_example(mesh))
+        self._refresh = jax.jit(refresh, donate_argnums=0, out_shardings=by_example(mesh))
 
     def __call__(self, state: TrainState, epochs: int) -> TrainState:
         """The state after ``epochs`` epochs with its memory refreshed, where the method wants that."""

@@ -101,13 +101,11 @@ def new_run():
         return Run(state, feed, Evaluator(model, method, prepare, mesh), mesh, traces, model, prepare)
 
     def make(split, method, devices=1, augmentation="none"):
-        wanted = (id(split), method, devices, augmentation)
+        wanted = (id(split), id(method), devices, augmentation)
         if wanted not in made:
-            made[wanted] = (
-                first(split, method, devices, augmentation),
-                split,
-            )  # the split lives on: its id stays its own
-        run, _ = made[wanted]
+            # Split and method live on: their ids stay their own.
+            made[wanted] = (first(split, method, devices, augmentation), split, method)
+        run = made[wanted][0]
         # The first state and feed are never trained, so that their copies are new ones.
         return run._replace(state=jax.tree.map(jnp.copy, run.state), feed=copy(run.feed))
 

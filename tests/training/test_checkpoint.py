@@ -1,12 +1,14 @@
 """What is saved is what comes back, on any number of devices; what cannot be used is said in one sentence."""
 
 import logging
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nlx.methods.crf import annealed, crf
 from nlx.training.checkpoint import CheckpointError, Checkpoints, abstract_state
 from nlx.training.state import by_example, replicated
 
@@ -65,6 +67,29 @@ def test_a_state_comes_back_as_it_was_on_any_number_of_devices(runs, there, here
     rest = loaded._replace(memory={})
     assert all(x.sharding.is_equivalent_to(replicated(mesh), x.ndim) for x in jax.tree.leaves(rest))
     assert {d for x in jax.tree.leaves(loaded) for d in x.devices()} == set(mesh.devices.flat)
+
+
+def test_chains_of_bits_move_to_another_number_of_devices_and_go_on(split, new_run, tmp_path):
+    """From one device to eight and back; a step on either draws the same chains."""
+    tags = np.random.default_rng(0).integers(0, 2, (len(split), 11), dtype=np.uint8)
+    method = crf(3, 11, alpha=annealed(2.0, 1.0, 9), auxiliary=None, hidden=2, chains=5, sweeps=2, generator="hash")
+    one, eight = (new_run(replace(split, noisy_label=tags, label=None), method, devices) for devices in (1, 8))
+    start = np.asarray(one.state.memory["chains"])
+    state = one.feed.advance(one.state, 0, 3)
+    saved(tmp_path / "one", state)
+    spread = load(tmp_path / "one", eight.state)
+    assert_same(spread, state)
+    chains = spread.memory["chains"]
+    assert (chains.shape, chains.dtype) == ((256, 5, 1), np.uint8)
+    assert chains.sharding.is_equivalent_to(by_example(eight.mesh), 3)
+    assert {shard.data.shape for shard in chains.addressable_shards} == {(256 // 8, 5, 1)}
+    assert (np.asarray(chains) != start).any(axis=(1, 2)).sum() > 20  # of the 48 examples that have been visited
+
+    spread = eight.feed.advance(spread, 3, 2)
+    saved(tmp_path / "eight", spread)
+    back = load(tmp_path / "eight", state)
+    assert_same(back, spread)
+    np.testing.assert_array_equal(one.feed.advance(state, 3, 2).memory["chains"], back.memory["chains"])
 
 
 def test_a_loaded_state_trains_on_as_the_saved_one_without_a_second_trace(runs, tmp_path):

@@ -51,9 +51,12 @@ def on(mesh, data=DATA):
     return {name: jax.device_put(rows, replicated(mesh)) for name, rows in data.items()}
 
 
+PROGRAMS = {}  # by method and number of devices: compiled once for all tests
+
+
 def train(method, devices=1, chunks=((0, 6),), epochs=2, data=DATA):
     state, step, mesh = start(method, devices)
-    run = run_steps(step, B)
+    run, _ = PROGRAMS.setdefault((id(method), devices), (run_steps(step, B), method))
     for epoch in range(epochs):
         order = epoch_order(jax.random.key(0), epoch, jnp.arange(N), N)
         for first, last in chunks:

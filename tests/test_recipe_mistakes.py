@@ -1,0 +1,121 @@
+"""One sentence that names the fix for every mistake that a user makes, before anything is trained."""
+
+import numpy as np
+import pytest
+
+MINE = ("--dataset=npz:{arrays}", "--labels=web")
+TAGS = ("--dataset=npz:{tags}",)
+UNKNOWN = ("--dataset=npz:{unlabelled}",)
+MISTAKES = {
+    "unknown data set": ("can", ("--dataset=digit",), "digits"),
+    "missing file": ("can", ("--dataset=npz:no/such.npz",), "no/such.npz"),
+    "unknown labels": ("can", ("--dataset=npz:{arrays}", "--labels=worst"), "web"),
+    "lambda": ("can", ("--regularizer=-1",), "--regularizer (lambda) must be at least 0, got -1.0"),
+    "noise rate": ("can", ("--dataset=digits", "--noise=symmetric:1.5"), "1.5"),
+    "noise kind": ("can", ("--dataset=digits", "--noise=salt:0.5"), "shuffle"),
+    "model": ("can", (*MINE, "--model=resnet19"), "--model=resnet19 is not known"),
+    "batch": ("can", (*MINE, "--batch_size=5000"), "--batch_size=5000 is more than the 300 training examples"),
+    "epochs": ("can", (*MINE, "--epochs=0"), "--epochs must be above 0"),
+    "no official files": ("can", ("--dataset=cifar10n", "--labels=worst", "--data_dir={tmp}"), "CIFAR"),
+    "share of clean labels": ("baseline", (*MINE, "--clean_fraction=1.5"), "--clean_fraction must lie in [0, 1)"),
+    "share of training": ("baseline", (*MINE, "--training_fraction=0"), "--training_fraction must lie in (0, 1]"),
+    "no clean labels to trust": ("baseline", (*UNKNOWN, "--clean_fraction=0.1"), "no true training labels to trust"),
+    "forward on several labels": ("baseline", (*TAGS, "--loss=forward"), "--loss=forward is for one label per example"),
+    "no file of T": ("baseline", (*MINE, "--loss=forward", "--transition=no/such.npy"), "no/such.npy"),
+    "no kind of T": ("baseline", (*MINE, "--loss=forward", "--transition=guess"), "--transition=guess is not known"),
+    "no run for T": (
+        "baseline",
+        (*MINE, "--loss=forward", "--transition=confident:no/such.parquet"),
+        "no/such.parquet",
+    ),
+    "T of other data": ("baseline", (*MINE, "--loss=forward", "--transition={square}"), "the data have 3 classes"),
+    "T is none": ("baseline", (*MINE, "--loss=forward", "--transition={broken}"), "--transition={broken}: "),
+    "T has no inverse": ("baseline", (*MINE, "--loss=backward", "--transition={flat}"), "--loss=backward: "),
+    "T without truth": ("baseline", (*UNKNOWN, "--loss=forward"), "--transition=true needs true training labels"),
+    "T without trust": ("baseline", (*MINE, "--loss=forward", "--transition=trusted"), "add --clean_fraction=0.1, say"),
+    "beta": ("baseline", (*MINE, "--loss=bootstrap_soft", "--beta=2"), "--beta must lie in [0, 1], got 2.0"),
+    "outliers that nobody knows": ("noise_layer", (*MINE, "--layer=outliers"), "add --known_outliers=0.1, say"),
+    "no outliers": (
+        "noise_layer",
+        (*MINE, "--layer=outliers", "--known_outliers=0.1"),
+        "has no known outliers: take --noise=outlier:0.5, say",
+    ),
+    "given T, several labels": ("noise_layer", (*TAGS, "--layer=given"), "--layer=given is for one label per example"),
+    "strength": ("noise_layer", (*MINE, "--strength=-1"), "--strength must be at least 0, got -1.0"),
+    "start of ICNM": ("icnm", (*MINE, "--start=0"), "--start must be above 0, got 0.0"),
+    "types without trust": ("noise_types", (*MINE, "--clean_fraction=0"), "add --clean_fraction=0.1, say"),
+    "types without truth": ("noise_types", UNKNOWN, "no true training labels to trust"),
+    "types of several labels": ("noise_types", TAGS, "noise types are for one label per example"),
+    "types, too few trusted": (
+        "noise_types",
+        (*MINE, "--clean_fraction=0.05", "--batch_size=32"),
+        "--batch_size=32 is more than the 15 clean stage's examples; take a smaller one",
+    ),
+    "never corrected": (
+        "self_learning",
+        (*MINE, "--start_epoch=9", "--epochs=2"),
+        "--start_epoch=9 comes after the last of 2 epochs; lower it",
+    ),
+    "last before first": (
+        "self_learning",
+        (*MINE, "--start_epoch=5", "--last_correction=3"),
+        "--last_correction=3 comes before --start_epoch=5; raise it",
+    ),
+    "verified by nobody": ("self_learning", (*MINE, "--verified"), "add --clean_fraction=0.1, say"),
+    "prototypes of several labels": ("self_learning", TAGS, "self-learning is for one label per example"),
+    "field without trust": ("crf", TAGS, "learns from clean labels; add --clean_fraction=0.2, say"),
+    "field without truth": ("crf", UNKNOWN, "--transition=true needs true training labels"),
+    "alpha": ("crf", (*MINE, "--alpha_start=-1"), "--alpha_start must be at least 0, got -1.0"),
+}
+
+
+@pytest.fixture(scope="module")
+def files(arrays, tmp_path_factory):
+    """Paths by name: data of all kinds, and matrices."""
+    folder = tmp_path_factory.mktemp("files")
+    features = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    tags = np.random.default_rng(1).integers(0, 2, (200, 3))
+    np.savez(folder / "tags.npz", features=features, noisy_label=tags, label=tags)
+    np.savez(folder / "unlabelled.npz", features=features, noisy_label=np.arange(200) % 3)
+    np.save(folder / "square.npy", np.eye(2))
+    np.save(folder / "broken.npy", np.eye(3) + 1)
+    np.save(folder / "flat.npy", np.full((3, 3), 1 / 3))
+    return {"arrays": arrays, "tmp": folder} | {path.stem: path for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_gets_one_clear_sentence(name, files, as_a_user, tmp_path):
+    recipe, options, told = MISTAKES[name]
+    code, out, err = as_a_user(recipe, *(o.format(**files) for o in options), f"--run_dir={tmp_path / 'run'}")
+    assert code == 1
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1, err
+    assert err.startswith("error: ")
+    assert told.format(**files) in err
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ({"noisy_label": np.array([0, 1, 7, 0])}, "7"),
+        ({"features": np.array([[0.0], [np.nan], [1], [2]], np.float32)}, "row 1 is not finite"),
+        ({"noisy_label": np.array([0, 1])}, "noisy_label"),
+    ],
+    ids=["label out of range", "NaN features", "lengths differ"],
+)
+def test_broken_arrays_are_named(broken, told, as_a_user, tmp_path):
+    whole = {"features": np.zeros((4, 1), np.float32), "noisy_label": np.array([0, 1, 1, 0]), "class_names": ["a", "b"]}
+    np.savez(tmp_path / "a.npz", **{**whole, **broken})
+    code, _, err = as_a_user("baseline", f"--dataset=npz:{tmp_path / 'a.npz'}", f"--run_dir={tmp_path / 'run'}")
+    assert code == 1
+    assert len(err.strip().splitlines()) == 1
+    assert told in err
+
+
+def test_a_bad_row_of_a_csv_is_named(as_a_user, tmp_path):
+    (tmp_path / "labels.csv").write_text("path,noisy\nnowhere.png,cat\n")
+    code, _, err = as_a_user("baseline", f"--dataset=folder:{tmp_path}", f"--run_dir={tmp_path / 'run'}")
+    assert code == 1
+    assert len(err.strip().splitlines()) == 1
+    assert "row 2" in err
