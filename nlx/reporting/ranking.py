@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from nlx.reporting.files import replacing
+from nlx.reporting.figures import new_figure, save
 
 # Okabe and Ito's colours, which remain apart for colour-blind readers; styles differ as well.
 _LINES = (("#0072B2", "-"), ("#D55E00", ":"), ("#009E73", "--"), ("#CC79A7", "-."), ("#56B4E9", "-"))
@@ -104,8 +102,7 @@ def rank_precision(
     last = min(wrong.size, top or wrong.size)
     # More points than pixels across would only slow the drawing down.
     ks = np.unique(np.linspace(1, last, min(last, 1000)).astype(np.int64))
-    figure = Figure(figsize=(7.0, 4.2), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7.0, 4.2)
     axes = figure.subplots()
     for (name, values), (colour, style) in zip(scores.items(), _LINES, strict=False):
         axes.plot(ks, precision_at(values, wrong, ks), style, color=colour, linewidth=1.8, label=name)
@@ -119,8 +116,7 @@ def rank_precision(
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
-    with replacing(path) as file:
-        figure.savefig(file, format="png")
+    save(figure, path)
     return Path(path)
 
 

@@ -158,8 +158,8 @@ def from_confident_joint(joint: ArrayLike, noisy_labels: ArrayLike) -> Array:
 def _count(probs: Array, labels: Array, thresholds: Array) -> Array:
     n, k = probs.shape
     # Few classes: every class is one long vector over examples. Many: strips of a row, in blocks that stay in cache.
-    lanes = 1 if k <= 32 else 16 * (-(-k // 1024))
-    rows = n if k <= 32 else max(1, min(n, 2**20 // k))
+    lanes = 1 if k <= 32 else 32 * (-(-k // 2048))
+    rows = n if k <= 32 else max(1, min(n, 2**21 // k))
 
     def block(i: Array, guesses: Array) -> Array:
         # The last block begins early enough to be whole, and says the same again of the rows that it shares.
