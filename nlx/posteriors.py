@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from nlx.losses.checks import floating, integers
+
+_NEAR = 40.0  # nats; sums stay above exp(-40) / K, and what float32 loses lies below exp(-87)
 
 
 class NoiseTypes(NamedTuple):
@@ -75,27 +78,63 @@ def noise_types(
     size, k = _checked_shapes(logits_y, logits_z, labels, confusing)
     dtype = jnp.float64 if jnp.float64 in (logits_y.dtype, logits_z.dtype) else jnp.float32
     logits_y, logits_z = logits_y.astype(dtype), logits_z.astype(dtype)
-    # A column of T is a row of its transpose, which is contiguous.
-    log_columns = jnp.log(confusing.astype(dtype).T)
-    if rows_at_once is None or rows_at_once >= size:
-        return _noise_types(logits_y, logits_z, labels, log_columns)
-    if rows_at_once < 1:
+    if rows_at_once is not None and rows_at_once < 1:
         raise ValueError(f"rows_at_once must be at least 1, got {rows_at_once}")
+    # A column of T is a row of its transpose, which is contiguous.
+    columns = confusing.astype(dtype).T
+    # On a CPU arithmetic counts; elsewhere a branch costs more than it saves.
+    one_block = functools.partial(jax.lax.platform_dependent, cpu=_with_a_shortcut, default=_everywhere)
+    if rows_at_once is None or rows_at_once >= size:
+        found: NoiseTypes = one_block(logits_y, logits_z, labels, columns)
+        return found
     rows = rows_at_once
 
     def block(i: Array, found: NoiseTypes) -> NoiseTypes:
         # The last block starts early where rows do not divide B, and does some of them a second time.
         start = jnp.minimum(i * rows, size - rows)
         y, z, noisy = (jax.lax.dynamic_slice_in_dim(x, start, rows) for x in (logits_y, logits_z, labels))
-        new = _noise_types(y, z, noisy, log_columns)
-        pairs = zip(found, new, strict=True)
+        pairs = zip(found, one_block(y, z, noisy, columns), strict=True)
         return NoiseTypes(*(jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0) for whole, part in pairs))
 
     empty = NoiseTypes(jnp.zeros((size, k), dtype), jnp.zeros((size, 3), dtype), jnp.zeros(size, dtype))
     return jax.lax.fori_loop(0, -(-size // rows), block, empty)
 
 
-def _noise_types(logits_y: Array, logits_z: Array, labels: Array, log_columns: Array) -> NoiseTypes:
+def _with_a_shortcut(logits_y: Array, logits_z: Array, labels: Array, columns: Array) -> NoiseTypes:
+    apart = jnp.max(logits_z, axis=1) - jnp.min(logits_z, axis=1)
+    # Written so that infinities, whose differences are not numbers, do not take the shortcut.
+    near = jnp.all(apart <= _NEAR)
+    return jax.lax.cond(near, _where_kinds_are_near, _everywhere, logits_y, logits_z, labels, columns)
+
+
+def _where_kinds_are_near(logits_y: Array, logits_z: Array, labels: Array, columns: Array) -> NoiseTypes:
+    """The posterior where p(z|x) of one kind is at most exp(_NEAR) times another's: what underflows is nothing then.
+
+    One maximum and one exponential a class; everything else is a number an example.
+    """
+    k = logits_y.shape[1]
+    own = jax.lax.broadcasted_iota(labels.dtype, logits_y.shape, 1) == labels[:, None]
+    kept = jnp.take_along_axis(logits_y, labels[:, None], axis=1, mode="clip")[:, 0]
+    others = jnp.where(own, -jnp.inf, logits_y)
+    best = jnp.maximum(jnp.max(others, axis=1), jnp.finfo(logits_y.dtype).min)
+    others = jnp.exp(others - best[:, None])
+    confused = others * jnp.take(columns, labels, axis=0, mode="clip")
+    sum_others, sum_confused = jnp.sum(others, axis=1), jnp.sum(confused, axis=1)
+    # The label's own class and the others, over the likelier of the two.
+    share, other = jnp.exp(jnp.minimum(kept - best, 0)), jnp.exp(jnp.minimum(best - kept, 0))
+    top_kind = jnp.max(logits_z, axis=1)
+    none, random, confusing = (jnp.exp(logits_z[:, i] - top_kind) for i in range(3))
+    per_other, per_confused = random * other / (k - 1), confusing * other
+    joint = (none * share, per_other * sum_others, per_confused * sum_confused)
+    total = joint[0] + joint[1] + joint[2]
+    q = [part / total for part in joint]
+    label = others * (per_other / total)[:, None] + confused * (per_confused / total)[:, None]
+    label = jnp.where(own, q[0][:, None], label)
+    evidence = jnp.log(total / ((share + other * sum_others) * (none + random + confusing)))
+    return NoiseTypes(label, jnp.stack(q, axis=1), evidence)
+
+
+def _everywhere(logits_y: Array, logits_z: Array, labels: Array, columns: Array) -> NoiseTypes:
     k = logits_y.shape[1]
     lowest = jnp.finfo(logits_y.dtype).min
     own = jax.lax.broadcasted_iota(labels.dtype, logits_y.shape, 1) == labels[:, None]
@@ -106,7 +145,7 @@ def _noise_types(logits_y: Array, logits_z: Array, labels: Array, log_columns: A
     best = jnp.maximum(jnp.max(others, axis=1), lowest)
     others = others - best[:, None]
     # Each kind of noise explains the label by classes of its own, whose logits may lie far apart: a maximum for each.
-    confused = others + jnp.take(log_columns, labels, axis=0, mode="clip")
+    confused = others + jnp.take(jnp.log(columns), labels, axis=0, mode="clip")
     top_confused = jnp.maximum(jnp.max(confused, axis=1), lowest)  # lowest: nothing is ever taken for this label
     others, confused = jnp.exp(others), jnp.exp(confused - top_confused[:, None])
     sum_others, sum_confused = jnp.sum(others, axis=1), jnp.sum(confused, axis=1)

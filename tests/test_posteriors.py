@@ -52,6 +52,25 @@ def test_it_is_the_enumeration_of_all_classes_and_noise_types(k, scale):
     np.testing.assert_allclose(found.kind.sum(1), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("apart", [39.0, 41.0])
+def test_the_shortcut_ends_before_anything_is_lost(apart):
+    # Confused classes hundreds of nats below the others, and noise types as far apart as the shortcut allows.
+    y, z, noisy, t = example(60, 5, scale=200.0)
+    z = np.array(list(itertools.permutations((0, apart / 2, apart))), np.float32)[np.arange(60) % 6]
+    for ours, exact in zip(RUN(y, z, noisy, t), enumerated(y, z, noisy, t), strict=True):
+        np.testing.assert_allclose(ours, exact, rtol=2e-5, atol=1e-5)
+
+
+def test_one_example_with_noise_types_far_apart_changes_no_other():
+    y, z, noisy, t = example(40, 5)
+    far = np.concatenate([z, [[0, 0, 1e3]]]).astype(np.float32)
+    y, noisy = np.concatenate([y, y[:1]]), np.append(noisy, noisy[0])
+    exact = enumerated(y, far, noisy, t)
+    for rows_at_once in (None, 8):
+        for a, b in zip(RUN(y, far, noisy, t, rows_at_once=rows_at_once), exact, strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5)
+
+
 def test_large_logits_keep_their_digits():
     y, z, noisy, t = example(40, 5)
     y, z = np.round(y), np.round(z)  # so that the shifted logits are exact in float32

@@ -1,7 +1,7 @@
 """The posterior over class and noise type against torch and NumPy, the same formula everywhere.
 
-The peers are given T transposed, and one exponential per class instead of two: they are right wherever no probability
-underflows, which ours does not ask for. Every side writes its results to new memory.
+The peers are given T transposed and take one exponential per class wherever they are: they are right where no
+probability underflows, which ours checks and does not ask for. Every side writes its results to new memory.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from nlx import posteriors
 
 _SIZES = (
     # examples, classes, rows at once, calls between two looks at the clock, limit
-    (256, 14, None, 50, 0.5),
-    (1_000_000, 14, 20_000, 1, 1.0),
+    (256, 14, None, 500, 0.5),
+    (1_000_000, 14, 100_000, 1, 1.0),
     (20_000, 1000, 1000, 1, 1.0),
 )
 

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+_PAUSE = 0.01  # seconds between two calls: a peer's threads go on spinning after its work, on cores the next one needs
+
 Row = dict[str, Any]
 """One line of the table: ``name``, ``ours_s`` and ``peer_s`` (seconds), ``ratio``, and ``limit``, which the ratio
 should not exceed; None where a row is shown for information only."""
@@ -38,6 +40,7 @@ def each_round(sides: dict[str, Callable[[], Any]], rounds: int) -> Times:
     times = Times({name: [] for name in sides}, {name: [] for name in sides})
     for _ in range(max(5, rounds)):
         for name, call in sides.items():
+            time.sleep(_PAUSE)
             began = time.perf_counter(), time.process_time()
             jax.block_until_ready(call())
             times.wall[name].append(time.perf_counter() - began[0])
