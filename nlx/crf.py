@@ -20,6 +20,7 @@ from jax import Array
 from jax.scipy.special import xlogy
 from jax.typing import ArrayLike, DTypeLike
 
+from nlx.arguments import floating
 from nlx.samplers import gibbs
 from nlx.samplers.bits import Generator
 
@@ -317,10 +318,7 @@ def _aligned(bias: ArrayLike, like: Array) -> Array:
 
 
 def _units(x: ArrayLike, name: str) -> Array:
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"{name} must be floating, got {x.dtype}")
-    return x.astype(jnp.float32)
+    return floating(x, name).astype(jnp.float32)
 
 
 def _fits(u: Array, y: Array, z: Array) -> None:

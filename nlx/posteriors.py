@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.losses.checks import floating, integers
+from nlx.arguments import floating, integers
 
 _NEAR = 40.0  # nats; sums stay above exp(-40) / K, and what float32 loses lies below exp(-87)
 

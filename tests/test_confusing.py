@@ -150,7 +150,7 @@ def test_bad_input_is_named():
     labels = jnp.array([0, 1])
     with pytest.raises(TypeError, match="true_labels must be integers"):
         estimate_confusing(jnp.zeros(2), labels, 2)
-    with pytest.raises(ValueError, match="must be a vector"):
+    with pytest.raises(ValueError, match="one dimension"):
         estimate_confusing(labels, labels[None], 2)
     with pytest.raises(ValueError, match="must have the same shape"):
         estimate_confusing(labels, labels[:1], 2)

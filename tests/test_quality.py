@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 PRIMITIVES = (
-    *("corruption", "crf", "losses", "metrics", "posteriors"),
+    *("arguments", "corruption", "crf", "losses", "metrics", "posteriors"),
     *("prototypes", "rbm", "samplers", "transitions", "variational"),
 )
 MAY_IMPORT = {

@@ -8,7 +8,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.corruption.corrupted import Corrupted, check_classes, check_key, redrawn, touched
+from nlx.arguments import typed_key
+from nlx.corruption.corrupted import Corrupted, check_classes, redrawn, touched
 
 
 def uniform_flips(key: Array, labels: ArrayLike, num_classes: int, rate: ArrayLike) -> Corrupted:
@@ -35,7 +36,7 @@ def uniform_flips(key: Array, labels: ArrayLike, num_classes: int, rate: ArrayLi
       ([True, True, True], False)
     """
     labels = jnp.asarray(labels)
-    check_key(key)
+    typed_key(key)
     check_classes(labels, num_classes)
     touch_key, class_key = jax.random.split(key)
     mask = touched(touch_key, labels.shape, rate)
@@ -76,7 +77,7 @@ def flips(key: Array, labels: ArrayLike, transition: ArrayLike) -> Corrupted:
       Sukhbaatar et al., 2015, *Training Convolutional Networks with Noisy Labels*, section 3.1.
     """
     labels = jnp.asarray(labels)
-    check_key(key)
+    typed_key(key)
     _check_transition(transition)
     rows = jnp.asarray(transition).astype(jnp.float32)
     num_classes = rows.shape[0]
@@ -129,7 +130,7 @@ def outliers(key: Array, labels: ArrayLike, num_classes: int, rate: ArrayLike) -
       Sukhbaatar et al., 2015, *Training Convolutional Networks with Noisy Labels*, section 3.3.
     """
     labels = jnp.asarray(labels)
-    check_key(key)
+    typed_key(key)
     check_classes(labels, num_classes)
     return redrawn(key, labels, rate, num_classes)
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from nlx.arguments import class_vector
+
 
 class Corrupted(NamedTuple):
     """Noisy labels and which examples the noise touched.
@@ -44,17 +46,8 @@ def check_rate(rate: ArrayLike, name: str = "rate") -> None:
         raise ValueError(f"{name} must lie in [0, 1], got {rate}")
 
 
-def check_key(key: Array) -> None:
-    """Refuse keys of the old kind, and what was given in a key's place."""
-    if not isinstance(key, Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        raise TypeError("the first argument must be a typed key: make one with jax.random.key(seed)")
-
-
-def check_classes(labels: Array, num_classes: int) -> None:
+def check_classes(labels: ArrayLike, num_classes: int) -> None:
     """Refuse labels that are no class numbers ``[n]``."""
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"labels must be integers, got {labels.dtype}")
-    if labels.ndim != 1:
-        raise ValueError(f"labels must have one dimension, got shape {labels.shape}")
+    class_vector(labels, "labels")
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, got {num_classes}")

@@ -10,7 +10,8 @@ from jax import Array
 from jax.scipy.special import ndtr, ndtri
 from jax.typing import ArrayLike
 
-from nlx.corruption.corrupted import Corrupted, check_classes, check_key, check_rate
+from nlx.arguments import floating, typed_key
+from nlx.corruption.corrupted import Corrupted, check_classes, check_rate
 
 SPREAD = 0.1  # standard deviation of the flip rates before truncation, as in the paper
 
@@ -58,12 +59,10 @@ def instance_dependent(
       Xia et al., 2020, *Part-dependent Label Noise: Towards Instance-dependent Label Noise*, Algorithm 2.
     """
     labels = jnp.asarray(labels)
-    check_key(key)
+    typed_key(key)
     check_classes(labels, num_classes)
     check_rate(rate)
-    if not jnp.issubdtype(jnp.result_type(features), jnp.floating):
-        raise TypeError(f"features must be floating, got {jnp.result_type(features)}")
-    x = jnp.asarray(features).astype(jnp.float32)
+    x = floating(features, "features").astype(jnp.float32)
     if x.ndim != 2 or x.shape[0] != labels.shape[0]:
         raise ValueError(f"features must be [n, F] with one row per label, got {x.shape} for {labels.shape[0]} labels")
     return _flip(key, x, labels, jnp.asarray(rate, dtype=jnp.float32), num_classes)

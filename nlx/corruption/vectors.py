@@ -10,7 +10,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.corruption.corrupted import Corrupted, check_classes, check_key, redrawn, touched
+from nlx.arguments import typed_key
+from nlx.corruption.corrupted import Corrupted, check_classes, redrawn, touched
 
 
 class CorruptedTags(NamedTuple):
@@ -59,7 +60,7 @@ def vector_shuffle(key: Array, labels: ArrayLike, rate: ArrayLike, num_classes: 
       CAN: Contrastive-Additive Noise network, experiments with synthetic noise (Table VI).
     """
     labels = jnp.asarray(labels)
-    check_key(key)
+    typed_key(key)
     if labels.ndim == 2:
         if num_classes is not None and labels.shape[1] != num_classes:
             raise ValueError(f"labels have {labels.shape[1]} columns but num_classes is {num_classes}")
@@ -109,7 +110,7 @@ def tag_noise(
       CAN: Contrastive-Additive Noise network, on Flickr's batch annotation: pictures that share their upload's tags.
     """
     labels = jnp.asarray(labels)
-    check_key(key)
+    typed_key(key)
     if labels.ndim != 2:
         raise ValueError(f"labels must be vectors [n, K], got shape {labels.shape}")
     if batch < 1:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.losses.checks import floating, integers, masked, same_shape
+from nlx.arguments import floating, integers, masked, same_shape
 from nlx.losses.plain import binary_cross_entropy
 
 _LOG_ZERO = -1e6

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.losses.checks import floating, integers, masked, same_shape
+from nlx.arguments import floating, integers, masked, same_shape
 
 
 def cross_entropy(logits: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = None) -> Array:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.losses.checks import masked
+from nlx.arguments import masked
 from nlx.losses.plain import cross_entropy
 
 

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from nlx.arguments import floating
+
 _FINEST_SHARE = 10_000  # largest denominator of a quantile: its products with a remainder must fit in 31 bits
 _FEWEST_HALVED = 256  # rows of a matrix product: smaller ones gain nothing
 _LONGEST_ROW = 2**24  # elements: more could not be counted in float32
@@ -43,7 +45,7 @@ def unit(features: ArrayLike) -> Array:
       Array([[0.6, 0.8],
              [0. , 0. ]], dtype=float32)
     """
-    features = _float(features, "features")
+    features = floating(features, "features")
     length = jnp.linalg.norm(features, axis=-1, keepdims=True)
     return features / jnp.where(length > 0, length, jnp.ones_like(length))
 
@@ -306,7 +308,7 @@ def _float_of(key: Array) -> Array:
 
 
 def _pairs(similarity: ArrayLike, where: ArrayLike | None) -> tuple[Array, Array]:
-    s = _float(similarity, "similarity")
+    s = floating(similarity, "similarity")
     if s.ndim != 2 or s.shape[0] != s.shape[1]:
         raise ValueError(f"similarity must be [m, m], got {s.shape}")
     return s, _members(where, s.shape[0])
@@ -327,11 +329,4 @@ def _vector(x: ArrayLike, name: str, size: int) -> Array:
     x = jnp.asarray(x)
     if x.shape != (size,):
         raise ValueError(f"{name} must have shape ({size},), got {x.shape}")
-    return x
-
-
-def _float(x: ArrayLike, name: str) -> Array:
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"{name} must be floating, got {x.dtype}")
     return x

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from nlx.arguments import integers
 from nlx.prototypes.density import Selection, by_density, unit
 
 
@@ -61,9 +62,7 @@ def sample_members(
       >>> index[0], mask.sum(axis=1)
       (Array([1, 0], dtype=int32), Array([1, 2, 0], dtype=int32))
     """
-    labels = jnp.asarray(labels)
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"labels must be integers, got {labels.dtype}")
+    labels = integers(labels, "labels")
     if labels.ndim != 1 or size < 1:
         raise ValueError(f"labels must be [n] and size at least 1, got {labels.shape} and {size}")
     n = labels.shape[0]

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from nlx.arguments import floating
+
 
 def sample(key: Array, logits: ArrayLike, temperature: ArrayLike) -> Array:
     r"""Draw relaxed Bernoullis, one per entry of the logits.
@@ -34,8 +36,6 @@ def sample(key: Array, logits: ArrayLike, temperature: ArrayLike) -> Array:
     References:
       Jang et al., 2017; Maddison et al., 2017. Yao et al., section III-D 1.
     """
-    logits = jnp.asarray(logits)
-    if not jnp.issubdtype(logits.dtype, jnp.floating):
-        raise TypeError(f"logits must be floating, got {logits.dtype}")
+    logits = floating(logits, "logits")
     noise = jax.random.logistic(key, logits.shape, logits.dtype)
     return jax.nn.sigmoid((logits + noise) / jnp.asarray(temperature, logits.dtype))

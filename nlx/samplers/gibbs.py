@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from nlx.arguments import floating, typed_key
 from nlx.samplers.bits import Generator, bernoulli16, num_bytes, pack, prepare, uniform16, unpack, words_shape
 
 
@@ -270,12 +271,8 @@ def _checked(
     generator: Generator,
 ) -> tuple[Array, Array, Array]:
     """U, b and a as arrays, the biases ``[B or 1, 1, units]``."""
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        raise TypeError("key must be a typed PRNG key, as jax.random.key makes")
-    u, b, a = jnp.asarray(coupling), jnp.asarray(y_bias), jnp.asarray(z_bias)
-    for name, x in (("coupling", u), ("y_bias", b), ("z_bias", a)):
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise TypeError(f"{name} must be floating, got {x.dtype}")
+    typed_key(key)
+    u, b, a = floating(coupling, "coupling"), floating(y_bias, "y_bias"), floating(z_bias, "z_bias")
     if u.ndim != 2:
         raise ValueError(f"coupling must be [M, N], got {u.shape}")
     if state.packed.ndim != 3 or state.packed.shape[-1] != num_bytes(min(u.shape)):

@@ -8,6 +8,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from nlx.arguments import floating, integers
+
 
 def project(transition: ArrayLike) -> Array:
     r"""Nearest distribution to every row, in Euclidean distance: what follows a gradient step on T.
@@ -38,9 +40,7 @@ def project(transition: ArrayLike) -> Array:
     References:
       Held et al., 1974; Michelot, 1986; Condat, 2016. Sukhbaatar et al., 2015, section 3.1.
     """
-    rows = jnp.asarray(transition)
-    if not jnp.issubdtype(rows.dtype, jnp.floating):
-        raise TypeError(f"transition must be floating, got {rows.dtype}")
+    rows = floating(transition, "transition")
     if rows.ndim < 1:
         raise ValueError("transition must have rows, got a scalar")
     v = rows.astype(jnp.float32) if jnp.finfo(rows.dtype).bits < 32 else rows
@@ -138,10 +138,8 @@ def posterior(logits: ArrayLike, noisy_labels: ArrayLike, transition: ArrayLike)
     References:
       Sukhbaatar et al., 2015, equation 2, by Bayes' rule.
     """
-    logits, t = _floating(logits, "logits"), _floating(transition, "transition")
-    labels = jnp.asarray(noisy_labels)
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"noisy_labels must be integers, got {labels.dtype}")
+    logits, t = floating(logits, "logits"), floating(transition, "transition")
+    labels = integers(noisy_labels, "noisy_labels")
     if logits.ndim < 1 or t.shape != (logits.shape[-1],) * 2:
         raise ValueError(f"transition must be [K, K] for logits {logits.shape}, got {t.shape}")
     if labels.shape != logits.shape[:-1]:
@@ -176,7 +174,7 @@ def binary_posterior(logits: ArrayLike, noisy_labels: ArrayLike, transition: Arr
       >>> [f"{q:.3f}" for q in binary_posterior(jnp.zeros(2), jnp.array([1, 0]), t)]
       ['0.875', '0.333']
     """
-    logits, t = _floating(logits, "logits"), _floating(transition, "transition")
+    logits, t = floating(logits, "logits"), floating(transition, "transition")
     labels = jnp.asarray(noisy_labels)
     if logits.ndim < 1 or t.shape != (logits.shape[-1], 2, 2):
         raise ValueError(f"transition must be [K, 2, 2] for logits {logits.shape}, got {t.shape}")
@@ -196,10 +194,3 @@ def _log(t: Array) -> Array:
     """log T with -inf at 0, where the gradient is 0 and not NaN; float32."""
     positive = t > 0
     return jnp.where(positive, jnp.log(jnp.where(positive, t, 1.0).astype(jnp.float32)), -jnp.inf)
-
-
-def _floating(x: ArrayLike, name: str) -> Array:
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"{name} must be floating, got {x.dtype}")
-    return x

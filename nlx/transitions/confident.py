@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from nlx.arguments import floating, integers
 from nlx.transitions.estimate import rows_to_one
 
 # As in cleanlab: thresholds are met within SLACK, never fall to where any probability meets them, and cannot be met
@@ -115,11 +116,9 @@ def calibrate_joint(joint: ArrayLike, noisy_labels: ArrayLike) -> Array:
     References:
       Northcutt et al., 2021, equation 3.
     """
-    weights, labels = jnp.asarray(joint, jnp.float32), jnp.asarray(noisy_labels)
+    weights, labels = jnp.asarray(joint, jnp.float32), integers(noisy_labels, "noisy_labels")
     if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
         raise ValueError(f"joint must be [K, K], got shape {weights.shape}")
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"noisy_labels must be integers, got {labels.dtype}")
     if labels.ndim != 1:
         raise ValueError(f"noisy_labels must have one dimension, got shape {labels.shape}")
     per_label = jnp.zeros(weights.shape[0], jnp.int32).at[_dropped(labels, weights.shape[0])].add(1, mode="drop")
@@ -209,11 +208,7 @@ def _guess(probs: Array, thresholds: Array, lanes: int) -> Array:
 
 
 def _checked(pred_probs: ArrayLike, noisy_labels: ArrayLike) -> tuple[Array, Array]:
-    probs, labels = jnp.asarray(pred_probs), jnp.asarray(noisy_labels)
-    if not jnp.issubdtype(probs.dtype, jnp.floating):
-        raise TypeError(f"pred_probs must be floating, got {probs.dtype}")
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"noisy_labels must be integers, got {labels.dtype}")
+    probs, labels = floating(pred_probs, "pred_probs"), integers(noisy_labels, "noisy_labels")
     if probs.ndim != 2 or labels.shape != probs.shape[:1]:
         raise ValueError(f"pred_probs {probs.shape} must be [n, K] and noisy_labels {labels.shape} [n]")
     if probs.shape[0] < 1 or probs.shape[1] < 2:

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from nlx.arguments import class_vector
+
 NONE, RANDOM, CONFUSING = 0, 1, 2
 """Noise types, in the order in which everything counts them."""
 
@@ -68,7 +70,7 @@ def estimate_confusing(
     References:
       Xiao et al., Learning From Massive Noisy Labeled Data for Image Classification, 2015, Eq. 8 to 14.
     """
-    true, noisy = _classes(true_labels, "true_labels"), _classes(noisy_labels, "noisy_labels")
+    true, noisy = class_vector(true_labels, "true_labels"), class_vector(noisy_labels, "noisy_labels")
     if true.shape != noisy.shape:
         raise ValueError(f"true_labels {true.shape} and noisy_labels {noisy.shape} must have the same shape")
     if num_classes < 2:
@@ -103,7 +105,7 @@ def noise_kinds(true_labels: ArrayLike, noisy_labels: ArrayLike, confusing: Arra
     References:
       Xiao et al., Theorem 2.
     """
-    true, noisy = _classes(true_labels, "true_labels"), _classes(noisy_labels, "noisy_labels")
+    true, noisy = class_vector(true_labels, "true_labels"), class_vector(noisy_labels, "noisy_labels")
     confusing = jnp.asarray(confusing)
     alpha = jnp.asarray(1 / (confusing.shape[0] - 1), confusing.dtype)
     mistake = jnp.where(confusing[true, noisy] > alpha, CONFUSING, RANDOM)
@@ -134,12 +136,3 @@ def _closed_form(mistakes: Array) -> Array:
 
 def _x_log_x(x: Array) -> Array:
     return x * jnp.log(jnp.where(x > 0, x, 1.0))
-
-
-def _classes(x: ArrayLike, name: str) -> Array:
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.integer):
-        raise TypeError(f"{name} must be integers, got {x.dtype}")
-    if x.ndim != 1:
-        raise ValueError(f"{name} must be a vector, got {x.shape}")
-    return x

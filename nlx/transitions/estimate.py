@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from nlx.arguments import floating, integers
+
 
 def from_pairs(
     true_labels: ArrayLike,
@@ -41,9 +43,7 @@ def from_pairs(
              [0.  , 1.  , 0.  ],
              [1.  , 0.  , 0.  ]], dtype=float32)
     """
-    true, noisy = jnp.asarray(true_labels), jnp.asarray(noisy_labels)
-    if not jnp.issubdtype(true.dtype, jnp.integer) or not jnp.issubdtype(noisy.dtype, jnp.integer):
-        raise TypeError(f"labels must be integers, got {true.dtype} and {noisy.dtype}")
+    true, noisy = integers(true_labels, "true_labels"), integers(noisy_labels, "noisy_labels")
     if true.ndim != 1 or true.shape != noisy.shape:
         raise ValueError(f"labels {true.shape} and {noisy.shape} must be vectors of the same length")
     if smoothing < 0:
@@ -82,9 +82,7 @@ def from_anchors(pred_probs: ArrayLike, *, quantile: float = 1.0) -> Array:
     References:
       Patrini et al., 2017, section 4.2 and equations 12 and 13.
     """
-    probs = jnp.asarray(pred_probs)
-    if not jnp.issubdtype(probs.dtype, jnp.floating):
-        raise TypeError(f"pred_probs must be floating, got {probs.dtype}")
+    probs = floating(pred_probs, "pred_probs")
     if probs.ndim != 2 or probs.shape[0] < 1:
         raise ValueError(f"pred_probs must be [n, K] with n of at least 1, got shape {probs.shape}")
     if not 0.0 < quantile <= 1.0:

@@ -1,7 +1,8 @@
-"""What every loss asks of its arguments, told as errors of Python's own also while tracing."""
+"""What the pure functions ask of their arguments, told as errors of Python's own also while tracing."""
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -26,6 +27,21 @@ def integers(x: ArrayLike, name: str) -> Array:
     if not jnp.issubdtype(x.dtype, jnp.integer):
         raise TypeError(f"{name} must be integers, got {x.dtype}")
     return x
+
+
+def class_vector(x: ArrayLike, name: str) -> Array:
+    """A vector of integers."""
+    x = integers(x, name)
+    if x.ndim != 1:
+        raise ValueError(f"{name} must have one dimension, got shape {x.shape}")
+    return x
+
+
+def typed_key(key: Array, name: str = "key") -> Array:
+    """A key that jax.random.key made, not one of the old kind, and not what was given in a key's place."""
+    if not isinstance(key, Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise TypeError(f"{name} must be a typed PRNG key: make one with jax.random.key(seed)")
+    return key
 
 
 def same_shape(name: str, shape: tuple[int, ...], other: str, other_shape: tuple[int, ...]) -> None:
