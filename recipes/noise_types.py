@@ -18,8 +18,9 @@ import numpy as np
 from nlx import transitions
 from nlx.data import Dataset
 from nlx.data.course import Course, Stage
+from nlx.data.trusted import Strategy, plan
 from nlx.methods.method import Method
-from nlx.methods.noise_types import Branch, Strategy, bottom_up, noise_types, plan, second_backbone, shared_trunk
+from nlx.methods.noise_types import Branch, bottom_up, noise_types, second_backbone, shared_trunk
 from nlx.methods.plain import trusting
 from nlx.reporting.console import Console
 from nlx.reporting.ranking import rank_precision
@@ -54,6 +55,9 @@ class NoiseTypesConfig(RunConfig):
     branch_rate: float = 1.0
     """Learning rate of p(noise type given x), as a multiple of the classifier's, on top of METHOD_RATE (paper 1). Below
     1 where it learns the few clean examples by heart."""
+    fresh_heads: bool = False
+    """Draw the last layers of both networks anew when the last stage begins (paper: no). For a clean part so small that
+    they were fitted to it by heart."""
 
     def check(self) -> None:
         """See :class:`RunConfig`."""
@@ -71,17 +75,17 @@ def make_stages(config: NoiseTypesConfig, dataset: Dataset) -> list[Stage]:
         raise ConfigError("noise types learn from trusted labels; add --clean_fraction=0.1, say")
     assert config.epochs is not None
     try:
-        visits = plan(
+        return plan(
             config.strategy,
             dataset.train.trusted,
             pretrain=config.pretrain_epochs,
             pretrain_types=config.types_epochs,
             train=config.epochs,
+            fresh_heads=config.fresh_heads,
             seed=config.seed,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    return [Stage(*visit) for visit in visits]
 
 
 def make_branch(config: NoiseTypesConfig, dataset: Dataset) -> Branch:

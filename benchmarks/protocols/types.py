@@ -24,7 +24,7 @@ from benchmarks.protocols.common import (
     table,
 )
 from benchmarks.protocols.layer import human, pictures
-from nlx.methods.noise_types import Strategy
+from nlx.data.trusted import Strategy
 from nlx.reporting.labels import read_labels
 from nlx.reporting.ranking import precision_at
 from nlx.transitions.confusing import CONFUSING

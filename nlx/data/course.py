@@ -17,11 +17,13 @@ class Stage(NamedTuple):
       name: what outputs call it.
       rows: rows of the training set that an epoch visits, int ``[m]``; a row that comes twice is visited twice.
       epochs: how often.
+      fresh_heads: whether the networks' last layers are drawn anew when it begins.
     """
 
     name: str
     rows: np.ndarray
     epochs: int
+    fresh_heads: bool = False
 
 
 class Place(NamedTuple):
@@ -72,6 +74,10 @@ class Course:
     def whole(size: int, batch_size: int, epochs: int) -> Course:
         """One stage over all rows."""
         return Course([Stage("training", np.arange(size), epochs)], batch_size)
+
+    def starts_afresh(self, step: int) -> bool:
+        """Whether a stage begins at a step, and wants fresh last layers."""
+        return step in self.boundaries and self.stages[self.at(step).stage].fresh_heads
 
     def at(self, step: int) -> Place:
         """Where a step lies; after the last step the last stage goes on."""

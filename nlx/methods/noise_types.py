@@ -2,28 +2,14 @@
 
 Beside the classifier p(y given x), a second network p(z given x) says whether an example's label is right, randomly
 wrong, or wrong in the way its class is usually confused. Both are pretrained on the examples whose label is trusted,
-and then trained together by generalized EM, where the exact posterior of (y, z) is the target. Table 1 of the paper
-compares six strategies:
-
-====================  ===  ========================================  ===============================================
-strategy              row  paper                                     here: stages and method
-====================  ===  ========================================  ===============================================
-``clean_only``         1   trusted data, random start                trusted; `nlx.methods.plain.trusting`
-``finetune``           2   trusted data, from ImageNet weights       noisy, then trusted; `trusting`
-``mixed``              3   all data, noisy labels taken as true      all; `trusting`
-``mixed_pretrained``   4   the same, from ImageNet weights           trusted, then all; `trusting`
-``bottom_up``          5   all data, fixed T, from model 2           trusted, then all; `bottom_up`
-``noise_types``        6   all data, this method, from model 2       trusted, trusted again for z, all; `noise_types`
-====================  ===  ========================================  ===============================================
-
-Where the paper starts from weights of other data there is a first stage on labels at hand, so that the rows can be
-compared without ImageNet. "All" means the noisy examples and the trusted ones upsampled to half their number.
+and then trained together by generalized EM, where the exact posterior of (y, z) is the target. What is visited in which
+stage, for this method and the five it is compared to, stands in :mod:`nlx.data.trusted`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,8 +21,6 @@ from nlx import posteriors, transitions
 from nlx.losses import cross_entropy, forward_corrected, soft_cross_entropy
 from nlx.methods.method import UNKNOWN, Aux, Batch, Memory, Method, Outputs, Params, Posterior, only, without_state
 from nlx.transitions.confusing import CONFUSING, noise_kinds
-
-Strategy = Literal["clean_only", "finetune", "mixed", "mixed_pretrained", "bottom_up", "noise_types"]
 
 
 class Branch(NamedTuple):
@@ -50,20 +34,6 @@ class Branch(NamedTuple):
 
     init: Callable[[Array], Params]
     apply: Callable[[Params, Outputs, Batch], Array]
-
-
-class Visit(NamedTuple):
-    """Some epochs over the same rows.
-
-    Attributes:
-      name: of the stage.
-      rows: rows of the training set that an epoch visits, int ``[m]``; some may come more than once.
-      epochs: how often.
-    """
-
-    name: str
-    rows: np.ndarray
-    epochs: int
 
 
 def shared_trunk(num_features: int) -> Branch:
@@ -239,56 +209,6 @@ def bottom_up(transition: ArrayLike) -> Method:
         return only("bayes", q, {"classifier": jax.nn.softmax(logits)})
 
     return Method("bottom_up", without_state, loss, posterior)
-
-
-def plan(
-    strategy: Strategy, trusted: np.ndarray, *, pretrain: int, pretrain_types: int, train: int, seed: int = 0
-) -> list[Visit]:
-    """Which rows of the training set a strategy visits, and when.
-
-    Args:
-      strategy: a row of the paper's Table 1, see the top of this file.
-      trusted: examples whose true label is trusted, bool ``[n]``.
-      pretrain: epochs of the first stage, where the strategy has one before the last.
-      pretrain_types: epochs over the trusted examples for p(z given x), ``noise_types`` only.
-      train: epochs of the last stage.
-      seed: decides which trusted examples come once more than others.
-
-    Returns:
-      The stages in order: ``clean`` (trusted rows), ``noisy`` (all others), ``types`` (trusted rows) or ``mixed``: the
-      noisy rows, and the trusted ones upsampled to half their number (never fewer than there are).
-
-    Raises:
-      ValueError: an unknown strategy, trusted not bool ``[n]``, or nothing to visit: no trusted example, or no other.
-
-    Examples:
-      >>> trusted = np.array([True] + [False] * 6)
-      >>> [(v.name, v.rows.tolist(), v.epochs) for v in plan("mixed", trusted, pretrain=1, pretrain_types=1, train=5)]
-      [('mixed', [1, 2, 3, 4, 5, 6, 0, 0, 0], 5)]
-    """
-    if strategy not in get_args(Strategy):
-        raise ValueError(f"unknown strategy {strategy!r}, choose one of: {', '.join(get_args(Strategy))}")
-    trusted = np.asarray(trusted)
-    if trusted.dtype != bool or trusted.ndim != 1:
-        raise ValueError(f"trusted must be bool [n], got {trusted.dtype} {trusted.shape}")
-    clean, noisy = np.flatnonzero(trusted), np.flatnonzero(~trusted)
-    if len(clean) == 0:
-        raise ValueError(f"{strategy} learns from trusted labels: none are")
-    if len(noisy) == 0 and strategy != "clean_only":
-        raise ValueError(f"{strategy} learns from noisy labels: all are trusted, take clean_only")
-    wanted = max(len(clean), len(noisy) // 2)
-    upsampled = np.resize(np.random.default_rng(seed).permutation(clean), wanted)
-    first = Visit("clean", clean, pretrain)
-    mixed = Visit("mixed", np.concatenate([noisy, upsampled]), train)
-    stages: dict[str, list[Visit]] = {
-        "clean_only": [Visit("clean", clean, train)],
-        "finetune": [Visit("noisy", noisy, pretrain), Visit("clean", clean, train)],
-        "mixed": [mixed],
-        "mixed_pretrained": [first, mixed],
-        "bottom_up": [first, mixed],
-        "noise_types": [first, Visit("types", clean, pretrain_types), mixed],
-    }
-    return stages[strategy]
 
 
 def _trusted(batch: Batch) -> Array:

@@ -79,6 +79,7 @@ def fit(
     evaluate: Callable[[TrainState], Row],
     evaluate_every: int = 1,
     refresh: Callable[[TrainState, int], TrainState] | None = None,
+    redraw: Callable[[TrainState], TrainState] | None = None,
     log: MetricsLog | None,
     checkpoints: Checkpoints | None,
     checkpoint_seconds: float,
@@ -94,6 +95,7 @@ def fit(
       evaluate: called after an epoch; what it returns joins the epoch's row.
       evaluate_every: after how many epochs; always after the last.
       refresh: called after each epoch, before its evaluation, with the number of epochs done; None for nothing.
+      redraw: gives a state fresh last layers, for courses with stages that begin so.
       log: where rows go; None on processes that do not write.
       checkpoints: where states go; None to keep none.
       checkpoint_seconds: least time between two checkpoints at epochs' ends.
@@ -115,6 +117,8 @@ def fit(
         first, seconds = done, 0.0
         if done == 0:
             state = state._replace(sums=jax.tree.map(jnp.zeros_like, state.sums))
+            if redraw is not None and course.starts_afresh(step):
+                state = redraw(state)
         while done < steps:
             took = min(count, feed.longest, steps - done)
             began = time.perf_counter()

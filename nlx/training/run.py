@@ -27,7 +27,7 @@ from nlx.training.feed import in_order, make_feed
 from nlx.training.folder import open_folder, write_json
 from nlx.training.loop import MetricsLog, Row, fit
 from nlx.training.scores import clean_scores, noisy_score, over_seeds, recovery_scores
-from nlx.training.state import init_state, make_mesh
+from nlx.training.state import init_state, make_mesh, redraw_heads
 from nlx.training.step import batch_for_method, make_step
 from nlx.training.transition import true_transition
 
@@ -145,15 +145,8 @@ def _run_seed(
     step = make_step(model, method, optimizer, prepare, mesh)
     evaluation_batch = -(-_EVALUATION_BATCH // mesh.size) * mesh.size
     sample, _ = next(in_order(dataset.train, mesh.size, mesh))
-    state = init_state(
-        jax.random.key(config.seed),
-        model,
-        method,
-        optimizer,
-        batch_for_method(sample, prepare, None),
-        len(dataset.train),
-        mesh,
-    )
+    sample = batch_for_method(sample, prepare, None)
+    state = init_state(jax.random.key(config.seed), model, method, optimizer, sample, len(dataset.train), mesh)
     feed = make_feed(dataset.train, course, step, config.seed, jax.random.key(config.seed), mesh)
     if config.six_crops and size is None:
         raise ConfigError("--six_crops needs images stored larger than the model sees them; leave it out")
@@ -201,6 +194,7 @@ def _run_seed(
             evaluate=evaluate,
             evaluate_every=config.evaluate_every,
             refresh=refresh,
+            redraw=lambda state: redraw_heads(state, model, method, sample, mesh),
             log=log,
             checkpoints=checkpoints,
             checkpoint_seconds=config.checkpoint_seconds,

@@ -100,6 +100,25 @@ def init_state(
     return jax.jit(make, out_shardings=state_shardings(jax.eval_shape(make, key), mesh))(key)
 
 
+def redraw_heads(state: TrainState, model: Model, method: Method, batch: Batch, mesh: Mesh) -> TrainState:
+    """The state with the last layers of backbone and method, all that is called ``head``, as at another start.
+
+    What the optimizer has gathered for them stays. The key follows from the run's and the step.
+    """
+
+    def draw(params: dict[str, Any], key: Array) -> dict[str, Any]:
+        model_key, method_key = jax.random.split(key)
+        fresh = {"model": model.init(model_key)[0], "method": method.init(method_key, batch, _MEMORY_ROWS)[0]}
+
+        def choose(path: jax.tree_util.KeyPath, old: Array, new: Array) -> Array:
+            return new if jax.tree_util.DictKey("head") in path else old
+
+        return jax.tree.map_with_path(choose, params, fresh)
+
+    key = jax.random.fold_in(jax.random.fold_in(state.key, 0x68656164), state.step)
+    return state._replace(params=jax.jit(draw, out_shardings=replicated(mesh))(state.params, key))
+
+
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
     """Where each leaf of a state belongs on a mesh, as a tree of shardings of the state's shape."""
     everywhere = jax.tree.map(lambda _: replicated(mesh), state)

@@ -14,6 +14,12 @@ def test_stages_follow_each_other_and_the_last_goes_on():
     assert course.at(12) == Place(1, 5, 0, 2)
 
 
+def test_fresh_heads_are_wanted_where_their_stage_begins_and_nowhere_else():
+    rows = np.arange(6)
+    course = Course([Stage("a", rows, 1), Stage("b", rows, 2, fresh_heads=True), Stage("c", rows, 1)], 3)
+    assert [step for step in range(9) if course.starts_afresh(step)] == [2]
+
+
 def test_a_stage_smaller_than_a_batch_is_told():
     with pytest.raises(DataError, match=r"--batch_size=56 is more than the 50 training examples; take a smaller one"):
         Course.whole(50, 56, 1)

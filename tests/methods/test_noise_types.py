@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nlx import posteriors
-from nlx.methods.noise_types import bottom_up, noise_types, plan, second_backbone, shared_trunk
+from nlx.methods.noise_types import bottom_up, noise_types, second_backbone, shared_trunk
 from nlx.transitions.confusing import estimate_confusing, noise_kinds
 
 RNG = np.random.default_rng(0)
@@ -214,35 +214,6 @@ def test_bottom_up_is_forward_correction_except_where_labels_are_trusted():
     )
 
 
-def test_plans_visit_what_the_table_says():
-    trusted = RNG.uniform(size=200) < 0.1
-    clean, noisy = np.flatnonzero(trusted), np.flatnonzero(~trusted)
-
-    def of(strategy):
-        return plan(strategy, trusted, pretrain=2, pretrain_types=3, train=5)
-
-    names = {
-        "clean_only": [("clean", 5)],
-        "finetune": [("noisy", 2), ("clean", 5)],
-        "mixed": [("mixed", 5)],
-        "mixed_pretrained": [("clean", 2), ("mixed", 5)],
-        "bottom_up": [("clean", 2), ("mixed", 5)],
-        "noise_types": [("clean", 2), ("types", 3), ("mixed", 5)],
-    }
-    for strategy, expected in names.items():
-        assert [(v.name, v.epochs) for v in of(strategy)] == expected
-        for visit in of(strategy):
-            counts = np.bincount(visit.rows, minlength=200)
-            if visit.name == "mixed":
-                np.testing.assert_array_equal(counts[noisy], 1)
-                assert counts[clean].sum() == len(noisy) // 2
-                assert np.ptp(counts[clean]) <= 1
-            else:
-                np.testing.assert_array_equal(counts, ~trusted if visit.name == "noisy" else trusted)
-    many = plan("mixed", ~trusted, pretrain=0, pretrain_types=0, train=1)[0].rows
-    np.testing.assert_array_equal(np.sort(many), np.arange(200))
-
-
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"confusing must be \(3, 3\)"):
         noise_types(3, CONFUSING, shared_trunk(F), boundaries=(0, 0))
@@ -250,16 +221,6 @@ def test_bad_input_is_named():
         noise_types(K, CONFUSING, shared_trunk(F), boundaries=(3, 2))
     with pytest.raises(ValueError, match="at least 0"):
         make(branch_rate=-1.0)
-    trusted = np.array([True, False])
-    epochs = {"pretrain": 1, "pretrain_types": 1, "train": 1}
-    with pytest.raises(ValueError, match="unknown strategy 'best'"):
-        plan("best", trusted, **epochs)
-    with pytest.raises(ValueError, match="none are"):
-        plan("mixed", ~trusted & trusted, **epochs)
-    with pytest.raises(ValueError, match="take clean_only"):
-        plan("mixed", ~trusted | trusted, **epochs)
-    with pytest.raises(ValueError, match="trusted must be bool"):
-        plan("mixed", trusted.astype(int), **epochs)
 
 
 def test_the_most_confusing_comes_first():

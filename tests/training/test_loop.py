@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nlx.data.course import Course, Stage
 from nlx.methods.plain import plain
 from nlx.training import loop
 from nlx.training.checkpoint import Checkpoints
@@ -94,6 +95,14 @@ def test_every_step_is_taken_once_in_order_and_none_crosses_an_epoch(taped, trai
     train(run, epochs=3)
     assert [step for first, count in run.feed.asked for step in range(first, first + count)] == list(range(21))
     assert all(first // 7 == (first + count - 1) // 7 and count <= 3 for first, count in run.feed.asked)
+
+
+def test_last_layers_are_drawn_anew_where_a_stage_wants_it(taped, train):
+    run = taped(2, 2)
+    course = Course([Stage("first", np.arange(2 * B), 2), Stage("second", np.arange(2 * B), 2, fresh_heads=True)], B)
+    drawn = []
+    train(run, course=course, redraw=lambda state: drawn.append(int(state.step)) or state)
+    assert drawn == [4]
 
 
 def test_a_run_that_is_done_takes_no_step(taped, train):
