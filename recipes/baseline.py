@@ -9,8 +9,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from nlx import transitions
 from nlx.data import Dataset
@@ -66,6 +66,13 @@ class BaselineConfig(RunConfig):
             raise ConfigError(f"--alpha must be at least 0, got {self.alpha}")
 
 
+def fill_beta(config: BaselineConfig, dataset: Dataset) -> BaselineConfig:
+    """The configuration with the paper's beta for the kind of bootstrap."""
+    del dataset
+    papers = {"bootstrap_soft": 0.95, "bootstrap_hard": 0.8}
+    return config if config.beta is not None else replace(config, beta=papers.get(config.loss))
+
+
 def choose_data(config: BaselineConfig, dataset: Dataset) -> Dataset:
     """All true labels for the upper bound, the data as they are for the others."""
     if config.loss != "clean":
@@ -94,16 +101,16 @@ def make_method(config: BaselineConfig, dataset: Dataset, course: Course) -> Met
             return backward(transitions.invert(transition))
         except ValueError as error:
             raise ConfigError(f"--loss=backward: {error}") from error
-    options = {
-        "bootstrap_soft": {} if config.beta is None else {"beta": config.beta},
-        "bootstrap_hard": {} if config.beta is None else {"beta": config.beta},
+    options: dict[str, dict[str, Any]] = {
+        "bootstrap_soft": {"beta": config.beta},
+        "bootstrap_hard": {"beta": config.beta},
         "generalized_ce": {"q": config.q},
         "symmetric_ce": {"alpha": config.alpha},
     }
     return plain(config.loss, **options.get(config.loss, {}))
 
 
-RECIPE = Recipe(make_method, data=choose_data)
+RECIPE = Recipe(make_method, fill=fill_beta, data=choose_data)
 
 if __name__ == "__main__":
     sys.exit(main(BaselineConfig, RECIPE, __doc__))

@@ -11,7 +11,7 @@ of its Table 2. The twins for comparison are recipes/baseline.py with --loss=cro
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax
@@ -42,7 +42,8 @@ class CRFConfig(RunConfig):
     alpha_start: float | None = None
     """Weight of the auxiliary distribution at the start. Default: 40 for two vocabularies, 8 for one label (paper)."""
     alpha_end: float | None = None
-    """The same later on. Default: 5 for two vocabularies, 1 for one label (paper). 0 and 0 leaves it out."""
+    """The same later on. Default: 5 for two vocabularies (paper), 0.25 for one label (paper 1, at which labels with
+    symmetric noise are never changed, see docs/crf.md). 0 and 0 leaves it out."""
     alpha_share: float = 0.3
     """Share of the run over which it falls (paper: 11 epochs on COCO, 10 of 200 on CIFAR-10)."""
     chains: int = 50
@@ -72,14 +73,23 @@ class CRFConfig(RunConfig):
             raise ConfigError(f"--alpha_share must lie in [0, 1], got {self.alpha_share}")
 
 
+def fill_alpha(config: CRFConfig, dataset: Dataset) -> CRFConfig:
+    """The configuration with alpha's course for the kind of data."""
+    start, end = (40.0, 5.0) if dataset.multi_label else (8.0, 0.25)
+    return replace(
+        config,
+        alpha_start=start if config.alpha_start is None else config.alpha_start,
+        alpha_end=end if config.alpha_end is None else config.alpha_end,
+    )
+
+
 def make_method(config: CRFConfig, dataset: Dataset, course: Course) -> Method:
     """The CRF as configured."""
-    two_vocabularies = dataset.multi_label
-    paper = (40.0, 5.0) if two_vocabularies else (8.0, 1.0)
-    start = paper[0] if config.alpha_start is None else config.alpha_start
-    end = paper[1] if config.alpha_end is None else config.alpha_end
+    start, end = config.alpha_start, config.alpha_end
+    assert start is not None
+    assert end is not None
     alpha = annealed(start, end, max(1, round(config.alpha_share * course.total)))
-    if not two_vocabularies:
+    if not dataset.multi_label:
         return crf_analytic(auxiliary_table(config, dataset), alpha=alpha)
 
     noisy, trusted = dataset.train.noisy_label, dataset.train.trusted_label
@@ -129,7 +139,7 @@ def auxiliary_table(config: CRFConfig, dataset: Dataset) -> np.ndarray:
     return np.asarray(joint.T / joint.T.sum(axis=1, keepdims=True), np.float32)
 
 
-RECIPE = Recipe(make_method, two_vocabularies=True)
+RECIPE = Recipe(make_method, fill=fill_alpha, two_vocabularies=True)
 
 if __name__ == "__main__":
     sys.exit(main(CRFConfig, RECIPE, __doc__))

@@ -10,7 +10,7 @@ Its twins for comparison are recipes/baseline.py --loss=cross_entropy and --loss
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from nlx.data import Dataset
@@ -64,6 +64,13 @@ class NoiseLayerConfig(RunConfig):
             raise ConfigError("--layer=outliers learns from a few known ones; add --known_outliers=0.1, say")
 
 
+def fill_alpha(config: NoiseLayerConfig, dataset: Dataset) -> NoiseLayerConfig:
+    """The configuration with the true share of known outliers where none is estimated."""
+    del dataset
+    use = config.layer == "outliers" and config.alpha is None
+    return replace(config, alpha=config.known_outliers) if use else config
+
+
 def make_method(config: NoiseLayerConfig, dataset: Dataset, course: Course) -> Method:
     """The configured noise layer."""
     if dataset.multi_label and config.layer != "learned":
@@ -71,8 +78,9 @@ def make_method(config: NoiseLayerConfig, dataset: Dataset, course: Course) -> M
     if config.layer == "given":
         return forward(read_transition(config.transition, dataset))
     if config.layer == "outliers":
+        assert config.alpha is not None
         features = build_model(config, dataset).num_features
-        return outliers(dataset.num_classes, config.alpha or config.known_outliers, features)
+        return outliers(dataset.num_classes, config.alpha, features)
     return noise_layer(
         dataset.num_classes,
         learn_from=round(config.learn_from * course.at(0).steps),
@@ -84,7 +92,7 @@ def make_method(config: NoiseLayerConfig, dataset: Dataset, course: Course) -> M
     )
 
 
-RECIPE = Recipe(make_method)
+RECIPE = Recipe(make_method, fill=fill_alpha)
 
 if __name__ == "__main__":
     sys.exit(main(NoiseLayerConfig, RECIPE, __doc__))

@@ -26,6 +26,7 @@ from nlx.training.run import Recipe, run
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 TUNING_SEEDS = range(1000, 1010)
 EVALUATE_EVERY = 5
+SMALLER_RATES = (0.02, 0.005, 0.001)  # to tune losses without a floor, which diverge at 0.05
 
 Numbers = dict[str, list[float]]
 

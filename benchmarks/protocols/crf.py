@@ -8,11 +8,13 @@ import numpy as np
 
 from benchmarks.protocols.common import (
     EVALUATE_EVERY,
+    SMALLER_RATES,
     Entry,
     Result,
     Runner,
     claim,
     claim_ahead,
+    compare,
     features,
     interval,
     over_seeds,
@@ -40,11 +42,13 @@ PAPER_2 = {
 }
 RATES = (0.1, 0.3, 0.5)
 SMALL: dict[str, Any] = {"chains": 10, "sweeps": 10, "hidden": 20}
+TRAINING: dict[str, Any] = {"optimizer": "adam", "learning_rate": 0.003, "epochs": 20}
+CRF, CRF_PAPER = "CRF", "CRF, alpha to 1 (paper)"
 
 
 def parts(runner: Runner) -> dict[str, dict[str, Any]]:
     """Every row of Table 1 on tags/sample, over the seeds."""
-    base: dict[str, Any] = {"dataset": "tags", "epochs": 20, "evaluate_every": EVALUATE_EVERY}
+    base: dict[str, Any] = {"dataset": "tags", "evaluate_every": EVALUATE_EVERY, **TRAINING}
 
     def field(**options: Any) -> Entry:
         return Entry(crf.CRFConfig(**base, **SMALL, **options), crf.RECIPE)
@@ -69,8 +73,9 @@ def table_1(runner: Runner) -> Result:
         "",
         f"mAP over the ten classes in percent, mean ± standard deviation over {runner.seeds} seeds, after the last "
         "epoch. A fifth of the training scenes has clean labels; noisy learns from the words that name classes, clean "
-        "from all true labels. 10 chains, 10 sweeps, 20 hidden units; 20 epochs for all, nothing tuned. The paper's "
-        "column is COCO with captions, ResNet-50.",
+        "from all true labels. 10 chains, 10 sweeps, 20 hidden units. The same training for all, 20 epochs of Adam at "
+        "0.003: of SGD at 0.05, 0.01, 0.002 and Adam at 0.01, 0.003, 0.001 it scored best on held-out noisy labels, "
+        "whether noisy, clean or without the x-y link was trained. The paper's column: COCO with captions, ResNet-50.",
         "",
         *table(
             ["row", "paper", "test mAP", "best (hindsight)", "mAP of q, not trusted"],
@@ -121,7 +126,7 @@ def table_1(runner: Runner) -> Result:
 
 def posterior(runner: Runner) -> Result:
     """The posterior over clean labels gets better while training."""
-    base: dict[str, Any] = {"dataset": "tags", "evaluate_every": EVALUATE_EVERY, "epochs": 20, **SMALL}
+    base: dict[str, Any] = {"dataset": "tags", "evaluate_every": EVALUATE_EVERY, **TRAINING, **SMALL}
     start = over_seeds(
         runner,
         "tags/sample, q at the start",
@@ -148,22 +153,27 @@ def table_2(runner: Runner) -> Result:
     }
     if features(runner) is not None:
         cases["cifar10n worst"] = human(runner)
-    rows: dict[str, dict[str, Any]] = {name: {} for name in PAPER_2}
+    rows: dict[str, dict[str, Any]] = {}
     for case, options in cases.items():
         entries = {
             "plain": Entry(baseline.BaselineConfig(**options), baseline.RECIPE),
             "backward": Entry(baseline.BaselineConfig(loss="backward", **options), baseline.RECIPE),
             "forward": Entry(baseline.BaselineConfig(loss="forward", **options), baseline.RECIPE),
-            "CRF": Entry(crf.CRFConfig(**options), crf.RECIPE),
+            CRF_PAPER: Entry(crf.CRFConfig(alpha_end=1.0, **options), crf.RECIPE),
+            CRF: Entry(crf.CRFConfig(**options), crf.RECIPE),
         }
-        for name, entry in entries.items():
-            rows[name][case] = over_seeds(runner, f"crf-2, {case}, {name}", entry)
+        found = compare(runner, f"crf-2, {case}", entries, {"backward": {"learning_rate": SMALLER_RATES}})
+        for name, row in found.items():
+            rows.setdefault(name, {})[case] = row
     paper = "; ".join(f"{name} {' '.join(map(str, figures))}" for name, figures in PAPER_2.items())
     lines = [
         f"# crf-2, small: {pictures()['dataset']} with symmetric noise, and CIFAR-10N's worst labels as features",
         "",
         f"Percent, mean ± standard deviation over {runner.seeds} seeds, after the last epoch; all methods know the "
-        "true noise; same backbone and budget, nothing tuned. The paper's figures, CIFAR-10 with a ResNet-32, "
+        "true noise; same backbone and budget. Only Backward's learning rate is tuned, for its loss has no floor and at "
+        "0.05 it diverges. Alpha falls from 8 to 0.25; the paper's 1 leaves symmetric noise as it is (docs/crf.md). "
+        "Of 1, 0.5, 0.25 and 0, 0.25 has the best noisy validation score at 10 and 30 % and on CIFAR-10N, 1 at 50 %; "
+        "it was chosen with the recovery of one seed in view as well. The paper's figures, CIFAR-10 with a ResNet-32, "
         f"prediction at 10 to 50 %: {paper}.",
         "",
     ]
@@ -176,7 +186,7 @@ def table_2(runner: Runner) -> Result:
         for case in cases:
             others = ("forward", "backward") if measure == "test_accuracy" else ("forward",)
             for other in others:
-                d = paired(rows["CRF"][case]["last"][measure], rows[other][case]["last"][measure])
+                d = paired(rows[CRF][case]["last"][measure], rows[other][case]["last"][measure])
                 holds &= d["verdict"] != "behind"
                 evidence.append(f"{case}, against {other}: {interval(d)}")
         claims.append(claim(f"crf-2: {words} of the CRF beats Forward and Backward", holds, "; ".join(evidence)))

@@ -21,6 +21,16 @@ Views = Callable[[Array], list[Array]]
 """Prepared inputs -> the views of them whose predictions are averaged (crops, flips)."""
 
 
+def _extractor(model: Model, prepare: Prepare, mesh: Mesh) -> Callable[[TrainState, Array], Array]:
+    """(state, raw inputs) -> the backbone's features, as they are when nothing is learnt."""
+
+    def features(state: TrainState, inputs: Array) -> Array:
+        inputs = prepare(jax.lax.with_sharding_constraint(inputs, by_example(mesh)), None)
+        return model.apply(state.params["model"], state.stats, inputs, False, None)[0]["features"]
+
+    return features
+
+
 class Evaluator:
     """Compiled passes, one trace each, whatever the length of the data (batches are padded to one shape)."""
 
@@ -40,14 +50,10 @@ class Evaluator:
                 each.append(method.predict(state.params["method"], outputs))
             return jnp.mean(jnp.stack(each), axis=0)
 
-        def features(state: TrainState, inputs: Array) -> Array:
-            inputs = prepare(jax.lax.with_sharding_constraint(inputs, by_example(mesh)), None)
-            return model.apply(state.params["model"], state.stats, inputs, False, None)[0]["features"]
-
         # Results come back whole to every process, so that each can reduce and export them.
         self._posterior = jax.jit(posterior, out_shardings=replicated(mesh))
         self._scores = jax.jit(scores, out_shardings=replicated(mesh))
-        self._features = jax.jit(features, out_shardings=replicated(mesh))
+        self._features = jax.jit(_extractor(model, prepare, mesh), out_shardings=replicated(mesh))
 
     def posterior(self, state: TrainState, batches: Iterable[tuple[Batch, int]]) -> Posterior:
         """The posterior of every example, as NumPy arrays in the order of the batches.
@@ -81,10 +87,10 @@ class Refresher:
         self._split, self._batch_size, self._mesh = split, batch_size, mesh
         self._wanted, self._width = method.refresh_after, model.num_features
 
+        features = _extractor(model, prepare, mesh)
+
         def extract(found: Array, state: TrainState, inputs: Array, index: Array) -> Array:
-            inputs = prepare(jax.lax.with_sharding_constraint(inputs, by_example(mesh)), None)
-            outputs, _ = model.apply(state.params["model"], state.stats, inputs, False, None)
-            return found.at[index].set(outputs["features"])
+            return found.at[index].set(features(state, inputs))
 
         def refresh(memory: Memory, features: Array, labels: Batch, key: Array) -> Memory:
             assert method.refresh is not None

@@ -42,6 +42,7 @@ class Recipe(Generic[Config]):
       method: (filled-in configuration, data set, course of the run) -> the method to train.
       products: (finished run) -> paths of the pictures it adds to the run folder; None for none.
       stages: (filled-in configuration, data set) -> what is visited when; None for all examples in every epoch.
+      fill: (configuration, data set) -> the configuration with the recipe's own defaults that depend on the data.
       data: (configuration, data set) -> the data set to train on; None for the one that was loaded.
       features: data set -> rows of the training set whose features ``products`` needs; None for none.
       two_vocabularies: whether noisy labels may be of another vocabulary than the classes; else they are translated.
@@ -50,6 +51,7 @@ class Recipe(Generic[Config]):
     method: Callable[[Config, Dataset, Course], Method]
     products: Callable[[Cleaned], list[Path]] | None = None
     stages: Callable[[Config, Dataset], list[Stage]] | None = None
+    fill: Callable[[Config, Dataset], Config] | None = None
     data: Callable[[Config, Dataset], Dataset] | None = None
     features: Callable[[Dataset], np.ndarray] | None = None
     two_vocabularies: bool = False
@@ -92,6 +94,8 @@ def run(config: Config, recipe: Recipe[Config], *, dataset: Dataset | None = Non
     if recipe.data is not None:
         dataset = recipe.data(config, dataset)
     config = fill(config, dataset)
+    if recipe.fill is not None:
+        config = recipe.fill(config, dataset)
     held_out = None
     if config.validation_fraction:
         dataset, held_out = dataset.hold_out(config.validation_fraction, config.noise_seed)
