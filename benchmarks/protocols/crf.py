@@ -170,10 +170,10 @@ def table_2(runner: Runner) -> Result:
         f"# crf-2, small: {pictures()['dataset']} with symmetric noise, and CIFAR-10N's worst labels as features",
         "",
         f"Percent, mean ± standard deviation over {runner.seeds} seeds, after the last epoch; all methods know the "
-        "true noise; same backbone and budget. Only Backward's learning rate is tuned, for its loss has no floor and at "
-        "0.05 it diverges. Alpha falls from 8 to 0.25; the paper's 1 leaves symmetric noise as it is (docs/crf.md). "
-        "Of 1, 0.5, 0.25 and 0, 0.25 has the best noisy validation score at 10 and 30 % and on CIFAR-10N, 1 at 50 %; "
-        "it was chosen with the recovery of one seed in view as well. The paper's figures, CIFAR-10 with a ResNet-32, "
+        "true noise; same backbone and budget. Only Backward's learning rate is tuned, for its loss has no floor and "
+        "at 0.05 it diverges. Alpha falls from 8 to 0.25, for the paper's 1 leaves symmetric noise as it is "
+        "(docs/crf.md). Of 1, 0.5, 0.25 and 0, the noisy validation score of one seed prefers 0.25 at 10 and 30 %, 1 "
+        "at 50 % and 0 on CIFAR-10N; recovery was in view as well. The paper's figures, CIFAR-10 with a ResNet-32, "
         f"prediction at 10 to 50 %: {paper}.",
         "",
     ]
