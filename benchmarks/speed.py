@@ -26,7 +26,7 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.kernels import confident_joint, gibbs, loading, metrics, noise_types, prototypes, step
+from benchmarks.kernels import confident_joint, gibbs, loading, metrics, noise_types, prototypes, seeds, step
 from benchmarks.kernels.timing import Row, met
 from nlx.training.folder import versions, write_json
 
@@ -37,6 +37,7 @@ Kernel = Literal[
     "many_classes",
     "sampling",
     "dispatch",
+    "seeds",
     "gibbs",
     "noise_types",
     "prototypes",
@@ -52,7 +53,7 @@ class Options:
 
     only: tuple[Kernel, ...] = get_args(Kernel)
     """Which measurements: the step of every method, the noise layer at 1000 classes, the CRF's chains beside a
-    ResNet-50, dispatch, and the kernels."""
+    ResNet-50, dispatch, several seeds in one program, and the kernels."""
     device: Literal["cpu", "gpu"] = "cpu"
     """Where: one device of this kind. Peers other than JAX stay on the CPU."""
     batch_size: int = 64
@@ -70,6 +71,7 @@ def measurements(options: Options) -> dict[Kernel, Callable[[int], list[Row]]]:
         "many_classes": lambda rounds: step.many_classes(rounds, options.model, options.batch_size),
         "sampling": step.sampling,
         "dispatch": step.dispatch,
+        "seeds": seeds.measure,
         "gibbs": gibbs.measure,
         "noise_types": noise_types.measure,
         "prototypes": prototypes.measure,

@@ -84,6 +84,9 @@ class Options:
     """One seed, a third of the epochs, nothing tuned: to see that it runs, not what a method is worth."""
     seeds: int = 5
     """Seeds of each method."""
+    together: bool = False
+    """Train all seeds of a method in one program: for accelerators, which a small network does not fill. On two CPU
+    cores it gains nothing (benchmarks/speed.py --only seeds)."""
     shared: Path = Path(os.environ.get("NLX_SHARED", RESULTS.parents[2] / "shared"))
     """Folder whose data/ holds cifar10n_features.npz; tables that need it are left out where it does not."""
 
@@ -101,10 +104,12 @@ def main() -> int:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     for name in names:
         began = time.monotonic()
-        runner = Runner(console, options.seeds, options.shared.resolve(), quick=options.quick)
+        runner = Runner(
+            console, options.seeds, options.shared.resolve(), quick=options.quick, together=options.together
+        )
         result = PROTOCOLS[name](runner)
         size = "quick" if options.quick else "small"
-        how = "--quick" if options.quick else f"--seeds={runner.seeds}"
+        how = ("--quick" if options.quick else f"--seeds={runner.seeds}") + " --together" * options.together
         about = ", ".join(f"{package} {version}" for package, version in versions().items())
         claims = [f"- {c.text}: **{c.verdict}**. {c.evidence}" for c in result.claims]
         ending = f"`python benchmarks/tables.py {name} --small {how}`; {about}."

@@ -20,7 +20,7 @@ from nlx.methods.noise_layer import forward
 from nlx.methods.plain import backward, plain, trusting
 from nlx.training.cli import main
 from nlx.training.config import ConfigError, RunConfig
-from nlx.training.run import Recipe
+from nlx.training.recipe import Recipe
 from nlx.training.transition import read_transition
 
 

@@ -22,7 +22,7 @@ from nlx.reporting.quality import quality_pictures
 from nlx.training.cli import main
 from nlx.training.config import ConfigError, RunConfig
 from nlx.training.export import Cleaned
-from nlx.training.run import Recipe
+from nlx.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

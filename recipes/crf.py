@@ -26,7 +26,7 @@ from nlx.methods.method import Method
 from nlx.samplers.bits import Generator
 from nlx.training.cli import main
 from nlx.training.config import ConfigError, RunConfig, build_model
-from nlx.training.run import Recipe
+from nlx.training.recipe import Recipe
 from nlx.training.transition import read_transition
 
 

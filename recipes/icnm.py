@@ -16,7 +16,7 @@ from nlx.methods.icnm import icnm
 from nlx.methods.method import Method
 from nlx.training.cli import main
 from nlx.training.config import ConfigError, RunConfig, build_model
-from nlx.training.run import Recipe
+from nlx.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from nlx.methods.method import Method
 from nlx.methods.noise_layer import Penalty, forward, noise_layer, outliers
 from nlx.training.cli import main
 from nlx.training.config import ConfigError, RunConfig, build_model
-from nlx.training.run import Recipe
+from nlx.training.recipe import Recipe
 from nlx.training.transition import read_transition
 
 

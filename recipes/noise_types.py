@@ -27,7 +27,7 @@ from nlx.reporting.ranking import rank_precision
 from nlx.training.cli import main
 from nlx.training.config import ConfigError, RunConfig, build_model
 from nlx.training.export import Cleaned
-from nlx.training.run import Recipe
+from nlx.training.recipe import Recipe
 from nlx.transitions.confusing import CONFUSING, estimate_confusing
 
 _KINDS = ("none", "random", "confusing")

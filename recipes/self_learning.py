@@ -26,7 +26,7 @@ from nlx.reporting.prototypes import accuracy_by_class, density_histogram, densi
 from nlx.training.cli import main
 from nlx.training.config import ConfigError, RunConfig
 from nlx.training.export import Cleaned
-from nlx.training.run import Recipe
+from nlx.training.recipe import Recipe
 
 _SHOWN_CLASSES, _SHOWN_MEMBERS = 10, 1280
 

@@ -21,7 +21,9 @@ from nlx.reporting.console import Console
 from nlx.training.config import RunConfig
 from nlx.training.folder import write_json
 from nlx.training.loop import Diverged
-from nlx.training.run import Recipe, run
+from nlx.training.recipe import Recipe
+from nlx.training.run import run
+from nlx.training.together import run_together
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 TUNING_SEEDS = range(1000, 1010)
@@ -77,11 +79,13 @@ class Runner:
     Attributes:
       seeds: of each method.
       quick: one seed, a third of the epochs, no tuning.
+      together: all seeds of a method in one program.
       shared: folder whose data/ holds the real data of the small protocols.
     """
 
-    def __init__(self, console: Console, seeds: int, shared: Path, *, quick: bool = False):
-        self.console, self.seeds, self.shared, self.quick = console, 1 if quick else seeds, shared, quick
+    def __init__(self, console: Console, seeds: int, shared: Path, *, quick: bool = False, together: bool = False):
+        self.console, self.seeds, self.shared = console, 1 if quick else seeds, shared
+        self.quick, self.together = quick, together
 
     def __call__(self, label: str, entry: Entry, keep: Path | None = None) -> dict[str, Any]:
         """The summary of a run: a remembered one, or a new one.
@@ -91,12 +95,8 @@ class Runner:
           entry: what to run.
           keep: where the run's labels.parquet is to be kept, for methods that read it.
         """
-        if self.quick and entry.config.epochs is not None:
-            entry = entry.but(epochs=max(2, entry.config.epochs // 3))
-        options = {name: str(value) for name, value in sorted(vars(entry.config).items())}
-        options = {name: value.replace(str(self.shared), "shared") for name, value in options.items()}
-        about = {"recipe": entry.recipe.method.__module__, **options}
-        path = RESULTS / "runs" / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]}.json"
+        entry = self._shortened(entry)
+        about, path = self._remembered(entry)
         if path.exists() and (keep is None or keep.exists()):
             summary: dict[str, Any] = json.loads(path.read_text())["summary"]
             return summary
@@ -111,6 +111,29 @@ class Runner:
         write_json(path, {"label": label, **about, "summary": summary})
         self.console.say(f"{label}: {headline(summary)} ({time.monotonic() - began:.0f} s)")
         return summary
+
+    def side_by_side(self, label: str, entry: Entry) -> list[dict[str, Any]]:
+        """The summaries of all seeds, trained in one program where they are not remembered as such."""
+        entry = self._shortened(entry)
+        abouts = [self._remembered(entry.but(seed=seed), together=self.seeds) for seed in range(self.seeds)]
+        if not all(path.exists() for _, path in abouts):
+            summaries = run_together(entry.config, entry.recipe, range(self.seeds))
+            for (about, path), summary in zip(abouts, summaries, strict=True):
+                write_json(path, {"label": label, **about, "summary": summary})
+                self.console.say(f"{label}, together: {headline(summary)} ({summary['wall_seconds']:.0f} s)")
+        return [json.loads(path.read_text())["summary"] for _, path in abouts]
+
+    def _shortened(self, entry: Entry) -> Entry:
+        if self.quick and entry.config.epochs is not None:
+            return entry.but(epochs=max(2, entry.config.epochs // 3))
+        return entry
+
+    def _remembered(self, entry: Entry, **more: Any) -> tuple[dict[str, Any], Path]:
+        """What decides a run, and where its summary is kept."""
+        options = {name: str(value) for name, value in sorted(vars(entry.config).items())}
+        options = {name: value.replace(str(self.shared), "shared") for name, value in options.items()}
+        about = {"recipe": entry.recipe.method.__module__, **options, **more}
+        return about, RESULTS / "runs" / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]}.json"
 
 
 def features(runner: Runner) -> Path | None:
@@ -168,10 +191,13 @@ def _last_or_diverged(runner: Runner, label: str, entry: Entry) -> dict[str, Any
 
 def over_seeds(runner: Runner, label: str, entry: Entry, keep: Callable[[int], Path] | None = None) -> dict[str, Any]:
     """Last and best values of all seeds, by name; ``keep`` says where a seed's labels.parquet is to be kept."""
-    runs = [
-        runner(f"{label}, seed {seed}", entry.but(seed=seed), None if keep is None else keep(seed))
-        for seed in range(runner.seeds)
-    ]
+    if runner.together and keep is None:
+        runs = runner.side_by_side(label, entry)
+    else:
+        runs = [
+            runner(f"{label}, seed {seed}", entry.but(seed=seed), None if keep is None else keep(seed))
+            for seed in range(runner.seeds)
+        ]
     return {
         "last": {key: [r["last"][key] for r in runs] for key in runs[0]["last"]},
         "best": {key: [r["best"][key]["value"] for r in runs] for key in runs[0]["best"]},

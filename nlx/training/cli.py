@@ -12,7 +12,8 @@ from nlx.data import DataError
 from nlx.training.checkpoint import CheckpointError
 from nlx.training.config import Config, ConfigError
 from nlx.training.loop import Diverged, Stopped
-from nlx.training.run import Recipe, run
+from nlx.training.recipe import Recipe
+from nlx.training.run import run
 
 
 def main(

@@ -13,7 +13,8 @@ from nlx.data.course import Stage
 from nlx.methods.method import Aux, Method, only
 from nlx.reporting.labels import read_labels
 from nlx.training.config import RunConfig
-from nlx.training.run import Recipe, run
+from nlx.training.recipe import Recipe
+from nlx.training.run import run
 
 N, K = 60, 3
 RNG = np.random.default_rng(0)
