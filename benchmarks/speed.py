@@ -6,7 +6,7 @@
 
 Compilation is left out; every call is waited for; each figure is the median of interleaved runs. Two sides of a ratio
 do the same work, and where both give a result the results are compared before anything is timed. Peers that are not
-installed are left out: `pip install -e '.[bench]'` brings torch and cleanlab.
+installed are left out: `pip install -e '.[bench]'` brings them.
 """
 
 from __future__ import annotations
