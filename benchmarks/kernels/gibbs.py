@@ -172,7 +172,7 @@ def _thrml(ours: float, rounds: int) -> Row:
     from thrml.models import IsingEBM, IsingSamplingProgram
 
     y, z = [SpinNode() for _ in range(NOISY)], [SpinNode() for _ in range(UNITS)]
-    edges = [(i, j) for i in y for j in z]
+    edges: list[Any] = [(i, j) for i in y for j in z]
     rng = np.random.default_rng(0)
     model = IsingEBM(
         [*y, *z],
