@@ -173,7 +173,8 @@ def table_2(runner: Runner) -> Result:
         "true noise; same backbone and budget. Only Backward's learning rate is tuned, for its loss has no floor and "
         "at 0.05 it diverges. Alpha falls from 8 to 0.25, for the paper's 1 leaves symmetric noise as it is "
         "(docs/crf.md). Of 1, 0.5, 0.25 and 0, the noisy validation score of one seed prefers 0.25 at 10 and 30 %, 1 "
-        "at 50 % and 0 on CIFAR-10N; recovery was in view as well. The paper's figures, CIFAR-10 with a ResNet-32, "
+        "at 50 % and 0 on CIFAR-10N; recovery was in view as well. Backward and Forward recover labels by Bayes' rule, "
+        "in the paper by their classifier alone. The paper's figures, CIFAR-10 with a ResNet-32, "
         f"prediction at 10 to 50 %: {paper}.",
         "",
     ]
@@ -182,12 +183,17 @@ def table_2(runner: Runner) -> Result:
         lines += [title + ":", "", *table(["method", *cases], shown), ""]
     claims = []
     for measure, words in (("test_accuracy", "prediction"), ("recovery", "recovery")):
-        evidence, holds = [], True
-        for case in cases:
-            others = ("forward", "backward") if measure == "test_accuracy" else ("forward",)
-            for other in others:
-                d = paired(rows[CRF][case]["last"][measure], rows[other][case]["last"][measure])
-                holds &= d["verdict"] != "behind"
-                evidence.append(f"{case}, against {other}: {interval(d)}")
-        claims.append(claim(f"crf-2: {words} of the CRF beats Forward and Backward", holds, "; ".join(evidence)))
+        found = {
+            f"{case}, against {other}": paired(rows[CRF][case]["last"][measure], rows[other][case]["last"][measure])
+            for case in cases
+            for other in ("forward", "backward")
+        }
+        verdicts = [d["verdict"] for d in found.values()]
+        claims.append(
+            claim(
+                f"crf-2: {words} of the CRF beats Forward and Backward (behind nowhere, ahead somewhere)",
+                "behind" not in verdicts and "ahead" in verdicts,
+                "; ".join(f"{name}: {interval(d)}" for name, d in found.items()),
+            )
+        )
     return Result({"results": rows}, "\n".join(lines), claims)
