@@ -81,7 +81,7 @@ class Options:
     small: bool = False
     """The form that runs on two CPU cores; the papers' full data sets need accelerators and are not here yet."""
     quick: bool = False
-    """One seed, a third of the epochs, nothing tuned: to see that it runs, not what a method is worth."""
+    """One seed, a third of the epochs, fewer cases, nothing tuned: to see that it runs, not what a method is worth."""
     seeds: int = 5
     """Seeds of each method."""
     together: bool = False

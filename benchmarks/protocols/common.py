@@ -78,7 +78,7 @@ class Runner:
 
     Attributes:
       seeds: of each method.
-      quick: one seed, a third of the epochs, no tuning.
+      quick: one seed, a third of the epochs, fewer cases, no tuning.
       together: all seeds of a method in one program.
       shared: folder whose data/ holds the real data of the small protocols.
     """
@@ -122,6 +122,10 @@ class Runner:
                 write_json(path, {"label": label, **about, "summary": summary})
                 self.console.say(f"{label}, together: {headline(summary)} ({summary['wall_seconds']:.0f} s)")
         return [json.loads(path.read_text())["summary"] for _, path in abouts]
+
+    def either(self, whole: Sequence[Any], quick: Sequence[Any]) -> Sequence[Any]:
+        """What a table goes through, or less of it where it has to be quick."""
+        return quick if self.quick else whole
 
     def _shortened(self, entry: Entry) -> Entry:
         if self.quick and entry.config.epochs is not None:

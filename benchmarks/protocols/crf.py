@@ -149,7 +149,8 @@ def posterior(runner: Runner) -> Result:
 def table_2(runner: Runner) -> Result:
     """Table 2: prediction and recovery with one label per example."""
     cases: dict[str, dict[str, Any]] = {
-        f"{rate:.0%}": {**pictures(), "noise": f"symmetric:{rate}", "evaluate_every": EVALUATE_EVERY} for rate in RATES
+        f"{rate:.0%}": {**pictures(), "noise": f"symmetric:{rate}", "evaluate_every": EVALUATE_EVERY}
+        for rate in runner.either(RATES, RATES[1:2])
     }
     if features(runner) is not None:
         cases["cifar10n worst"] = human(runner)

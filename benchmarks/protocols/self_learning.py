@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ def self_2(runner: Runner) -> Result:
     return Result({"results": rows}, "\n".join(lines), claims)
 
 
-def sweep(runner: Runner, name: str, option: str, values: tuple[Any, ...]) -> dict[str, Any]:
+def sweep(runner: Runner, name: str, option: str, values: Sequence[Any]) -> dict[str, Any]:
     """One option over its values."""
     return {str(v): over_seeds(runner, f"{name}, {option} {v}", smp(runner, **{option: v})) for v in values}
 
@@ -116,7 +117,7 @@ def self_3(runner: Runner) -> Result:
     """Table 3: members per class."""
     if features(runner) is None:
         return missing(runner, "self-3")
-    rows = sweep(runner, "self-3", "members", tuple(PAPER_3))
+    rows = sweep(runner, "self-3", "members", runner.either(tuple(PAPER_3), (320, 1280)))
     accuracy = {m: float(np.mean(row["last"]["test_accuracy"])) for m, row in rows.items()}
     width = max(accuracy.values()) - min(accuracy.values())
     text = "self-3: the number of members hardly matters (within 1 point from 320 to 2560)"
@@ -153,7 +154,7 @@ def self_fig4(runner: Runner) -> Result:
     """Fig. 4: prototypes per class, and the weight of corrected labels."""
     if features(runner) is None:
         return missing(runner, "self-fig4")
-    counts = sweep(runner, "self-fig4", "prototypes", (1, 4, 8, 16))
+    counts = sweep(runner, "self-fig4", "prototypes", runner.either((1, 4, 8, 16), (1, 8)))
     weights = sweep(runner, "self-fig4", "alpha", (0.0, 0.5, 1.0))
     more = paired(counts["8"]["last"]["test_accuracy"], counts["1"]["last"]["test_accuracy"])
     none, all_ = (
