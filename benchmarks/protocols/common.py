@@ -135,7 +135,8 @@ class Runner:
     def _remembered(self, entry: Entry, **more: Any) -> tuple[dict[str, Any], Path]:
         """What decides a run, and where its summary is kept."""
         options = {name: str(value) for name, value in sorted(vars(entry.config).items())}
-        options = {name: value.replace(str(self.shared), "shared") for name, value in options.items()}
+        for folder, name in ((self.shared, "shared"), (RESULTS, "results")):
+            options = {option: value.replace(str(folder), name) for option, value in options.items()}
         about = {"recipe": entry.recipe.method.__module__, **options, **more}
         return about, RESULTS / "runs" / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]}.json"
 
