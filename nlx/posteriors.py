@@ -46,7 +46,8 @@ def noise_types(
         T_{yj} & z = \text{confusing} \end{cases}
 
     Only column j of T matters to an example, so that the marginals cost O(K) and no array is larger than ``[B, K]``.
-    Everything is in log space: right also where all but one of the probabilities underflow.
+    It is right also where all but one of the probabilities underflow: in log space, unless on a CPU the noise types of
+    all examples are within 40 nats of each other, where nothing that counts can underflow.
 
     Args:
       logits_y: unnormalized log p(y|x), float ``[B, K]``; log-probabilities will do.
@@ -55,7 +56,8 @@ def noise_types(
       confusing: ``T[i, j] = p(noisy = j | true = i, confusing noise)``, float ``[K, K]``; the diagonal is taken as 0,
         rows sum to 1.
       rows_at_once: work on so many rows at a time. Fewer than B saves memory, and time on a CPU where ``[B, K]`` is
-        much larger than its caches; for arrays that live on one device. None for all rows at once.
+        much larger than its caches; for arrays that live on one device, and under ``jax.jit``, for it is a loop that
+        would be compiled at every call. None for all rows at once.
 
     Returns:
       q(y), q(z) and the log-evidence, in float32, or float64 where logits are.
@@ -74,7 +76,7 @@ def noise_types(
       Xiao et al., Learning From Massive Noisy Labeled Data for Image Classification, 2015, Eq. 5.
     """
     logits_y, logits_z = floating(logits_y, "logits_y"), floating(logits_z, "logits_z")
-    labels, confusing = integers(noisy_labels, "noisy_labels"), floating(confusing, "confusing")
+    labels, confusing = integers(noisy_labels, "noisy_labels").astype(jnp.int32), floating(confusing, "confusing")
     size, k = _checked_shapes(logits_y, logits_z, labels, confusing)
     dtype = jnp.float64 if jnp.float64 in (logits_y.dtype, logits_z.dtype) else jnp.float32
     logits_y, logits_z = logits_y.astype(dtype), logits_z.astype(dtype)

@@ -19,7 +19,7 @@ from nlx.methods.method import Method
 from nlx.methods.noise_layer import forward
 from nlx.methods.plain import backward, plain, trusting
 from nlx.training.cli import main
-from nlx.training.config import ConfigError, RunConfig
+from nlx.training.config import ConfigError, RunConfig, check_range
 from nlx.training.recipe import Recipe
 from nlx.training.transition import read_transition
 
@@ -58,12 +58,9 @@ class BaselineConfig(RunConfig):
     def check(self) -> None:
         """See :class:`RunConfig`."""
         super().check()
-        if self.beta is not None and not 0 <= self.beta <= 1:
-            raise ConfigError(f"--beta must lie in [0, 1], got {self.beta}")
-        if not 0 < self.q <= 1:
-            raise ConfigError(f"--q must lie in (0, 1], got {self.q}")
-        if not self.alpha >= 0:
-            raise ConfigError(f"--alpha must be at least 0, got {self.alpha}")
+        check_range(self, "[0, 1]", "beta")
+        check_range(self, "(0, 1]", "q")
+        check_range(self, "[0, inf)", "alpha")
 
 
 def fill_beta(config: BaselineConfig, dataset: Dataset) -> BaselineConfig:

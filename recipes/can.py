@@ -20,7 +20,7 @@ from nlx.methods.can import Heads, can, paper_schedule
 from nlx.methods.method import Method
 from nlx.reporting.quality import quality_pictures
 from nlx.training.cli import main
-from nlx.training.config import ConfigError, RunConfig
+from nlx.training.config import ConfigError, RunConfig, check_range
 from nlx.training.export import Cleaned
 from nlx.training.recipe import Recipe
 
@@ -62,18 +62,11 @@ class CANConfig(RunConfig):
     def check(self) -> None:
         """See :class:`RunConfig`."""
         super().check()
-        if self.regularizer < 0:
-            raise ConfigError(f"--regularizer (lambda) must be at least 0, got {self.regularizer}")
-        for name in ("samples", "quality_dim", "encoder_width", "decoder_width"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"--{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("tau_rate", "rho_rate"):
-            if (getattr(self, name) or 0) < 0:
-                raise ConfigError(f"--{name} must be at least 0, got {getattr(self, name)}")
-        if not 0 <= self.rho_floor <= 1:
-            raise ConfigError(f"--rho_floor must lie in [0, 1], got {self.rho_floor}")
-        if not self.tau_floor > 0:
-            raise ConfigError(f"--tau_floor must be above 0, got {self.tau_floor}")
+        check_range(self, "[0, inf)", "regularizer", "tau_rate", "rho_rate", "prediction_weight")
+        check_range(self, "[1, inf)", "samples", "quality_dim", "encoder_width", "decoder_width")
+        check_range(self, "(-inf, inf)", "log_variance_floor")
+        check_range(self, "[0, 1]", "rho_floor")
+        check_range(self, "(0, inf)", "tau_floor")
 
 
 def make_method(config: CANConfig, dataset: Dataset, course: Course) -> Method:

@@ -25,7 +25,7 @@ from nlx.methods.crf import Prediction, annealed, crf, crf_analytic
 from nlx.methods.method import Method
 from nlx.samplers.bits import Generator
 from nlx.training.cli import main
-from nlx.training.config import ConfigError, RunConfig, build_model
+from nlx.training.config import ConfigError, RunConfig, build_model, check_range
 from nlx.training.recipe import Recipe
 from nlx.training.transition import read_transition
 
@@ -63,14 +63,9 @@ class CRFConfig(RunConfig):
     def check(self) -> None:
         """See :class:`RunConfig`."""
         super().check()
-        for name in ("chains", "sweeps", "auxiliary_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"--{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("hidden", "alpha_start", "alpha_end"):
-            if (getattr(self, name) or 0) < 0:
-                raise ConfigError(f"--{name} must be at least 0, got {getattr(self, name)}")
-        if not 0 <= self.alpha_share <= 1:
-            raise ConfigError(f"--alpha_share must lie in [0, 1], got {self.alpha_share}")
+        check_range(self, "[1, inf)", "chains", "sweeps", "auxiliary_steps")
+        check_range(self, "[0, inf)", "hidden", "alpha_start", "alpha_end")
+        check_range(self, "[0, 1]", "alpha_share")
 
 
 def fill_alpha(config: CRFConfig, dataset: Dataset) -> CRFConfig:

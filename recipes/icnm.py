@@ -15,7 +15,7 @@ from nlx.data.course import Course
 from nlx.methods.icnm import icnm
 from nlx.methods.method import Method
 from nlx.training.cli import main
-from nlx.training.config import ConfigError, RunConfig, build_model
+from nlx.training.config import RunConfig, build_model, check_range
 from nlx.training.recipe import Recipe
 
 
@@ -29,8 +29,7 @@ class ICNMConfig(RunConfig):
     def check(self) -> None:
         """See :class:`RunConfig`."""
         super().check()
-        if not self.start > 0:
-            raise ConfigError(f"--start must be above 0, got {self.start}")
+        check_range(self, "(0, inf)", "start")
 
 
 def make_method(config: ICNMConfig, dataset: Dataset, course: Course) -> Method:

@@ -18,7 +18,7 @@ from nlx.data.course import Course
 from nlx.methods.method import Method
 from nlx.methods.noise_layer import Penalty, forward, noise_layer, outliers
 from nlx.training.cli import main
-from nlx.training.config import ConfigError, RunConfig, build_model
+from nlx.training.config import ConfigError, RunConfig, build_model, check_range
 from nlx.training.recipe import Recipe
 from nlx.training.transition import read_transition
 
@@ -53,13 +53,9 @@ class NoiseLayerConfig(RunConfig):
     def check(self) -> None:
         """See :class:`RunConfig`."""
         super().check()
-        for name in ("learn_from", "strength"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"--{name} must be at least 0, got {getattr(self, name)}")
-        if self.gradient_limit is not None and not self.gradient_limit > 0:
-            raise ConfigError(f"--gradient_limit must be above 0, got {self.gradient_limit}")
-        if self.alpha is not None and not 0 < self.alpha <= 1:
-            raise ConfigError(f"--alpha must lie in (0, 1], got {self.alpha}")
+        check_range(self, "[0, inf)", "learn_from", "learn_until", "strength")
+        check_range(self, "(0, inf)", "gradient_limit")
+        check_range(self, "(0, 1]", "alpha")
         if self.layer == "outliers" and not self.known_outliers:
             raise ConfigError("--layer=outliers learns from a few known ones; add --known_outliers=0.1, say")
 

@@ -25,7 +25,7 @@ from nlx.methods.plain import trusting
 from nlx.reporting.console import Console
 from nlx.reporting.ranking import rank_precision
 from nlx.training.cli import main
-from nlx.training.config import ConfigError, RunConfig, build_model
+from nlx.training.config import ConfigError, RunConfig, build_model, check_range
 from nlx.training.export import Cleaned
 from nlx.training.recipe import Recipe
 from nlx.transitions.confusing import CONFUSING, estimate_confusing
@@ -62,9 +62,7 @@ class NoiseTypesConfig(RunConfig):
     def check(self) -> None:
         """See :class:`RunConfig`."""
         super().check()
-        for name in ("pretrain_epochs", "types_epochs", "clean_weight", "branch_rate"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"--{name} must be at least 0, got {getattr(self, name)}")
+        check_range(self, "[0, inf)", "pretrain_epochs", "types_epochs", "clean_weight", "branch_rate")
 
 
 def make_stages(config: NoiseTypesConfig, dataset: Dataset) -> list[Stage]:

@@ -24,7 +24,7 @@ from nlx.methods.plain import trusting
 from nlx.methods.self_learning import Candidate, Selection, corrections, self_learning
 from nlx.reporting.prototypes import accuracy_by_class, density_histogram, density_scatter, prototype_grid
 from nlx.training.cli import main
-from nlx.training.config import ConfigError, RunConfig
+from nlx.training.config import ConfigError, RunConfig, check_range
 from nlx.training.export import Cleaned
 from nlx.training.recipe import Recipe
 
@@ -70,16 +70,11 @@ class SelfLearningConfig(RunConfig):
     def check(self) -> None:
         """See :class:`RunConfig`."""
         super().check()
-        for name in ("start_epoch", "every", "prototypes", "members"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"--{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("alpha", "quantile"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"--{name} must lie in [0, 1], got {getattr(self, name)}")
-        if not self.temperature > 0:
-            raise ConfigError(f"--temperature must be above 0, got {self.temperature}")
-        if self.clean_epochs < 0:
-            raise ConfigError(f"--clean_epochs must be at least 0, got {self.clean_epochs}")
+        check_range(self, "[1, inf)", "start_epoch", "every", "prototypes", "members")
+        check_range(self, "[0, 1]", "alpha", "quantile")
+        check_range(self, "(0, inf)", "temperature")
+        check_range(self, "[0, inf)", "clean_epochs")
+        check_range(self, "(-inf, inf)", "limit")
         if (self.verified or self.clean_epochs) and not self.clean_fraction:
             raise ConfigError("--verified and --clean_epochs need trusted labels; add --clean_fraction=0.1, say")
         if self.last_correction is not None and self.last_correction < self.start_epoch:

@@ -52,9 +52,22 @@ def test_it_is_the_enumeration_of_all_classes_and_noise_types(k, scale):
     np.testing.assert_allclose(found.kind.sum(1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("apart", [39.0, 41.0])
+def other_path(y, z, noisy, t):
+    """What runs where there is no CPU, and on a CPU where noise types are far apart."""
+    return jax.jit(posteriors._everywhere)(*map(jnp.asarray, (y, z, noisy, t.T)))
+
+
+@pytest.mark.parametrize("k", [2, 3, 14])
+def test_both_paths_are_the_enumeration(k):
+    args = example(40, k)
+    for ours, other, exact in zip(RUN(*args), other_path(*args), enumerated(*args), strict=True):
+        np.testing.assert_allclose(ours, exact, atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(other, exact, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("apart", [39.0, 41.0, 100.0, 150.0])
 def test_the_shortcut_ends_before_anything_is_lost(apart):
-    # Confused classes hundreds of nats below the others, and noise types as far apart as the shortcut allows.
+    # Confused classes hundreds of nats below the others, and noise types as far apart as the shortcut allows, or more.
     y, z, noisy, t = example(60, 5, scale=200.0)
     z = np.array(list(itertools.permutations((0, apart / 2, apart))), np.float32)[np.arange(60) % 6]
     for ours, exact in zip(RUN(y, z, noisy, t), enumerated(y, z, noisy, t), strict=True):
@@ -63,12 +76,20 @@ def test_the_shortcut_ends_before_anything_is_lost(apart):
 
 def test_one_example_with_noise_types_far_apart_changes_no_other():
     y, z, noisy, t = example(40, 5)
-    far = np.concatenate([z, [[0, 0, 1e3]]]).astype(np.float32)
+    far = np.concatenate([z, [[300.0, 0.0, 0.0]]]).astype(np.float32)
     y, noisy = np.concatenate([y, y[:1]]), np.append(noisy, noisy[0])
+    y[-1, noisy[-1]] -= 250  # so that the product of the two matters, and neither may underflow
     exact = enumerated(y, far, noisy, t)
     for rows_at_once in (None, 8):
         for a, b in zip(RUN(y, far, noisy, t, rows_at_once=rows_at_once), exact, strict=True):
             np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5)
+
+
+def test_small_integer_labels_are_classes_beyond_their_range():
+    y, z, _, t = example(20, 300)
+    noisy = np.arange(230, 250, dtype=np.uint8)
+    for a, b in zip(RUN(y, z, noisy, t), RUN(y, z, noisy.astype(np.int32), t), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_large_logits_keep_their_digits():

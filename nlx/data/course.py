@@ -55,13 +55,13 @@ class Course:
     """
 
     def __init__(self, stages: Sequence[Stage], batch_size: int):
-        for stage in stages:
+        self.stages = tuple(stage for stage in stages if stage.epochs)
+        for stage in self.stages:
             if batch_size > len(stage.rows):
-                where = "training" if len(stages) == 1 else f"{stage.name} stage's"
+                where = "training" if len(self.stages) == 1 else f"{stage.name} stage's"
                 raise DataError(
                     f"--batch_size={batch_size} is more than the {len(stage.rows)} {where} examples; take a smaller one"
                 )
-        self.stages = tuple(stage for stage in stages if stage.epochs)
         self.batch_size = batch_size
         self._steps = [len(stage.rows) // batch_size for stage in self.stages]
         lengths = [steps * stage.epochs for steps, stage in zip(self._steps, self.stages, strict=True)]

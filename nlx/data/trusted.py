@@ -46,7 +46,7 @@ def plan(
       pretrain: epochs of the first stage, where the strategy has one before the last.
       pretrain_types: epochs over the trusted examples for p(z given x), ``noise_types`` only.
       train: epochs of the last stage.
-      fresh_heads: whether the last stage begins with last layers drawn anew, where it is not the first.
+      fresh_heads: whether the last stage begins with last layers drawn anew.
       seed: decides which trusted examples come once more than others.
 
     Returns:
@@ -54,7 +54,8 @@ def plan(
       noisy rows, and the trusted ones upsampled to half their number (never fewer than there are).
 
     Raises:
-      ValueError: an unknown strategy, trusted not bool ``[n]``, or nothing to visit: no trusted example, or no other.
+      ValueError: an unknown strategy, trusted not bool ``[n]``, nothing to visit (no trusted example, or no other), or
+        fresh heads without a stage before the last.
 
     Examples:
       >>> trusted = np.array([True] + [False] * 6)
@@ -84,4 +85,6 @@ def plan(
         "noise_types": [first, Stage("types", clean, pretrain_types), mixed],
     }
     *before, last = stages[strategy]
-    return [*before, last._replace(fresh_heads=fresh_heads and bool(before))]
+    if fresh_heads and not any(stage.epochs for stage in before):
+        raise ValueError(f"{strategy} has no stage before its last one here, whose heads could be drawn anew")
+    return [*before, last._replace(fresh_heads=fresh_heads)]

@@ -48,11 +48,12 @@ def shared_trunk(num_features: int) -> Branch:
 
     def init(key: Array) -> Params:
         del key
-        return {"weights": jnp.zeros((num_features, 3)), "bias": jnp.zeros(3)}
+        return {"head": {"weights": jnp.zeros((num_features, 3)), "bias": jnp.zeros(3)}}
 
     def apply(params: Params, outputs: Outputs, batch: Batch) -> Array:
         del batch
-        return outputs["features"] @ params["weights"] + params["bias"][None, :]
+        head = params["head"]
+        return outputs["features"] @ head["weights"] + head["bias"][None, :]
 
     return Branch(init, apply)
 

@@ -11,7 +11,7 @@ from nlx.methods.method import Posterior
 from nlx.training.config import ConfigError, build_model, crop_size, make_optimizer
 from nlx.training.evaluate import Evaluator, Refresher
 from nlx.training.feed import Feed, in_order, make_feed
-from nlx.training.loop import Row
+from nlx.training.loop import Diverged, Row
 from nlx.training.recipe import Plan
 from nlx.training.scores import clean_scores, noisy_score, recovery_scores
 from nlx.training.state import TrainState, init_state, make_mesh, redraw_heads
@@ -32,6 +32,7 @@ class Assembly:
       plan: what it was made for.
       mesh: where it runs.
       step: the training step, not yet jitted.
+      redraw: gives a state fresh last layers; the old one is consumed.
       refresh: lets the method look at the whole training set between epochs; None where it does not want to.
 
     Raises:
@@ -58,6 +59,7 @@ class Assembly:
         self.refresh: Refresher | None = None
         if method.refresh is not None:
             self.refresh = Refresher(self._model, method, prepare, self.mesh, dataset.train, self._batch)
+        self.redraw = redraw_heads(self._model, method, self._sample, self.mesh)
         self._truth = true_transition(dataset)
 
     def start(self, seed: int) -> TrainState:
@@ -74,13 +76,17 @@ class Assembly:
         key = jax.random.key(seed)
         return make_feed(self.plan.dataset.train, self.plan.course, self.step, seed, key, self.mesh)
 
-    def redraw(self, state: TrainState) -> TrainState:
-        """The state with fresh last layers."""
-        return redraw_heads(state, self._model, self.plan.method, self._sample, self.mesh)
-
     def posterior(self, state: TrainState) -> Posterior:
-        """The method's posterior of every training example."""
-        return self._evaluator.posterior(state, in_order(self.plan.dataset.train, self._batch, self.mesh))
+        """The method's posterior of every training example.
+
+        Raises:
+          Diverged: it is not finite, as after a last update that threw the weights over.
+        """
+        found = self._evaluator.posterior(state, in_order(self.plan.dataset.train, self._batch, self.mesh))
+        if not all(np.isfinite(probs).all() for probs in found.candidates.values()):
+            at = f"after step {int(state.step)}"
+            raise Diverged(f"the posterior is not finite {at}: take a lower --learning_rate and another --run_dir")
+        return found
 
     def features(self, state: TrainState, rows: np.ndarray) -> np.ndarray:
         """The backbone's features of some training examples, float32 ``[len(rows), F]``."""

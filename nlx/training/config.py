@@ -100,24 +100,31 @@ class RunConfig:
     def check(self) -> None:
         """Raise a ConfigError for the first value that cannot be meant."""
         positive = ("image_size", "batch_size", "epochs", "learning_rate", "method_rate", "seeds", "evaluate_every")
-        for name in positive:
-            value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise ConfigError(f"--{name} must be above 0, got {value}")
-        for name in ("momentum", "dropout", "clean_fraction", "known_outliers", "validation_fraction"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"--{name} must lie in [0, 1), got {getattr(self, name)}")
-        for name in ("weight_decay", "seed", "noise_seed", "checkpoint_seconds", "in_memory_gib"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"--{name} must be at least 0, got {getattr(self, name)}")
-        if not 0 < self.training_fraction <= 1:
-            raise ConfigError(f"--training_fraction must lie in (0, 1], got {self.training_fraction}")
-        if not 0 < self.decay_every <= 1:
-            raise ConfigError(f"--decay_every is a share of the run in (0, 1], got {self.decay_every}")
+        check_range(self, "(0, inf)", *positive)
+        check_range(self, "[0, 1)", "momentum", "dropout", "clean_fraction", "known_outliers", "validation_fraction")
+        check_range(self, "[0, inf)", "weight_decay", "seed", "noise_seed", "checkpoint_seconds", "in_memory_gib")
+        check_range(self, "(0, 1]", "training_fraction", "decay_every")
         if self.widths is not None and not (self.widths and min(self.widths) > 0):
             raise ConfigError(f"--widths must be above 0, got {' '.join(map(str, self.widths)) or 'none'}")
         if self.model is not None and self.model not in NAMES:
             raise ConfigError(f"--model={self.model} is not known; choose one of {', '.join(NAMES)}")
+
+
+def check_range(config: RunConfig, interval: str, *names: str) -> None:
+    """Raise a ConfigError for the first option that does not lie in an interval, such as ``[0, 1)`` or ``(0, inf)``.
+
+    None passes, for it means a default; NaN and infinity do not.
+    """
+    low, high = (text.strip() for text in interval[1:-1].split(","))
+    for name in names:
+        value = getattr(config, name)
+        if value is None:
+            continue
+        inside = value > float(low) if interval[0] == "(" else value >= float(low)
+        inside &= value < float(high) if interval[-1] == ")" else value <= float(high)
+        if not (inside and math.isfinite(value)):
+            at_least = f"be {'above' if interval[0] == '(' else 'at least'} {low}"
+            raise ConfigError(f"--{name} must {at_least if high == 'inf' else f'lie in {interval}'}, got {value}")
 
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -192,7 +199,7 @@ def learning_rates(config: RunConfig, total_steps: int) -> tuple[optax.Schedule,
             return optax.constant_schedule(first)
         if config.schedule == "cosine":
             return optax.cosine_decay_schedule(first, total_steps)
-        drops = range(1, math.ceil(1 / config.decay_every - 1e-9))
+        drops = range(1, min(math.ceil(1 / config.decay_every - 1e-9), total_steps))
         return optax.piecewise_constant_schedule(
             first, {round(i * config.decay_every * total_steps): 0.1 for i in drops}
         )

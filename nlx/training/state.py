@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -100,23 +101,30 @@ def init_state(
     return jax.jit(make, out_shardings=state_shardings(jax.eval_shape(make, key), mesh))(key)
 
 
-def redraw_heads(state: TrainState, model: Model, method: Method, batch: Batch, mesh: Mesh) -> TrainState:
-    """The state with the last layers of backbone and method, all that is called ``head``, as at another start.
+def redraw_heads(model: Model, method: Method, batch: Batch, mesh: Mesh) -> Callable[[TrainState], TrainState]:
+    """A function that draws the last layers of backbone and method, all that is called ``head``, anew.
 
-    What the optimizer has gathered for them stays. The key follows from the run's and the step.
+    What the optimizer has gathered for them starts at 0 again. The key follows from the run's and the step.
     """
 
-    def draw(params: dict[str, Any], key: Array) -> dict[str, Any]:
+    def is_head(path: jax.tree_util.KeyPath) -> bool:
+        return jax.tree_util.DictKey("head") in path
+
+    def draw(state: TrainState) -> TrainState:
+        key = jax.random.fold_in(jax.random.fold_in(state.key, 0x68656164), state.step)
         model_key, method_key = jax.random.split(key)
         fresh = {"model": model.init(model_key)[0], "method": method.init(method_key, batch, _MEMORY_ROWS)[0]}
+        params = jax.tree.map_with_path(lambda path, old, new: new if is_head(path) else old, state.params, fresh)
+        gathered = jax.tree.map_with_path(
+            lambda path, leaf: jnp.zeros_like(leaf) if is_head(path) else leaf, state.opt_state
+        )
+        return state._replace(params=params, opt_state=gathered)
 
-        def choose(path: jax.tree_util.KeyPath, old: Array, new: Array) -> Array:
-            return new if jax.tree_util.DictKey("head") in path else old
+    def redraw(state: TrainState) -> TrainState:
+        drawn: TrainState = jax.jit(draw, donate_argnums=0, out_shardings=state_shardings(state, mesh))(state)
+        return drawn
 
-        return jax.tree.map_with_path(choose, params, fresh)
-
-    key = jax.random.fold_in(jax.random.fold_in(state.key, 0x68656164), state.step)
-    return state._replace(params=jax.jit(draw, out_shardings=replicated(mesh))(state.params, key))
+    return redraw
 
 
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:

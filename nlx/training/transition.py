@@ -86,9 +86,15 @@ def _from_file(path: Path, num_classes: int) -> np.ndarray:
             f"--transition={path} is not known; choose true, trusted, anchors:LABELS, confident:LABELS or an .npy file"
         )
     try:
-        found = np.load(path, allow_pickle=False).astype(np.float32)
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ConfigError(f"--transition={path} is no array that numpy.save wrote: {error}") from error
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
+        raise ConfigError(f"--transition={path} must hold one array of real numbers")
+    found = found.astype(np.float32)
+    try:
         transitions.check(found)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError(f"--transition={path}: {error}") from error
     if found.shape != (num_classes, num_classes):
         raise ConfigError(f"--transition={path} has shape {found.shape}; the data have {num_classes} classes")

@@ -25,3 +25,4 @@ def test_a_stage_smaller_than_a_batch_is_told():
         Course.whole(50, 56, 1)
     with pytest.raises(DataError, match=r"more than the 5 clean stage's examples"):
         Course([Stage("clean", np.arange(5), 1), Stage("all", np.arange(50), 1)], 8)
+    assert Course([Stage("clean", np.arange(5), 0), Stage("all", np.arange(50), 1)], 8).total == 6  # it is not visited

@@ -43,7 +43,10 @@ def test_only_a_stage_after_others_begins_with_fresh_heads():
         return [stage.fresh_heads for stage in stages]
 
     assert fresh("noise_types") == [False, False, True]
-    assert fresh("mixed") == [False]
+    with pytest.raises(ValueError, match="mixed has no stage before its last one"):
+        fresh("mixed")
+    with pytest.raises(ValueError, match="no stage before"):
+        plan("finetune", trusted, pretrain=0, pretrain_types=0, train=1, fresh_heads=True)
 
 
 def test_bad_input_is_named():
