@@ -26,6 +26,7 @@ from benchmarks.protocols.common import RESULTS, spread, table
 from benchmarks.protocols.leaderboard import CASES, FALLING, PLAIN, SYSTEMS
 from nlx.reporting.figures import new_figure, save
 
+NEEDED = ("leaderboard-small.json", "layer-fig3-small.json", "speed-cpu.json")
 README = Path(__file__).resolve().parents[1] / "README.md"
 
 
@@ -78,10 +79,10 @@ def claims() -> list[str]:
     rows = []
     for path in sorted(RESULTS.glob("*-small.json")):
         verdicts = [c["verdict"] for c in json.loads(path.read_text())["claims"]]
-        counts = [str(verdicts.count(v)) for v in ("holds", "not shown", "does not hold")]
+        counts = [str(verdicts.count(v)) for v in ("holds", "not shown", "does not hold", "not tested")]
         name = path.stem.removesuffix("-small")
         rows.append([f"[{name}](benchmarks/results/{path.stem}.md)", *counts])
-    return table(["protocol", "claims that hold", "not shown", "do not hold"], rows)
+    return table(["protocol", "claims that hold", "not shown", "do not hold", "not tested"], rows)
 
 
 BLOCKS: dict[str, Callable[[], list[str]]] = {"leaderboard": leaderboard, "claims": claims, "speed": speed}
@@ -110,7 +111,8 @@ def draw_leaderboard(path: Path) -> None:
 
 def draw_noise_rates(path: Path) -> None:
     """Accuracy by noise rate with plain training, T learned and T known."""
-    results = read("layer-fig3-small.json")["results"]
+    found = read("layer-fig3-small.json")
+    results = found["results"]
     figure = new_figure(7.5, 3.2)
     axes = figure.subplots()
     lines = (("plain", "#666666", "o:"), ("learned T", "#0072B2", "s-"), ("true T", "#009E73", "^--"))
@@ -121,7 +123,7 @@ def draw_noise_rates(path: Path) -> None:
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     axes.set_xlabel("labels that are wrong, each class taken for three others")
-    axes.set_title("Fashion-MNIST, a quarter of it: test accuracy after the last epoch", loc="left", fontsize=11)
+    axes.set_title(f"{found['dataset']}: test accuracy after the last epoch", loc="left", fontsize=11)
     axes.legend(frameon=False, loc="lower left")
     finish(axes, path)
 
@@ -152,6 +154,9 @@ def filled(text: str) -> str:
 def main() -> int:
     """Fill in the README, or say whether that would change it."""
     options = tyro.cli(Options, description=__doc__, use_underscores=True)
+    if missing := [name for name in NEEDED if not (RESULTS / name).exists()]:
+        print(f"not there: {', '.join(missing)} in {RESULTS}; run benchmarks/tables.py and benchmarks/speed.py first")
+        return 1
     text = README.read_text()
     if options.check:
         if filled(text) == text:

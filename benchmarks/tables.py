@@ -12,13 +12,14 @@ noisy labels with seeds of their own; clean labels do not enter that choice.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import tyro
@@ -116,17 +117,28 @@ def main() -> int:
         text = "\n".join([result.text, "Claims:", "", *claims, "", ending, ""])
         write_json(
             RESULTS / f"{name}-{size}.json",
-            {
-                "seeds": runner.seeds,
-                "seconds": round(time.monotonic() - began, 1),
-                "versions": versions(),
-                "claims": [c._asdict() for c in result.claims],
-                **result.content,
-            },
+            without_nan(
+                {
+                    "seeds": runner.seeds,
+                    "seconds": round(time.monotonic() - began, 1),
+                    "versions": versions(),
+                    "claims": [c._asdict() for c in result.claims],
+                    **result.content,
+                }
+            ),
         )
         (RESULTS / f"{name}-{size}.md").write_text(text)
         print(text)
     return 0
+
+
+def without_nan(value: Any) -> Any:
+    """The same with None for NaN, which JSON does not know."""
+    if isinstance(value, dict):
+        return {name: without_nan(v) for name, v in value.items()}
+    if isinstance(value, list):
+        return [without_nan(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 if __name__ == "__main__":

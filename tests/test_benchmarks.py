@@ -2,14 +2,16 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.protocols import common
-from benchmarks.protocols.common import Entry, Runner, claim_ahead, over_seeds, paired, tune
+from benchmarks import readme
+from benchmarks.protocols import can, common, leaderboard
+from benchmarks.protocols.common import Entry, Runner, claim_ahead, interval, over_seeds, paired, spread, tune
 from nlx.reporting.console import Console
 from nlx.training.loop import Diverged
 from recipes import baseline
@@ -44,22 +46,40 @@ def test_a_difference_has_the_interval_of_the_paired_t_test():
 
 def test_one_seed_has_a_difference_without_an_interval():
     found = paired([0.7], [0.6])
-    assert found["mean"] == pytest.approx(0.1)
-    assert math.isnan(found["low"])
-    assert claim_ahead("a", found).verdict == "holds"
-    assert claim_ahead("a", paired([0.6], [0.7])).verdict == "does not hold"
+    assert found == {"mean": pytest.approx(0.1), "low": None, "high": None, "verdict": "ahead"}
+    assert claim_ahead("a", {"one": found}).verdict == "holds"
+    assert claim_ahead("a", {"one": found}, margin=0.2).verdict == "does not hold"
+    assert claim_ahead("a", {"one": paired([0.6], [0.7])}).verdict == "does not hold"
+    assert interval(found) == "+10.0, one seed"
+
+
+def test_a_seed_that_diverged_does_not_count():
+    found = paired([0.7, math.nan, 0.75], [0.6, 0.6, 0.66])
+    assert found["mean"] == pytest.approx(0.095)
+    assert spread([0.7, math.nan, 0.8]) == "75.0 ± 7.1, 1 diverged"
+
+
+AHEAD, BEHIND, LEVEL = ([0.8, 0.81], [0.5, 0.511]), ([0.5, 0.511], [0.8, 0.81]), ([0.8, 0.5], [0.5, 0.7])
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "verdict"),
+    ("sides", "margin", "verdict"),
     [
-        ([0.8, 0.81], [0.5, 0.511], "holds"),
-        ([0.5, 0.511], [0.8, 0.81], "does not hold"),
-        ([0.8, 0.5], [0.5, 0.7], "not shown"),
+        ([AHEAD], 0.0, "holds"),
+        ([BEHIND], 0.0, "does not hold"),
+        ([LEVEL], 0.0, "not shown"),
+        ([AHEAD, AHEAD], 0.0, "holds"),
+        ([AHEAD, LEVEL], 0.0, "not shown"),
+        ([AHEAD, LEVEL, BEHIND], 0.0, "does not hold"),
+        ([AHEAD], 0.2, "holds"),
+        ([AHEAD], 0.4, "does not hold"),
+        ([LEVEL], -0.01, "not shown"),
+        ([([0.500, 0.501], [0.503, 0.505])], -0.02, "holds"),
     ],
 )
-def test_a_claim_of_being_ahead_needs_an_interval_above_zero(a, b, verdict):
-    assert claim_ahead("a", paired(a, b)).verdict == verdict
+def test_a_claim_needs_every_interval_above_its_margin(sides, margin, verdict):
+    differences = {str(i): paired(*side) for i, side in enumerate(sides)}
+    assert claim_ahead("a", differences, margin).verdict == verdict
 
 
 def test_options_are_chosen_by_noisy_validation_whatever_the_test_scores_say():
@@ -76,13 +96,29 @@ def test_options_are_chosen_by_noisy_validation_whatever_the_test_scores_say():
     assert scores["learning_rate"]["tried"]["0.05"]["test_accuracy"] == 0.05
 
 
-def test_a_value_that_diverges_is_not_chosen():
+@pytest.mark.parametrize("bad_seeds", [(1000,), (1001,), (1000, 1001)])
+def test_a_value_that_diverges_is_not_chosen(bad_seeds):
     def score(config):
-        if config.learning_rate > 0.01:
+        if config.learning_rate > 0.01 and config.seed in bad_seeds:
             raise Diverged("the loss is not finite")
-        return {"validation_score": 0.1}
+        return {"validation_score": 0.5 if config.learning_rate > 0.01 else 0.1, "test_accuracy": 0.5}
 
-    assert tune(Scripted(score), "a", ENTRY, {"learning_rate": (0.05, 0.01)})[0].config.learning_rate == 0.01
+    found, scores = tune(Scripted(score), "a", ENTRY, {"learning_rate": (0.05, 0.01)}, seeds=2)
+    assert found.config.learning_rate == 0.01
+    assert scores["learning_rate"]["tried"]["0.05"]["validation_score"] == -1
+
+
+def test_a_table_goes_on_after_a_seed_that_diverged():
+    def score(config):
+        if config.seed == 1:
+            raise Diverged("the loss is not finite")
+        return {"test_accuracy": 0.5}
+
+    last = over_seeds(Scripted(score), "a", ENTRY)["last"]["test_accuracy"]
+    assert last[0] == last[2] == 0.5
+    assert math.isnan(last[1])
+    with pytest.raises(Diverged, match="every seed diverged"):
+        over_seeds(Scripted(lambda config: score(replace(config, seed=1))), "a", ENTRY)
 
 
 def test_a_quick_table_takes_the_first_value_and_tunes_nothing():
@@ -150,4 +186,87 @@ def test_seeds_that_trained_together_are_remembered_apart_from_those_that_did_no
         assert [s["last"]["test_accuracy"] for s in runner.side_by_side("a", ENTRY)] == [0.9, 0.9]
     assert asked == [[0, 1]]
     assert alone["last"]["test_accuracy"] == 0
-    assert json.loads(next(iter((common.RESULTS / "runs").glob("*.json"))).read_text())["label"] == "a"
+    assert runner("a", ENTRY)["last"]["test_accuracy"] == 0
+
+
+def test_the_rules_of_the_tables():
+    def sides(ahead, behind):
+        return {name: {"last": {"test_map": values}} for name, values in ((can.BINARY, behind), (can.CAN, ahead))}
+
+    def case(name, ahead, behind):
+        difference = {"test_map": paired(ahead, behind)}
+        return {"case": name, "methods": sides(ahead, behind), "differences": {f"CAN - {can.BINARY}": difference}}
+
+    cases = [case("digits, shuffle 0.0", *BEHIND), case("digits, shuffle 0.2", *AHEAD), case("web/sample", *LEVEL)]
+    assert [c.verdict for c in can.claims_of_can_6(cases)] == ["holds", "holds", "not shown"]
+
+    rows = {f"lambda {v}": {"test_map": [0.9, 0.91]} for v in can.LAMBDAS}
+    rows["lambda 0.3"], rows["lambda 10.0"] = {"test_map": [0.95, 0.951]}, {"test_map": [0.5, 0.5]}
+    assert [c.verdict for c in can.claims_of_can_5(rows)] == ["holds", "holds"]
+    rows["lambda 2.0"] = {"test_map": [0.99, 0.99]}
+    assert can.claims_of_can_5(rows)[0].verdict == "does not hold"
+
+
+def board(**accuracy):
+    """The rows of a leaderboard: every system at 70 % but for those named, plain training at 57 %."""
+    scores = dict.fromkeys(leaderboard.SYSTEMS, 0.7) | {leaderboard.PLAIN: 0.57, "clean labels": 0.8} | accuracy
+    return {
+        name: {
+            "last": {
+                "test_accuracy": [value, value + 0.01],
+                "recovery": [value, value],
+                "issue_auc": [value, value + 0.01],
+                "seconds": [1.0, 2.0],
+            },
+            "best": {"test_accuracy": [value, value]},
+        }
+        for name, value in scores.items()
+    }
+
+
+def test_the_leaderboards_claims():
+    def verdicts(rows, falling):
+        return [c.verdict for c in leaderboard.claims_of(rows, falling)]
+
+    assert verdicts(board(), board()) == ["holds", "does not hold", "holds"]
+    assert verdicts(board(), board(CAN=0.76))[1] == "holds"
+    slow = dict.fromkeys(leaderboard.SYSTEMS[:3], 0.6)
+    assert verdicts(board(**slow), board()) == ["does not hold", "does not hold", "holds"]
+    assert verdicts(board(CAN=0.4), board())[2] == "does not hold"
+
+
+def test_the_readmes_blocks_are_made_from_results(tmp_path, monkeypatch):
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
+    monkeypatch.setattr("sys.argv", ["readme.py"])
+    assert readme.main() == 1  # nothing is there yet
+    claims = [{"verdict": "holds"}, {"verdict": "not shown"}, {"verdict": "holds"}]
+    results = {case: board(CAN=0.74) for case in leaderboard.CASES}
+    row = {"name": "a kernel", "ours_s": 0.002, "ratio": 0.5, "limit": 0.75, "met": "yes"}
+    rates = {rate: board() | {"learned T": board()["CAN"], "true T": board()["CAN"]} for rate in ("0.0", "0.5")}
+    for name, content in {
+        "leaderboard-small.json": {"claims": claims, "results": results},
+        "layer-fig3-small.json": {"claims": [], "dataset": "digits", "results": rates},
+        "speed-cpu.json": {"sections": {"a": {"rows": [row, row | {"name": "no target", "limit": None}]}}},
+    }.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    page = (
+        "before\n"
+        + "".join(f"<!-- {name} -->\noutdated\n<!-- end of {name} -->\n" for name in readme.BLOCKS)
+        + "after\n"
+    )
+    readme.README.write_text(page)
+    assert readme.main() == 0
+    found = readme.README.read_text()
+    assert found.startswith("before\n")
+    assert found.endswith("after\n")
+    assert "outdated" not in found
+    assert "| **CAN** | 74.5 ± 0.7 |" in found
+    assert "leaderboard-small.md) | 2 | 1 | 0 | 0 |" in found
+    assert "| a kernel | 2 ms | 0.50 | 0.75 | yes |" in found
+    assert "no target" not in found
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("leaderboard.png", "layer-fig3.png"))
+    monkeypatch.setattr("sys.argv", ["readme.py", "--check"])
+    assert readme.main() == 0
+    readme.README.write_text(found.replace("74.5", "94.5"))
+    assert readme.main() == 1

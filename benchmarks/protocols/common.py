@@ -168,47 +168,68 @@ def tune(
         return entry.but(**{name: values[0] for name, values in grid.items()}), {}
     scores: dict[str, Any] = {}
     for name, values in grid.items():
-        found = {}
+        found: dict[Any, dict[str, float]] = {}
         for value in values if len(values) > 1 else ():
             tried = entry.but(**{name: value, "validation_fraction": 0.1, "evaluate_every": 10_000})
             lasts = [
-                _last_or_diverged(runner, f"tune, {label}, {name} {value}, seed {seed}", tried.but(seed=seed))
+                _last_or_none(runner, f"tune, {label}, {name} {value}, seed {seed}", tried.but(seed=seed))
                 for seed in TUNING_SEEDS[:seeds]
             ]
+            finished = [last for last in lasts if last is not None]
             # The test score stands beside it for the reader; it decides nothing.
-            shown = ("validation_score", "test_map", "test_accuracy")
-            found[value] = {n: float(np.mean([last[n] for last in lasts])) for n in shown if n in lasts[0]}
+            shown = [n for n in ("validation_score", "test_map", "test_accuracy") if finished and n in finished[0]]
+            found[value] = {n: float(np.mean([last[n] for last in finished])) for n in shown}
+            if len(finished) < len(lasts):
+                found[value]["validation_score"] = -1.0  # a value that diverges once is not to be chosen
         best = max(found, key=lambda value: found[value]["validation_score"]) if found else values[0]
         entry = entry.but(**{name: best})
         scores[name] = {"chosen": best, "tried": {str(value): row for value, row in found.items()}}
     return entry, scores
 
 
-def _last_or_diverged(runner: Runner, label: str, entry: Entry) -> dict[str, Any]:
-    """The last row of a run, or a score that is never chosen."""
+def _last_or_none(runner: Runner, label: str, entry: Entry) -> dict[str, Any] | None:
+    """The last row of a run, or nothing where it diverged."""
     try:
         last: dict[str, Any] = runner(label, entry)["last"]
         return last
     except Diverged:
         runner.console.say(f"{label}: diverged")
-        return {"validation_score": -1.0}
+        return None
 
 
 def over_seeds(runner: Runner, label: str, entry: Entry, keep: Callable[[int], Path] | None = None) -> dict[str, Any]:
-    """Last and best values of all seeds, by name; ``keep`` says where a seed's labels.parquet is to be kept."""
+    """Last and best values of all seeds, by name, NaN where a seed diverged.
+
+    Args:
+      runner: runs them.
+      label: what the console calls them.
+      entry: what to run.
+      keep: says where a seed's labels.parquet is to be kept.
+
+    Raises:
+      Diverged: all of them did.
+    """
     if runner.together and keep is None:
-        runs = runner.side_by_side(label, entry)
+        runs: list[dict[str, Any] | None] = list(runner.side_by_side(label, entry))
     else:
-        runs = [
-            runner(f"{label}, seed {seed}", entry.but(seed=seed), None if keep is None else keep(seed))
-            for seed in range(runner.seeds)
-        ]
+        runs = []
+        for seed in range(runner.seeds):
+            try:
+                path = None if keep is None else keep(seed)
+                runs.append(runner(f"{label}, seed {seed}", entry.but(seed=seed), path))
+            except Diverged:
+                runner.console.say(f"{label}, seed {seed}: diverged")
+                runs.append(None)
+    finished = [run for run in runs if run is not None]
+    if not finished:
+        raise Diverged(f"{label}: every seed diverged")
+    first = finished[0]
     return {
-        "last": {key: [r["last"][key] for r in runs] for key in runs[0]["last"]},
-        "best": {key: [r["best"][key]["value"] for r in runs] for key in runs[0]["best"]},
-        "wall_seconds": [r["wall_seconds"] for r in runs],
-        "given_label_recovery": runs[0]["given_label_recovery"],
-        "cleaned_with": [r["cleaned_with"] for r in runs],
+        "last": {key: [math.nan if r is None else r["last"][key] for r in runs] for key in first["last"]},
+        "best": {key: [math.nan if r is None else r["best"][key]["value"] for r in runs] for key in first["best"]},
+        "wall_seconds": [r["wall_seconds"] for r in finished],
+        "given_label_recovery": first["given_label_recovery"],
+        "cleaned_with": [r["cleaned_with"] for r in finished],
     }
 
 
@@ -229,10 +250,16 @@ def compare(
 
 
 def paired(a: list[float], b: list[float]) -> dict[str, Any]:
-    """Mean difference over seeds with its 95 % interval (Student's t, paired), and the verdict it allows."""
+    """Mean difference over seeds with its 95 % interval (Student's t, paired), and the verdict it allows.
+
+    One seed has no interval, and its verdict is the sign. Seeds that diverged on either side do not count.
+    """
     d = np.array(a) - np.array(b)
-    half = float(stats.t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d))) if len(d) > 1 else math.nan
+    d = d[np.isfinite(d)]
     mean = float(d.mean())
+    if len(d) < 2:
+        return {"mean": mean, "low": None, "high": None, "verdict": "ahead" if mean > 0 else "behind"}
+    half = float(stats.t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d)))
     verdict = "ahead" if mean - half > 0 else "behind" if mean + half < 0 else "level"
     return {"mean": mean, "low": mean - half, "high": mean + half, "verdict": verdict}
 
@@ -242,12 +269,16 @@ def claim(text: str, holds: bool | None, evidence: str) -> Claim:
     return Claim(text, {True: "holds", False: "does not hold", None: "not tested"}[holds], evidence)
 
 
-def claim_ahead(text: str, difference: dict[str, Any]) -> Claim:
-    """A claim that one is ahead: it holds if the interval of the difference is above 0, or, of one seed, the value."""
-    verdict = {"ahead": "holds", "level": "not shown", "behind": "does not hold"}[difference["verdict"]]
-    if math.isnan(difference["low"]):
-        verdict = "holds" if difference["mean"] > 0 else "does not hold"
-    return Claim(text, verdict, interval(difference))
+def claim_ahead(text: str, differences: dict[str, dict[str, Any]], margin: float = 0.0) -> Claim:
+    """A claim that paired differences are all above a margin, below 0 where to be nearly as good is enough.
+
+    It holds if every interval is above the margin, it does not if one is wholly below, and is not shown otherwise. Of
+    one seed, the difference itself decides.
+    """
+    lows = [d["mean"] if d["low"] is None else d["low"] for d in differences.values()]
+    highs = [d["mean"] if d["high"] is None else d["high"] for d in differences.values()]
+    verdict = "holds" if min(lows) > margin else "does not hold" if min(highs) < margin else "not shown"
+    return Claim(text, verdict, "; ".join(f"{name} {interval(d)}" for name, d in differences.items()))
 
 
 def headline(summary: dict[str, Any]) -> str:
@@ -257,14 +288,16 @@ def headline(summary: dict[str, Any]) -> str:
 
 
 def spread(values: list[float]) -> str:
-    """Percent, mean and standard deviation."""
-    if len(values) == 1:
-        return f"{100 * values[0]:.1f}"
-    return f"{100 * np.mean(values):.1f} ± {100 * np.std(values, ddof=1):.1f}"
+    """Percent, mean and standard deviation of the seeds that did not diverge."""
+    finite = 100 * np.array(values)[np.isfinite(values)]
+    lost = f", {len(values) - len(finite)} diverged" if len(finite) < len(values) else ""
+    return f"{finite.mean():.1f}" + (f" ± {finite.std(ddof=1):.1f}" if len(finite) > 1 else "") + lost
 
 
 def interval(d: dict[str, Any]) -> str:
     """A paired difference in percent."""
+    if d["low"] is None:
+        return f"{100 * d['mean']:+.1f}, one seed"
     return f"{100 * d['mean']:+.1f} [{100 * d['low']:+.1f}, {100 * d['high']:+.1f}] {d['verdict']}"
 
 

@@ -16,8 +16,8 @@ from benchmarks.protocols.common import (
     Result,
     Runner,
     claim,
+    claim_ahead,
     features,
-    interval,
     over_seeds,
     paired,
     spread,
@@ -82,17 +82,16 @@ def table_2(runner: Runner) -> Result:
         "",
     ]
     claims = []
-    order = ("noise_types", "bottom_up", "mixed", "clean_only")
     for case, rows in results.items():
-        accuracy = {s: rows[s]["last"]["test_accuracy"] for s in order}
-        steps = {f"{a} - {b}": paired(accuracy[a], accuracy[b]) for a, b in pairwise(order)}
-        claims.append(
-            claim(
-                f"types-2, {case}: noise types >= bottom-up >= mixed > clean only",
-                all(d["verdict"] != "behind" for d in steps.values()) and steps["mixed - clean_only"]["mean"] > 0,
-                "; ".join(f"{name} {interval(d)}" for name, d in steps.items()),
-            )
-        )
+        steps = {
+            f"{a} - {b}": paired(rows[a]["last"]["test_accuracy"], rows[b]["last"]["test_accuracy"])
+            for a, b in pairwise(("noise_types", "bottom_up", "mixed", "clean_only"))
+        }
+        last = {"mixed - clean_only": steps.pop("mixed - clean_only")}
+        claims += [
+            claim_ahead(f"types-2, {case}: noise types >= bottom-up >= mixed (within a point)", steps, -0.01),
+            claim_ahead(f"types-2, {case}: mixed > clean only", last),
+        ]
     return Result({"results": results}, "\n".join(lines), claims)
 
 

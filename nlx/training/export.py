@@ -18,7 +18,7 @@ from nlx.reporting.report import write_report
 from nlx.training.config import RunConfig
 from nlx.training.folder import versions, write_json
 from nlx.training.loop import Row
-from nlx.training.scores import best, cheapest, given_recovery
+from nlx.training.scores import best, cheapest, given_recovery, last
 from nlx.training.transition import true_transition
 
 
@@ -93,7 +93,7 @@ def export(
         "cleaned_with": chosen,
         "cost": {name: float(np.mean(cost)) for name, cost in posterior.cost.items()},
         "given_label_recovery": given_recovery(dataset),
-        "last": {name: value for name, value in rows[-1].items() if name not in ("epoch", "step", "stage")},
+        "last": last(rows),
         "best": best(rows),
         "wall_seconds": round(wall, 1),
         "versions": versions(),

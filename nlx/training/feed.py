@@ -29,16 +29,21 @@ class Feed(Protocol):
         """Take ``count`` steps from ``step`` on, within one epoch; the old state is consumed."""
 
 
+def on_device(split: Split, sharding: jax.sharding.Sharding) -> Batch:
+    """What the step reads of a training split that fits into memory, as arrays on the device."""
+    assert isinstance(split.inputs, np.ndarray)
+    arrays = {split.input_name: split.inputs, "noisy_label": split.noisy_label}
+    if (trusted_label := split.trusted_label) is not None:
+        arrays["trusted_label"] = trusted_label
+    return {name: jax.device_put(a, sharding) for name, a in arrays.items()}
+
+
 class DeviceFeed:
     """The whole training set on every device; its order and batches are made there, without a host round trip."""
 
     def __init__(self, split: Split, course: Course, step: Step, key: Array, mesh: Mesh):
-        assert isinstance(split.inputs, np.ndarray)
         self.longest = course.total
-        arrays = {split.input_name: split.inputs, "noisy_label": split.noisy_label}
-        if (trusted_label := split.trusted_label) is not None:
-            arrays["trusted_label"] = trusted_label
-        self._data: Batch = {name: jax.device_put(a, replicated(mesh)) for name, a in arrays.items()}
+        self._data = on_device(split, replicated(mesh))
         self._run = run_steps(step, course.batch_size)
         self._make_order = jax.jit(epoch_order, static_argnums=3, out_shardings=replicated(mesh))
         self._rows = [jax.device_put(stage.rows.astype(np.int32), replicated(mesh)) for stage in course.stages]

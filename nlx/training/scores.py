@@ -85,6 +85,11 @@ def given_recovery(dataset: Dataset) -> float | None:
     return float(_recovered(given, train.label, where=train.scored))
 
 
+def last(rows: list[Row]) -> dict[str, Any]:
+    """The scores of the last epoch: the result."""
+    return {name: value for name, value in rows[-1].items() if name not in ("epoch", "step", "stage")}
+
+
 def best(rows: list[Row]) -> dict[str, dict[str, float]]:
     """Best value of each score and the epoch it was seen; chosen with hindsight, so never a result on its own."""
     found = {}

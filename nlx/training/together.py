@@ -1,8 +1,9 @@
 """Several seeds of a small run in one program: the step mapped over a leading axis of states.
 
 On an accelerator a small network leaves most of the device idle, and seeds trained side by side fill it. The data are
-shared; orders, initial weights and draws are each seed's own, as when it is run alone. Arithmetic is batched, so that
-results agree with those of single runs up to rounding, which training then magnifies.
+shared, and so is what a recipe draws before training (the CRF's auxiliary machine, which trusted examples come twice),
+as in a run of several seeds; orders, initial weights and draws of the training are each seed's own. Arithmetic is
+batched, so that results agree with those of such a run up to rounding, which training then magnifies.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from nlx.data import Dataset, ImageFiles
 from nlx.methods.method import Batch
 from nlx.training.assembly import Assembly
 from nlx.training.config import Config, ConfigError
+from nlx.training.feed import on_device
 from nlx.training.loop import Diverged, Row
 from nlx.training.recipe import Recipe, make_plan
-from nlx.training.scores import best, cheapest, given_recovery
-from nlx.training.state import TrainState, make_mesh
+from nlx.training.scores import best, cheapest, given_recovery, last
+from nlx.training.state import TrainState, make_mesh, replicated
 from nlx.training.step import Step, epoch_order, run_steps
 
 
@@ -55,9 +57,7 @@ def run_together(
     if isinstance(train.inputs, ImageFiles):
         raise ConfigError("seeds train together from memory only; train one after the other, or raise --in_memory_gib")
     parts = Assembly(plan, make_mesh(jax.devices()[:1]))
-    data: Batch = {train.input_name: jnp.asarray(train.inputs), "noisy_label": jnp.asarray(train.noisy_label)}
-    if (trusted_label := train.trusted_label) is not None:
-        data["trusted_label"] = jnp.asarray(trusted_label)
+    data = on_device(train, replicated(parts.mesh))
     keys = jnp.stack([jax.random.key(seed) for seed in seeds])
     rows = [jnp.asarray(stage.rows, jnp.int32) for stage in course.stages]
     orders = jax.jit(jax.vmap(epoch_order, in_axes=(0, None, None, None)), static_argnums=3)
@@ -91,7 +91,7 @@ def run_together(
     wall = round((time.monotonic() - began) / len(seeds), 1)
     return [
         {
-            "last": {name: value for name, value in log[-1].items() if name not in ("epoch", "step")},
+            "last": last(log),
             "best": best(log),
             "cleaned_with": name,
             "given_label_recovery": given_recovery(plan.dataset),
