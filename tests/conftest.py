@@ -46,12 +46,12 @@ def arrays(tmp_path_factory):
 @pytest.fixture
 def as_a_user(capsys, monkeypatch):
     """Function that runs a recipe with options, on one device, and returns its exit code, output and errors."""
-    from nlx.training import run as run_module
+    from nlx.training import assembly
     from nlx.training.cli import main
     from nlx.training.config import RunConfig
     from nlx.training.state import make_mesh
 
-    monkeypatch.setattr(run_module, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
+    monkeypatch.setattr(assembly, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
     absl = logging.getLogger("absl")
     level = absl.level
 

@@ -10,7 +10,7 @@ MISTAKES = {
     "unknown data set": ("can", ("--dataset=digit",), "digits"),
     "missing file": ("can", ("--dataset=npz:no/such.npz",), "no/such.npz"),
     "unknown labels": ("can", ("--dataset=npz:{arrays}", "--labels=worst"), "web"),
-    "lambda": ("can", ("--regularizer=-1",), "--regularizer (lambda) must be at least 0, got -1.0"),
+    "lambda": ("can", ("--regularizer=-1",), "--regularizer must be at least 0, got -1.0"),
     "noise rate": ("can", ("--dataset=digits", "--noise=symmetric:1.5"), "1.5"),
     "noise kind": ("can", ("--dataset=digits", "--noise=salt:0.5"), "shuffle"),
     "model": ("can", (*MINE, "--model=resnet19"), "--model=resnet19 is not known"),
@@ -65,6 +65,25 @@ MISTAKES = {
     "prototypes of several labels": ("self_learning", TAGS, "self-learning is for one label per example"),
     "field without trust": ("crf", TAGS, "learns from clean labels; add --clean_fraction=0.2, say"),
     "field without truth": ("crf", UNKNOWN, "--transition=true needs true training labels"),
+    "no array of T": (
+        "baseline",
+        (*MINE, "--loss=forward", "--transition={empty}"),
+        "is no array that numpy.save wrote",
+    ),
+    "several arrays of T": (
+        "baseline",
+        (*MINE, "--loss=forward", "--transition={several}"),
+        "{several} must hold one array of real numbers",
+    ),
+    "fresh heads of nothing": (
+        "noise_types",
+        (*MINE, "--strategy=mixed", "--fresh_heads"),
+        "mixed has no stage before its last one",
+    ),
+    "end of learning": ("noise_layer", (*MINE, "--learn_until=-1"), "--learn_until must be at least 0, got -1.0"),
+    "limit": ("self_learning", (*MINE, "--limit=nan"), "--limit must be finite, got nan"),
+    "endless alpha": ("crf", (*MINE, "--alpha_end=inf"), "--alpha_end must be at least 0, got inf"),
+    "rho": ("can", (*MINE, "--rho_rate=nan"), "--rho_rate must be at least 0, got nan"),
     "alpha": ("crf", (*MINE, "--alpha_start=-1"), "--alpha_start must be at least 0, got -1.0"),
 }
 
@@ -80,6 +99,9 @@ def files(arrays, tmp_path_factory):
     np.save(folder / "square.npy", np.eye(2))
     np.save(folder / "broken.npy", np.eye(3) + 1)
     np.save(folder / "flat.npy", np.full((3, 3), 1 / 3))
+    (folder / "empty.npy").touch()
+    np.savez(folder / "several.npz", np.eye(3))
+    (folder / "several.npz").rename(folder / "several.npy")
     return {"arrays": arrays, "tmp": folder} | {path.stem: path for path in folder.iterdir()}
 
 

@@ -124,7 +124,8 @@ def check_range(config: RunConfig, interval: str, *names: str) -> None:
         inside &= value < float(high) if interval[-1] == ")" else value <= float(high)
         if not (inside and math.isfinite(value)):
             at_least = f"be {'above' if interval[0] == '(' else 'at least'} {low}"
-            raise ConfigError(f"--{name} must {at_least if high == 'inf' else f'lie in {interval}'}, got {value}")
+            wanted = "be finite" if low == "-inf" else at_least if high == "inf" else f"lie in {interval}"
+            raise ConfigError(f"--{name} must {wanted}, got {value}")
 
 
 Config = TypeVar("Config", bound=RunConfig)

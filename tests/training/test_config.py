@@ -63,8 +63,8 @@ def test_the_defaults_are_sound():
         ("seed", -1, "--seed must be at least 0, got -1"),
         ("noise_seed", -1, "--noise_seed must be at least 0, got -1"),
         ("checkpoint_seconds", -1.0, "--checkpoint_seconds must be at least 0, got -1.0"),
-        ("decay_every", 0.0, "--decay_every is a share of the run in (0, 1], got 0.0"),
-        ("decay_every", 1.5, "--decay_every is a share of the run in (0, 1], got 1.5"),
+        ("decay_every", 0.0, "--decay_every must lie in (0, 1], got 0.0"),
+        ("decay_every", 1.5, "--decay_every must lie in (0, 1], got 1.5"),
         ("model", "vgg", f"--model=vgg is not known; choose one of {', '.join(NAMES)}"),
     ],
 )

@@ -13,6 +13,7 @@ from nlx.data.course import Stage
 from nlx.methods.method import Aux, Method, only
 from nlx.reporting.labels import read_labels
 from nlx.training.config import RunConfig
+from nlx.training.loop import Diverged
 from nlx.training.recipe import Recipe
 from nlx.training.run import run
 
@@ -165,3 +166,23 @@ def held_out(dataset):
     """The training examples that are not among those of a run."""
     there = {row.tobytes() for row in dataset.train.inputs}
     return TRAIN.take(np.array([i for i, row in enumerate(TRAIN.inputs) if row.tobytes() not in there]))
+
+
+def test_weights_that_the_last_update_threw_over_are_told_as_divergence(tmp_path):
+    """The last loss is finite and what comes after it is not."""
+
+    def loss(params, memory, outputs, batch, key, step):
+        score = jax.nn.logsumexp(outputs["logits"], axis=-1)
+        steep = jnp.where(step < 13, 0.0, 1e38) * (score - jax.lax.stop_gradient(score))  # 0, but for its gradient
+        return 1e-3 * score + steep, Aux({})
+
+    def posterior(params, memory, outputs, batch):
+        return only("classifier", jax.nn.softmax(outputs["logits"]))
+
+    method = Method("thrown", lambda key, batch, size: ({}, {}), loss, posterior)
+    config = replace(CONFIG, run_dir=tmp_path, learning_rate=1e3, evaluate_every=9)
+    with (
+        jax.numpy_dtype_promotion("standard"),
+        pytest.raises(Diverged, match="the posterior is not finite after step 14"),
+    ):
+        run(config, Recipe(lambda config, dataset, course: method), dataset=DATA)
