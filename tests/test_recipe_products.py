@@ -109,7 +109,8 @@ def test_the_field_of_one_label_per_example_needs_no_chains(run):
     )
 
 
-def test_the_field_of_two_vocabularies_learns_from_its_clean_part(tmp_path):
+@pytest.mark.parametrize("field", ["no_link", "hidden", "no_hidden", "no_pairwise"])
+def test_the_field_of_two_vocabularies_learns_from_its_clean_part(tmp_path, field):
     rng = np.random.default_rng(0)
     seen = rng.integers(0, 2, (120, 3), dtype=np.uint8)
     said = np.concatenate([seen, seen[:, :2]], axis=1) & (rng.uniform(size=(120, 5)) < 0.8)
@@ -117,6 +118,7 @@ def test_the_field_of_two_vocabularies_learns_from_its_clean_part(tmp_path):
     train, test = Split(features[:80], said[:80], seen[:80]), Split(features[80:], None, seen[80:])
     data = Dataset("words", ("ant", "bee", "cat"), train, test, ("bee", "sting", "honey", "hum", "nest"))
     config = crf.CRFConfig(
+        field=field,
         clean_fraction=0.4,
         hidden=2,
         chains=4,
@@ -132,9 +134,8 @@ def test_the_field_of_two_vocabularies_learns_from_its_clean_part(tmp_path):
     with jax.numpy_dtype_promotion("standard"):
         run_recipe(config, crf.RECIPE, dataset=data)
     found = Products(tmp_path)
-    found.check(
-        "crf", set(), {"classifier"}, {"alpha", "flip_rate", "noisy_gap", "test_map", "posterior_map_posterior"}
-    )
+    sampled = set() if field == "no_pairwise" else {"flip_rate", "noisy_gap"}
+    found.check("crf", set(), {"classifier"}, {"alpha", "test_map", "posterior_map_posterior"} | sampled)
     assert found.config["auxiliary_examples"] == 32
     assert found.config["auxiliary_cross_entropy_last"] > 0
     assert found.table.posterior.shape == (80, 3)

@@ -119,7 +119,8 @@ def crf(
             params["noisy_kernel"] = jnp.zeros((link_features, num_noisy))
         if pairwise:
             params["coupling"] = jnp.zeros((units, num_noisy))
-            params["hidden_bias"] = jnp.zeros(hidden)
+            if hidden:  # an empty array could not be saved
+                params["hidden_bias"] = jnp.zeros(hidden)
             memory["chains"] = gibbs.init(key, size, chains, num_noisy, units).packed
         return params, memory
 
