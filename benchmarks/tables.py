@@ -16,7 +16,6 @@ import math
 import os
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -104,7 +103,6 @@ def main() -> int:
     jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp(prefix="nlx-compiled-"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     for name in names:
-        began = time.monotonic()
         runner = Runner(
             console, options.seeds, options.shared.resolve(), quick=options.quick, together=options.together
         )
@@ -120,7 +118,7 @@ def main() -> int:
             without_nan(
                 {
                     "seeds": runner.seeds,
-                    "seconds": round(time.monotonic() - began, 1),
+                    "run_seconds": round(runner.run_seconds, 1),
                     "versions": versions(),
                     "claims": [c._asdict() for c in result.claims],
                     **result.content,

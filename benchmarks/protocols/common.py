@@ -80,12 +80,13 @@ class Runner:
       seeds: of each method.
       quick: one seed, a third of the epochs, fewer cases, no tuning.
       together: all seeds of a method in one program.
+      run_seconds: what the runs that were asked for took, whether now or when they were remembered.
       shared: folder whose data/ holds the real data of the small protocols.
     """
 
     def __init__(self, console: Console, seeds: int, shared: Path, *, quick: bool = False, together: bool = False):
         self.console, self.seeds, self.shared = console, 1 if quick else seeds, shared
-        self.quick, self.together = quick, together
+        self.quick, self.together, self.run_seconds = quick, together, 0.0
 
     def __call__(self, label: str, entry: Entry, keep: Path | None = None) -> dict[str, Any]:
         """The summary of a run: a remembered one, or a new one.
@@ -99,6 +100,7 @@ class Runner:
         about, path = self._remembered(entry)
         if path.exists() and (keep is None or keep.exists()):
             summary: dict[str, Any] = json.loads(path.read_text())["summary"]
+            self.run_seconds += summary["wall_seconds"]
             return summary
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stderr(io.StringIO()):
@@ -108,6 +110,7 @@ class Runner:
             if keep is not None:
                 keep.parent.mkdir(parents=True, exist_ok=True)
                 keep.write_bytes((folder / "labels.parquet").read_bytes())
+        self.run_seconds += summary["wall_seconds"]
         write_json(path, {"label": label, **about, "summary": summary})
         self.console.say(f"{label}: {headline(summary)} ({time.monotonic() - began:.0f} s)")
         return summary
@@ -121,7 +124,9 @@ class Runner:
             for (about, path), summary in zip(abouts, summaries, strict=True):
                 write_json(path, {"label": label, **about, "summary": summary})
                 self.console.say(f"{label}, together: {headline(summary)} ({summary['wall_seconds']:.0f} s)")
-        return [json.loads(path.read_text())["summary"] for _, path in abouts]
+        found = [json.loads(path.read_text())["summary"] for _, path in abouts]
+        self.run_seconds += sum(summary["wall_seconds"] for summary in found)
+        return found
 
     def either(self, whole: Sequence[Any], quick: Sequence[Any]) -> Sequence[Any]:
         """What a table goes through, or less of it where it has to be quick."""
