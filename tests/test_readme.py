@@ -50,3 +50,7 @@ def test_examples():
 def test_links_to_files_are_whole():
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert os.path.exists(ROOT / target), target
+
+
+def test_tables_are_what_the_results_say():
+    subprocess.run([sys.executable, "benchmarks/readme.py", "--check"], cwd=ROOT, check=True, timeout=120)
