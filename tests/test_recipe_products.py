@@ -104,9 +104,8 @@ def test_self_learning_leaves_corrected_labels_and_their_accuracy(run):
 def test_the_field_of_one_label_per_example_needs_no_chains(run):
     found = run("crf")
     found.check("crf_analytic", set(), {"classifier"}, {"alpha", "recovery_posterior"})
-    assert (
-        found.config["alpha_start"] > found.rows[0]["alpha"] > found.rows[1]["alpha"] >= found.config["alpha_end"] > 0
-    )
+    alphas = [row["alpha"] for row in found.rows]
+    assert found.config["options"]["alpha_start"] > alphas[0] > alphas[1] >= found.config["options"]["alpha_end"] > 0
 
 
 @pytest.mark.parametrize("field", ["no_link", "hidden", "no_hidden", "no_pairwise"])

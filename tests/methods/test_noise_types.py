@@ -151,7 +151,7 @@ def test_losses_stay_finite_at_extremes_and_where_the_trusted_part_lacks_a_class
     true = jnp.array([0, 0, 0, 1, 1, 1], jnp.int32)  # classes 2 and 3 are not seen, 1 is never mislabelled
     confusing = estimate_confusing(true, jnp.array([0, 1, 3, 1, 1, 1], jnp.int32), K).transition
     method = noise_types(K, confusing, shared_trunk(K), boundaries=(10, 20))
-    params = {"weights": 1e4 * jnp.eye(K, 3), "bias": jnp.array([0, -1e4, 1e4])}
+    params = {"head": {"weights": 1e4 * jnp.eye(K, 3), "bias": jnp.array([0, -1e4, 1e4])}}
 
     def total(logits, params, step):
         outputs = {"logits": logits, "features": jnp.sign(logits)}
