@@ -86,7 +86,7 @@ class Options:
     """Seeds of each method."""
     together: bool = False
     """Train all seeds of a method in one program: for accelerators, which a small network does not fill. On two CPU
-    cores it gains nothing (benchmarks/speed.py --only seeds)."""
+    cores it gains little (benchmarks/speed.py --only seeds)."""
     shared: Path = Path(os.environ.get("NLX_SHARED", RESULTS.parents[2] / "shared"))
     """Folder whose data/ holds cifar10n_features.npz; tables that need it are left out where it does not."""
 

@@ -100,7 +100,8 @@ def leaderboard(runner: Runner) -> Result:
         "# leaderboard: CIFAR-10N as features",
         "",
         f"Percent, mean ± standard deviation over {runner.seeds} seeds. A 256-512-512-10 network, SGD without momentum "
-        "at a constant 0.05, 30 epochs for all (noise types: no more steps than that, in three stages); in the last "
+        "at a constant 0.05, 30 epochs for all (noise types: no more steps than that, in three stages; estimated T "
+        "takes another plain run of 5); in the last "
         "column the rate falls to a tenth twice. Of each method at most one option is tuned over three values, on "
         "held-out noisy labels of worst at the constant rate. Best is the best of every fifth epoch, seen "
         "in hindsight. Given labels right: "
