@@ -105,6 +105,20 @@ def test_last_layers_are_drawn_anew_where_a_stage_wants_it(taped, train):
     assert drawn == [4]
 
 
+def test_a_run_stopped_where_a_stage_begins_draws_its_last_layers_when_it_goes_on_and_only_then(taped, train):
+    run = taped(2, 1)
+    course = Course([Stage("first", np.arange(2 * B), 2), Stage("second", np.arange(2 * B), 2, fresh_heads=True)], B)
+    drawn = []
+    options = {"course": course, "redraw": lambda state: drawn.append(int(state.step)) or state}
+    with pytest.raises(Stopped, match="after step 4"):
+        train(run, should_stop=lambda: len(run.feed.asked) == 4, **options)
+    assert drawn == []
+    train(run, state=run.state._replace(step=jnp.int32(4)), **options)
+    assert drawn == [4]
+    train(run, state=run.state._replace(step=jnp.int32(5)), **options)  # within the stage, whose heads have learnt
+    assert drawn == [4]
+
+
 def test_a_run_that_is_done_takes_no_step(taped, train):
     run = taped(4, 4)
     assert train(run, run.state._replace(step=jnp.int32(8)), epochs=2) is not None
