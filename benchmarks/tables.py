@@ -26,7 +26,8 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.protocols import can, crf, layer, leaderboard, self_learning, types
-from benchmarks.protocols.common import RESULTS, Protocol, Runner
+from benchmarks.protocols.common import Protocol
+from benchmarks.protocols.runner import RESULTS, Runner
 from nlx.reporting.console import Console
 from nlx.training.folder import versions, write_json
 
@@ -82,11 +83,14 @@ class Options:
     """The form that runs on two CPU cores; the papers' full data sets need accelerators and are not here yet."""
     quick: bool = False
     """One seed, a third of the epochs, fewer cases, nothing tuned: to see that it runs, not what a method is worth."""
-    seeds: int = 5
+    seeds: int = 3
     """Seeds of each method."""
     together: bool = False
     """Train all seeds of a method in one program: for accelerators, which a small network does not fill. On two CPU
     cores it gains little (benchmarks/speed.py --only seeds)."""
+    workers: int | None = None
+    """Runs at a time, each in a process with a core of its own. Default: as many as there are cores, up to four, and
+    one on a machine with an accelerator."""
     shared: Path = Path(os.environ.get("NLX_SHARED", RESULTS.parents[2] / "shared"))
     """Folder whose data/ holds cifar10n_features.npz; tables that need it are left out where it does not."""
 
@@ -99,35 +103,49 @@ def main() -> int:
     if not options.small:
         console.say("error: only the small forms exist; add --small")
         return 1
-    # Seeds of a method share their programs; compiling them anew for each run would take longer than training.
-    jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp(prefix="nlx-compiled-"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    for name in names:
-        runner = Runner(
-            console, options.seeds, options.shared.resolve(), quick=options.quick, together=options.together
-        )
-        result = PROTOCOLS[name](runner)
-        size = "quick" if options.quick else "small"
-        how = ("--quick" if options.quick else f"--seeds={runner.seeds}") + " --together" * options.together
-        about = ", ".join(f"{package} {version}" for package, version in versions().items())
-        claims = [f"- {c.text}: **{c.verdict}**. {c.evidence}" for c in result.claims]
-        ending = f"`python benchmarks/tables.py {name} --small {how}`; {about}."
-        text = "\n".join([result.text, "Claims:", "", *claims, "", ending, ""])
-        write_json(
-            RESULTS / f"{name}-{size}.json",
-            without_nan(
-                {
-                    "seeds": runner.seeds,
-                    "run_seconds": round(runner.run_seconds, 1),
-                    "versions": versions(),
-                    "claims": [c._asdict() for c in result.claims],
-                    **result.content,
-                }
-            ),
-        )
-        (RESULTS / f"{name}-{size}.md").write_text(text)
-        print(text)
+    cores = min(4, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else 1
+    workers = options.workers or (cores if jax.default_backend() == "cpu" else 1)
+    with (
+        tempfile.TemporaryDirectory(prefix="nlx-compiled-") as compiled,
+        Runner(
+            console,
+            options.seeds,
+            options.shared.resolve(),
+            quick=options.quick,
+            together=options.together,
+            workers=workers,
+            compiled=compiled,
+        ) as runner,
+    ):
+        for name in names:
+            write_table(name, options, runner)
     return 0
+
+
+def write_table(name: str, options: Options, runner: Runner) -> None:
+    """Run a protocol and write its page."""
+    before = runner.run_seconds
+    result = PROTOCOLS[name](runner)
+    size = "quick" if options.quick else "small"
+    how = ("--quick" if options.quick else f"--seeds={runner.seeds}") + " --together" * options.together
+    about = ", ".join(f"{package} {version}" for package, version in versions().items())
+    claims = [f"- {c.text}: **{c.verdict}**. {c.evidence}" for c in result.claims]
+    ending = f"`python benchmarks/tables.py {name} --small {how}`; {about}."
+    text = "\n".join([result.text, "Claims:", "", *claims, "", ending, ""])
+    write_json(
+        RESULTS / f"{name}-{size}.json",
+        without_nan(
+            {
+                "seeds": runner.seeds,
+                "run_seconds": round(runner.run_seconds - before, 1),
+                "versions": versions(),
+                "claims": [c._asdict() for c in result.claims],
+                **result.content,
+            }
+        ),
+    )
+    (RESULTS / f"{name}-{size}.md").write_text(text)
+    print(text)
 
 
 def without_nan(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from scipy import stats
 
 from benchmarks import readme
-from benchmarks.protocols import can, common, leaderboard
-from benchmarks.protocols.common import Entry, Runner, claim_ahead, interval, over_seeds, paired, spread, tune
+from benchmarks.protocols import can, leaderboard
+from benchmarks.protocols import runner as runs
+from benchmarks.protocols.common import all_over_seeds, claim_ahead, interval, over_seeds, paired, spread, tune
+from benchmarks.protocols.runner import Entry, Runner
 from nlx.reporting.console import Console
 from nlx.training.loop import Diverged
 from recipes import baseline
@@ -31,6 +34,9 @@ class Scripted:
         last = self.score(entry.config)
         best = {name: {"value": value + 1, "epoch": 1} for name, value in last.items()}
         return {"last": last, "best": best, "wall_seconds": 1, "given_label_recovery": 0.5, "cleaned_with": "q"}
+
+    def map(self, function, items):
+        return [function(item) for item in items]
 
 
 def test_a_difference_has_the_interval_of_the_paired_t_test():
@@ -144,8 +150,8 @@ def counted(tmp_path, monkeypatch):
         (config.run_dir / "labels.parquet").write_bytes(b"labels")
         return {"last": {"test_accuracy": config.seed / 10}, "best": {}, "wall_seconds": 0}
 
-    monkeypatch.setattr(common, "run", run)
-    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    monkeypatch.setattr(runs, "run", run)
+    monkeypatch.setattr(runs, "RESULTS", tmp_path)
     return calls
 
 
@@ -172,6 +178,30 @@ def test_a_quick_run_is_shorter_and_remembered_apart(counted):
     assert [config.epochs for config in counted] == [3, 9]
 
 
+def test_workers_give_what_one_run_after_the_other_gives(tmp_path, monkeypatch):
+    entry = Entry(
+        baseline.BaselineConfig(dataset="digits", widths=(8,), epochs=2, training_fraction=0.2), baseline.RECIPE
+    )
+    entries = {"plain": entry, "smaller rate": entry.but(learning_rate=0.001)}
+    found = []
+    for workers in (1, 2):
+        monkeypatch.setattr(runs, "RESULTS", tmp_path / str(workers))
+        with Runner(Console("", 0, quiet=True), 2, Path("shared"), workers=workers) as runner:
+            rows = all_over_seeds(runner, "a", entries)
+            found.append(
+                {name: {k: v for k, v in row["last"].items() if "second" not in k} for name, row in rows.items()}
+            )
+    assert found[0] == found[1]
+    assert len(set(found[0]["plain"]["test_map"])) == 2
+    assert len(list((tmp_path / "2" / "runs").glob("*.json"))) == 4
+
+
+def test_one_run_that_two_ask_for_at_a_time_is_run_once(counted):
+    with Runner(Console("", 0, quiet=True), 1, Path("shared")) as runner, ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: runner("a", ENTRY), range(4)))
+    assert len(counted) == 1
+
+
 def test_seeds_that_trained_together_are_remembered_apart_from_those_that_did_not(counted, monkeypatch):
     asked = []
 
@@ -179,7 +209,7 @@ def test_seeds_that_trained_together_are_remembered_apart_from_those_that_did_no
         asked.append(list(seeds))
         return [{"last": {"test_accuracy": 0.9}, "best": {}, "wall_seconds": 0} for _ in seeds]
 
-    monkeypatch.setattr(common, "run_together", run_together)
+    monkeypatch.setattr(runs, "run_together", run_together)
     runner = Runner(Console("", 0, quiet=True), 2, Path("shared"), together=True)
     alone = runner("a", ENTRY)
     for _ in range(2):

@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.protocols.common import (
-    EVALUATE_EVERY,
     Claim,
-    Entry,
     Result,
-    Runner,
+    all_over_seeds,
     claim,
     claim_ahead,
     compare,
-    features,
     interval,
-    over_seeds,
     paired,
     spread,
 )
+from benchmarks.protocols.data import EVALUATE_EVERY, features
+from benchmarks.protocols.runner import Entry, Runner
 from recipes import baseline, can
 
 PLAIN = "plain (softmax)"
@@ -164,11 +162,9 @@ def can_5(runner: Runner) -> Result:
         "4 samples": {"samples": 4},
     }
     variants |= {} if runner.quick else more
-    rows = {}
     entries = {BINARY: Entry(baseline.BaselineConfig(loss="binary_cross_entropy", **base), baseline.RECIPE)}
     entries |= {name: Entry(can.CANConfig(**{**base, **options}), can.RECIPE) for name, options in variants.items()}
-    for name, entry in entries.items():
-        rows[name] = over_seeds(runner, name, entry)["last"]
+    rows = {name: row["last"] for name, row in all_over_seeds(runner, "can-5", entries).items()}
     lines = [
         "# can-5, small: what CAN's options do",
         "",

@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import io
-import json
 import math
-import tempfile
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from nlx.reporting.console import Console
-from nlx.training.config import RunConfig
-from nlx.training.folder import write_json
+from benchmarks.protocols.runner import Entry, Runner
 from nlx.training.loop import Diverged
-from nlx.training.recipe import Recipe
-from nlx.training.run import run
-from nlx.training.together import run_together
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
 TUNING_SEEDS = range(1000, 1010)
-EVALUATE_EVERY = 5
 SMALLER_RATES = (0.02, 0.005, 0.001)  # to tune losses without a floor, which diverge at 0.05
 
 Numbers = dict[str, list[float]]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A method in a table: the recipe that makes it, and its options."""
-
-    config: RunConfig
-    recipe: Recipe[Any]
-
-    def but(self, **options: Any) -> Entry:
-        """The same with other options."""
-        return Entry(replace(self.config, **options), self.recipe)
 
 
 class Claim(NamedTuple):
@@ -73,85 +47,6 @@ class Result(NamedTuple):
     claims: list[Claim]
 
 
-class Runner:
-    """Runs single seeds and remembers their summaries by what decided them.
-
-    Attributes:
-      seeds: of each method.
-      quick: one seed, a third of the epochs, fewer cases, no tuning.
-      together: all seeds of a method in one program.
-      run_seconds: what the runs that were asked for took, whether now or when they were remembered.
-      shared: folder whose data/ holds the real data of the small protocols.
-    """
-
-    def __init__(self, console: Console, seeds: int, shared: Path, *, quick: bool = False, together: bool = False):
-        self.console, self.seeds, self.shared = console, 1 if quick else seeds, shared
-        self.quick, self.together, self.run_seconds = quick, together, 0.0
-
-    def __call__(self, label: str, entry: Entry, keep: Path | None = None) -> dict[str, Any]:
-        """The summary of a run: a remembered one, or a new one.
-
-        Args:
-          label: what the console calls it.
-          entry: what to run.
-          keep: where the run's labels.parquet is to be kept, for methods that read it.
-        """
-        entry = self._shortened(entry)
-        about, path = self._remembered(entry)
-        if path.exists() and (keep is None or keep.exists()):
-            summary: dict[str, Any] = json.loads(path.read_text())["summary"]
-            self.run_seconds += summary["wall_seconds"]
-            return summary
-        began = time.monotonic()
-        with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stderr(io.StringIO()):
-            folder = Path(scratch) / "run"
-            config = replace(entry.config, run_dir=folder, checkpoint_seconds=1e9)
-            summary = run(config, replace(entry.recipe, products=None))
-            if keep is not None:
-                keep.parent.mkdir(parents=True, exist_ok=True)
-                keep.write_bytes((folder / "labels.parquet").read_bytes())
-        self.run_seconds += summary["wall_seconds"]
-        write_json(path, {"label": label, **about, "summary": summary})
-        self.console.say(f"{label}: {headline(summary)} ({time.monotonic() - began:.0f} s)")
-        return summary
-
-    def side_by_side(self, label: str, entry: Entry) -> list[dict[str, Any]]:
-        """The summaries of all seeds, trained in one program where they are not remembered as such."""
-        entry = self._shortened(entry)
-        abouts = [self._remembered(entry.but(seed=seed), together=self.seeds) for seed in range(self.seeds)]
-        if not all(path.exists() for _, path in abouts):
-            summaries = run_together(entry.config, entry.recipe, range(self.seeds))
-            for (about, path), summary in zip(abouts, summaries, strict=True):
-                write_json(path, {"label": label, **about, "summary": summary})
-                self.console.say(f"{label}, together: {headline(summary)} ({summary['wall_seconds']:.0f} s)")
-        found = [json.loads(path.read_text())["summary"] for _, path in abouts]
-        self.run_seconds += sum(summary["wall_seconds"] for summary in found)
-        return found
-
-    def either(self, whole: Sequence[Any], quick: Sequence[Any]) -> Sequence[Any]:
-        """What a table goes through, or less of it where it has to be quick."""
-        return quick if self.quick else whole
-
-    def _shortened(self, entry: Entry) -> Entry:
-        if self.quick and entry.config.epochs is not None:
-            return entry.but(epochs=max(2, entry.config.epochs // 3))
-        return entry
-
-    def _remembered(self, entry: Entry, **more: Any) -> tuple[dict[str, Any], Path]:
-        """What decides a run, and where its summary is kept."""
-        options = {name: str(value) for name, value in sorted(vars(entry.config).items())}
-        for folder, name in ((self.shared, "shared"), (RESULTS, "results")):
-            options = {option: value.replace(str(folder), name) for option, value in options.items()}
-        about = {"recipe": entry.recipe.method.__module__, **options, **more}
-        return about, RESULTS / "runs" / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]}.json"
-
-
-def features(runner: Runner) -> Path | None:
-    """The file of CIFAR-10N as features, where it lies."""
-    path = runner.shared / "data" / "cifar10n_features.npz"
-    return path if path.exists() else None
-
-
 def tune(
     runner: Runner, label: str, entry: Entry, grid: dict[str, Sequence[Any]], seeds: int = 1
 ) -> tuple[Entry, dict[str, Any]]:
@@ -174,12 +69,17 @@ def tune(
     scores: dict[str, Any] = {}
     for name, values in grid.items():
         found: dict[Any, dict[str, float]] = {}
-        for value in values if len(values) > 1 else ():
-            tried = entry.but(**{name: value, "validation_fraction": 0.1, "evaluate_every": 10_000})
-            lasts = [
-                _last_or_none(runner, f"tune, {label}, {name} {value}, seed {seed}", tried.but(seed=seed))
-                for seed in TUNING_SEEDS[:seeds]
-            ]
+        tried = entry.but(validation_fraction=0.1, evaluate_every=10_000)
+        pairs = [(value, seed) for value in (values if len(values) > 1 else ()) for seed in TUNING_SEEDS[:seeds]]
+
+        def score(pair: tuple[Any, int], name: str = name, tried: Entry = tried) -> dict[str, Any] | None:
+            value, seed = pair
+            which = f"tune, {label}, {name} {value}, seed {seed}"
+            return _last_or_none(runner, which, tried.but(**{name: value, "seed": seed}))
+
+        scored = dict(zip(pairs, runner.map(score, pairs), strict=True))
+        for value in dict.fromkeys(value for value, _ in pairs):
+            lasts = [scored[value, seed] for seed in TUNING_SEEDS[:seeds]]
             finished = [last for last in lasts if last is not None]
             # The test score stands beside it for the reader; it decides nothing.
             shown = [n for n in ("validation_score", "test_map", "test_accuracy") if finished and n in finished[0]]
@@ -217,14 +117,15 @@ def over_seeds(runner: Runner, label: str, entry: Entry, keep: Callable[[int], P
     if runner.together and keep is None:
         runs: list[dict[str, Any] | None] = list(runner.side_by_side(label, entry))
     else:
-        runs = []
-        for seed in range(runner.seeds):
+
+        def one(seed: int) -> dict[str, Any] | None:
             try:
-                path = None if keep is None else keep(seed)
-                runs.append(runner(f"{label}, seed {seed}", entry.but(seed=seed), path))
+                return runner(f"{label}, seed {seed}", entry.but(seed=seed), None if keep is None else keep(seed))
             except Diverged:
                 runner.console.say(f"{label}, seed {seed}: diverged")
-                runs.append(None)
+                return None
+
+        runs = runner.map(one, range(runner.seeds))
     finished = [run for run in runs if run is not None]
     if not finished:
         raise Diverged(f"{label}: every seed diverged")
@@ -238,6 +139,12 @@ def over_seeds(runner: Runner, label: str, entry: Entry, keep: Callable[[int], P
     }
 
 
+def all_over_seeds(runner: Runner, label: str, entries: dict[str, Entry]) -> dict[str, Any]:
+    """:func:`over_seeds` of each entry, by name; the console calls them LABEL, NAME."""
+    found = runner.map(lambda name: over_seeds(runner, f"{label}, {name}", entries[name]), entries)
+    return dict(zip(entries, found, strict=True))
+
+
 def compare(
     runner: Runner,
     label: str,
@@ -246,12 +153,13 @@ def compare(
     tuning_seeds: int = 1,
 ) -> dict[str, Any]:
     """Methods side by side: tuned within their grids (of the same size), then run over the same seeds."""
-    rows = {}
-    for name, entry in entries.items():
-        chosen, scores = tune(runner, f"{label}, {name}", entry, grids.get(name, {}), tuning_seeds)
-        rows[name] = {"tuning": scores, **over_seeds(runner, f"{label}, {name}", chosen)}
-        rows[name]["learning_rate"] = chosen.config.learning_rate
-    return rows
+
+    def row(name: str) -> dict[str, Any]:
+        chosen, scores = tune(runner, f"{label}, {name}", entries[name], grids.get(name, {}), tuning_seeds)
+        found = over_seeds(runner, f"{label}, {name}", chosen)
+        return {"tuning": scores, **found, "learning_rate": chosen.config.learning_rate}
+
+    return dict(zip(entries, runner.map(row, entries), strict=True))
 
 
 def paired(a: list[float], b: list[float]) -> dict[str, Any]:
@@ -286,10 +194,17 @@ def claim_ahead(text: str, differences: dict[str, dict[str, Any]], margin: float
     return Claim(text, verdict, "; ".join(f"{name} {interval(d)}" for name, d in differences.items()))
 
 
-def headline(summary: dict[str, Any]) -> str:
-    """The scores of a run that a reader looks for first."""
-    shown = ("test_map", "test_accuracy", "recovery", "outlier_ap", "transition_mae", "validation_score")
-    return ", ".join(f"{name} {100 * summary['last'][name]:.1f}" for name in shown if name in summary["last"])
+def claim_within(text: str, differences: dict[str, dict[str, Any]], margin: float) -> Claim:
+    """A claim that paired differences are all smaller than a margin, whichever way they point.
+
+    It holds if every interval lies between plus and minus the margin, it does not if one lies wholly outside, and is
+    not shown otherwise. Of one seed, the difference itself decides.
+    """
+    ends = [(d["mean"], d["mean"]) if d["low"] is None else (d["low"], d["high"]) for d in differences.values()]
+    inside = all(-margin < low and high < margin for low, high in ends)
+    outside = any(low > margin or high < -margin for low, high in ends)
+    verdict = "holds" if inside else "does not hold" if outside else "not shown"
+    return Claim(text, verdict, "; ".join(f"{name} {interval(d)}" for name, d in differences.items()))
 
 
 def spread(values: list[float]) -> str:

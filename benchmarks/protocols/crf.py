@@ -5,20 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.protocols.common import (
-    EVALUATE_EVERY,
     SMALLER_RATES,
-    Entry,
     Result,
-    Runner,
+    all_over_seeds,
     claim_ahead,
     compare,
-    features,
     over_seeds,
     paired,
     spread,
     table,
 )
-from benchmarks.protocols.layer import human, pictures
+from benchmarks.protocols.data import EVALUATE_EVERY, features, human, pictures
+from benchmarks.protocols.runner import Entry, Runner
 from recipes import baseline, crf
 
 PAPER_1 = {
@@ -37,8 +35,8 @@ PAPER_2 = {
     "CRF": (91.6, 91.0, 90.6, 89.4, 84.3),
 }
 RATES = (0.1, 0.3, 0.5)
-SMALL: dict[str, Any] = {"chains": 10, "sweeps": 10, "hidden": 20}
-TRAINING: dict[str, Any] = {"optimizer": "adam", "learning_rate": 0.003, "epochs": 60}
+SMALL: dict[str, Any] = {"chains": 50, "sweeps": 30, "hidden": 20}
+TRAINING: dict[str, Any] = {"optimizer": "adam", "learning_rate": 0.001, "batch_size": 32, "epochs": 40}
 CRF, CRF_PAPER = "CRF", "CRF, alpha to 1 (paper)"
 
 
@@ -58,7 +56,7 @@ def parts(runner: Runner) -> dict[str, dict[str, Any]]:
         "no x-y link": field(field="no_link"),
         "no x-y link, alpha 0": field(field="no_link", alpha_start=0.0, alpha_end=0.0),
     }
-    return {name: over_seeds(runner, f"tags/sample, {name}", entry) for name, entry in entries.items()}
+    return all_over_seeds(runner, "tags/sample", entries)
 
 
 def table_1(runner: Runner) -> Result:

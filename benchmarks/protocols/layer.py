@@ -7,24 +7,21 @@ from typing import Any
 import numpy as np
 
 from benchmarks.protocols.common import (
-    EVALUATE_EVERY,
-    RESULTS,
     SMALLER_RATES,
-    Entry,
     Result,
-    Runner,
+    all_over_seeds,
     claim,
     claim_ahead,
     compare,
-    features,
     over_seeds,
     paired,
     spread,
     table,
     tune,
 )
+from benchmarks.protocols.data import EVALUATE_EVERY, features, human, pictures
+from benchmarks.protocols.runner import RESULTS, Entry, Runner
 from nlx import transitions
-from nlx.data.idx import DEBIAN
 from nlx.reporting.labels import read_labels
 from recipes import baseline, noise_layer
 
@@ -118,7 +115,7 @@ def fig5(runner: Runner) -> Result:
     }
     for alpha in (0.05, 0.3):
         entries[f"outlier class, alpha {alpha} instead of 0.1"] = entries["outlier class"].but(alpha=alpha)
-    rows = {name: over_seeds(runner, f"outliers, {name}", entry) for name, entry in entries.items()}
+    rows = all_over_seeds(runner, "outliers", entries)
     foreign = "MNIST" if has_mnist else "scrambled"
     lines = [
         f"# layer-fig5, small: {data['dataset']}, half of its training images replaced by {foreign} ones",
@@ -141,23 +138,6 @@ def fig5(runner: Runner) -> Result:
         difference = paired(ours[measure], plain[measure])
         claims.append(claim_ahead(f"layer-fig5: the outlier model has {words}", {"outlier class - plain": difference}))
     return Result({"results": rows}, "\n".join(lines), claims)
-
-
-def pictures() -> dict[str, Any]:
-    """Options of the set of pictures: a quarter of Fashion-MNIST where it lies, else the digits."""
-    training = {"momentum": 0.0, "schedule": "constant", "augmentation": "none", "model": "mlp"}
-    if DEBIAN.exists():
-        small = {"training_fraction": 0.25, "widths": (256, 256), "batch_size": 128}
-        return {"dataset": "fashion_mnist", "epochs": 40, "learning_rate": 0.05, **small, **training}
-    return {"dataset": "digits", "epochs": 90, "learning_rate": 0.05, "widths": (256, 256), **training}
-
-
-def human(runner: Runner, labels: str = "worst") -> dict[str, Any]:
-    """Options of CIFAR-10N as features, the same for all: a learning rate at which plain training memorizes."""
-    path = features(runner)
-    assert path is not None
-    training = {"momentum": 0.0, "schedule": "constant", "learning_rate": 0.05, "epochs": 30}
-    return {"dataset": f"npz:{path}", "labels": labels, **training, "evaluate_every": EVALUATE_EVERY}
 
 
 def loss_entries(runner: Runner, labels: str = "worst") -> tuple[dict[str, Entry], dict[str, dict[str, Any]]]:

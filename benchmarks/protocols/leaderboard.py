@@ -9,19 +9,18 @@ import numpy as np
 from benchmarks.protocols.common import (
     SMALLER_RATES,
     Claim,
-    Entry,
     Result,
-    Runner,
+    all_over_seeds,
     claim,
     claim_ahead,
-    features,
-    over_seeds,
     paired,
     spread,
     table,
     tune,
 )
-from benchmarks.protocols.layer import PLAIN, STRENGTHS, estimate, human
+from benchmarks.protocols.data import features, human
+from benchmarks.protocols.layer import PLAIN, STRENGTHS, estimate
+from benchmarks.protocols.runner import Entry, Runner
 from recipes import baseline, can, crf, noise_layer, noise_types, self_learning
 
 SYSTEMS = ("noise layer", "CAN", "CRF, analytic", "noise types, 10 % trusted", "self-learning")
@@ -86,15 +85,16 @@ def leaderboard(runner: Runner) -> Result:
     entries, grids = entries_of(runner, "worst")
     chosen: dict[str, dict[str, Any]] = {}
     tuning: dict[str, Any] = {}
-    for name, entry in entries.items():
-        tuned, tuning[name] = tune(runner, f"cifar10n worst, {name}", entry, grids.get(name, {}))
-        chosen[name] = {option: getattr(tuned.config, option) for option in grids.get(name, {})}
+
+    def tuned(name: str) -> tuple[Entry, dict[str, Any]]:
+        return tune(runner, f"cifar10n worst, {name}", entries[name], grids.get(name, {}))
+
+    for name, (entry, tuning[name]) in zip(entries, runner.map(tuned, entries), strict=True):
+        chosen[name] = {option: getattr(entry.config, option) for option in grids.get(name, {})}
     results: dict[str, Any] = {}
     for case in cases:
-        results[case] = {
-            name: over_seeds(runner, f"cifar10n {case}, {name}", entry.but(**chosen[name]))
-            for name, entry in entries_of(runner, case)[0].items()
-        }
+        entries = {name: entry.but(**chosen[name]) for name, entry in entries_of(runner, case)[0].items()}
+        results[case] = all_over_seeds(runner, f"cifar10n {case}", entries)
     given = {case: rows[PLAIN]["given_label_recovery"] for case, rows in results.items() if case != FALLING}
     lines = [
         "# leaderboard: CIFAR-10N as features",

@@ -10,20 +10,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.protocols.common import (
-    EVALUATE_EVERY,
-    RESULTS,
-    Entry,
     Result,
-    Runner,
     claim,
     claim_ahead,
-    features,
     over_seeds,
     paired,
     spread,
     table,
 )
-from benchmarks.protocols.layer import human, pictures
+from benchmarks.protocols.data import EVALUATE_EVERY, features, human, pictures
+from benchmarks.protocols.runner import RESULTS, Entry, Runner
 from nlx.data.trusted import Strategy
 from nlx.reporting.labels import read_labels
 from nlx.reporting.ranking import precision_at
@@ -49,12 +45,13 @@ def table_2(runner: Runner) -> Result:
     """All strategies on both cases."""
     results: dict[str, Any] = {}
     for case, options in cases(runner).items():
-        rows = {}
-        for strategy in STRATEGIES:
+
+        def row(strategy: Any, case: str = case, options: dict[str, Any] = options) -> dict[str, Any]:
             entry = Entry(noise_types.NoiseTypesConfig(strategy=strategy, **options), noise_types.RECIPE)
             keep = kept(runner, case) if strategy == "noise_types" else None
-            rows[strategy] = over_seeds(runner, f"{case}, {strategy}", entry, keep)
-        results[case] = rows
+            return over_seeds(runner, f"{case}, {strategy}", entry, keep)
+
+        results[case] = dict(zip(STRATEGIES, runner.map(row, STRATEGIES), strict=True))
     lines = [
         "# types-2, small: six ways to use a few trusted labels",
         "",

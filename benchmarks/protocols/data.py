@@ -1,0 +1,78 @@
+"""The real data of the small protocols, as options of a run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.protocols.runner import RESULTS, Runner
+from nlx.data.idx import DEBIAN
+
+EVALUATE_EVERY = 5
+NUM_TRAIN = 40_000  # of the official training images; the others are the test set, as in the features
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def features(runner: Runner) -> Path | None:
+    """The file of CIFAR-10N as features, where it lies."""
+    path = runner.shared / "data" / "cifar10n_features.npz"
+    return path if path.exists() else None
+
+
+def human(runner: Runner, labels: str = "worst") -> dict[str, Any]:
+    """Options of CIFAR-10N as features, the same for all: a learning rate at which plain training memorizes."""
+    path = features(runner)
+    assert path is not None
+    training = {"momentum": 0.0, "schedule": "constant", "learning_rate": 0.05, "epochs": 30}
+    return {"dataset": f"npz:{path}", "labels": labels, **training, "evaluate_every": EVALUATE_EVERY}
+
+
+def images(runner: Runner) -> dict[str, Any] | None:
+    """Options of a quarter of CIFAR-10N's images with their worst labels, None where they do not lie there.
+
+    A small network without augmentation, which memorizes wrong labels within the 30 epochs as the one on features does.
+    """
+    folder = runner.shared / "data"
+    parts = [folder / f"cifar10_images_{i}.npz" for i in range(2)]
+    labels = folder / "cifar10n_labels.npz"
+    if not all(path.exists() for path in (*parts, labels)):
+        return None
+    path = RESULTS / "runs" / "cifar10n_images.npz"
+    if not path.exists():
+        pixels = np.concatenate([decoded(np.load(part)["d"]) for part in parts])
+        true, worst = (np.load(labels)[key].astype(np.int32) for key in ("clean_label", "worse_label"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".part")
+        with partial.open("wb") as file:
+            np.savez(
+                file,
+                image=pixels[:NUM_TRAIN],
+                label=true[:NUM_TRAIN],
+                noisy_worst=worst[:NUM_TRAIN],
+                test_image=pixels[NUM_TRAIN:],
+                test_label=true[NUM_TRAIN:],
+                class_names=np.array(CLASS_NAMES),
+            )
+        os.replace(partial, path)
+    network = {"model": "convnet", "widths": (16, 32, 64, 128), "augmentation": "none"}
+    return {**human(runner), "dataset": f"npz:{path}", "training_fraction": 0.25, **network}
+
+
+def decoded(differences: np.ndarray) -> np.ndarray:
+    """Images uint8 ``[n, 32, 32, 3]`` from their differences along rows, columns and colours, ``[n, 3, 32, 32]``."""
+    sums = np.cumsum(np.cumsum(differences, axis=2, dtype=np.uint8), axis=3, dtype=np.uint8)
+    sums[:, 0] += sums[:, 1]
+    sums[:, 2] += sums[:, 1]
+    return sums.transpose(0, 2, 3, 1)
+
+
+def pictures() -> dict[str, Any]:
+    """Options of the set of pictures: a quarter of Fashion-MNIST where it lies, else the digits."""
+    training = {"momentum": 0.0, "schedule": "constant", "augmentation": "none", "model": "mlp"}
+    if DEBIAN.exists():
+        small = {"training_fraction": 0.25, "widths": (256, 256), "batch_size": 128}
+        return {"dataset": "fashion_mnist", "epochs": 40, "learning_rate": 0.05, **small, **training}
+    return {"dataset": "digits", "epochs": 90, "learning_rate": 0.05, "widths": (256, 256), **training}

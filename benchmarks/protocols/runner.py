@@ -1,0 +1,188 @@
+"""Runs of the tables: remembered by what decided them, on as many cores as there are workers."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+
+from nlx.reporting.console import Console
+from nlx.training.config import RunConfig
+from nlx.training.folder import write_json
+from nlx.training.recipe import Recipe
+from nlx.training.run import run
+from nlx.training.together import run_together
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method in a table: the recipe that makes it, and its options."""
+
+    config: RunConfig
+    recipe: Recipe[Any]
+
+    def but(self, **options: Any) -> Entry:
+        """The same with other options."""
+        return Entry(replace(self.config, **options), self.recipe)
+
+
+class Runner:
+    """Runs single seeds and remembers their summaries by what decided them; a context that ends its workers.
+
+    Attributes:
+      seeds: of each method.
+      quick: one seed, a third of the epochs, fewer cases, no tuning.
+      together: all seeds of a method in one program.
+      workers: runs at a time, each in a process with a core of its own; 1 trains in this process, on all cores.
+      run_seconds: what the runs that were asked for took, whether now or when they were remembered.
+      shared: folder whose data/ holds the real data of the small protocols.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        seeds: int,
+        shared: Path,
+        *,
+        quick: bool = False,
+        together: bool = False,
+        workers: int = 1,
+        compiled: str | None = None,
+    ):
+        """As the attributes say; ``compiled`` is a folder for the programs that runs share."""
+        self.console, self.seeds, self.shared = console, 1 if quick else seeds, shared
+        self.quick, self.together, self.workers, self.run_seconds = quick, together, workers, 0.0
+        self._locks: dict[Path | None, threading.Lock] = {}
+        share_programs(compiled)
+        self._pool = None
+        if workers > 1 and not together:
+            spawn = multiprocessing.get_context("spawn")
+            cores = spawn.Queue()
+            for worker in range(workers):
+                cores.put(worker)
+            self._pool = ProcessPoolExecutor(workers, spawn, initializer=_settle, initargs=(cores, compiled))
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def __call__(self, label: str, entry: Entry, keep: Path | None = None) -> dict[str, Any]:
+        """The summary of a run: a remembered one, or a new one.
+
+        Args:
+          label: what the console calls it.
+          entry: what to run.
+          keep: where the run's labels.parquet is to be kept, for methods that read it.
+        """
+        entry = self._shortened(entry)
+        about, path = self._remembered(entry)
+        with self._locks.setdefault(path, threading.Lock()):
+            if path.exists() and (keep is None or keep.exists()):
+                summary: dict[str, Any] = json.loads(path.read_text())["summary"]
+            else:
+                summary = train(entry, keep) if self._pool is None else self._pool.submit(train, entry, keep).result()
+                write_json(path, {"label": label, **about, "summary": summary})
+                self.console.say(f"{label}: {headline(summary)} ({summary['wall_seconds']:.0f} s)")
+        with self._locks.setdefault(None, threading.Lock()):
+            self.run_seconds += summary["wall_seconds"]
+        return summary
+
+    def map(self, function: Callable[[A], B], items: Iterable[A]) -> list[B]:
+        """``[function(item) for item in items]``; with workers, all at once, so that none of them waits for runs."""
+        if self._pool is None:
+            return [function(item) for item in items]
+        waiting = list(items)
+        with ThreadPoolExecutor(max(1, len(waiting))) as threads:
+            return list(threads.map(function, waiting))
+
+    def side_by_side(self, label: str, entry: Entry) -> list[dict[str, Any]]:
+        """The summaries of all seeds, trained in one program where they are not remembered as such."""
+        entry = self._shortened(entry)
+        abouts = [self._remembered(entry.but(seed=seed), together=self.seeds) for seed in range(self.seeds)]
+        if not all(path.exists() for _, path in abouts):
+            summaries = run_together(entry.config, entry.recipe, range(self.seeds))
+            for (about, path), summary in zip(abouts, summaries, strict=True):
+                write_json(path, {"label": label, **about, "summary": summary})
+                self.console.say(f"{label}, together: {headline(summary)} ({summary['wall_seconds']:.0f} s)")
+        found = [json.loads(path.read_text())["summary"] for _, path in abouts]
+        self.run_seconds += sum(summary["wall_seconds"] for summary in found)
+        return found
+
+    def either(self, whole: Sequence[Any], quick: Sequence[Any]) -> Sequence[Any]:
+        """What a table goes through, or less of it where it has to be quick."""
+        return quick if self.quick else whole
+
+    def _shortened(self, entry: Entry) -> Entry:
+        if self.quick and entry.config.epochs is not None:
+            return entry.but(epochs=max(2, entry.config.epochs // 3))
+        return entry
+
+    def _remembered(self, entry: Entry, **more: Any) -> tuple[dict[str, Any], Path]:
+        """What decides a run, and where its summary is kept."""
+        options = {name: str(value) for name, value in sorted(vars(entry.config).items())}
+        for folder, name in ((self.shared, "shared"), (RESULTS, "results")):
+            options = {option: value.replace(str(folder), name) for option, value in options.items()}
+        about = {"recipe": entry.recipe.method.__module__, **options, **more}
+        return about, RESULTS / "runs" / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]}.json"
+
+
+def train(entry: Entry, keep: Path | None) -> dict[str, Any]:
+    """Train in a folder that is thrown away.
+
+    Args:
+      entry: what to run.
+      keep: where the run's labels.parquet goes, if anywhere.
+
+    Returns:
+      The run's summary.
+    """
+    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stderr(io.StringIO()):
+        folder = Path(scratch) / "run"
+        config = replace(entry.config, run_dir=folder, checkpoint_seconds=1e9)
+        summary = run(config, replace(entry.recipe, products=None))
+        if keep is not None:
+            keep.parent.mkdir(parents=True, exist_ok=True)
+            keep.write_bytes((folder / "labels.parquet").read_bytes())
+    return summary
+
+
+def headline(summary: dict[str, Any]) -> str:
+    """The scores of a run that a reader looks for first."""
+    shown = ("test_map", "test_accuracy", "recovery", "outlier_ap", "transition_mae", "validation_score")
+    return ", ".join(f"{name} {100 * summary['last'][name]:.1f}" for name in shown if name in summary["last"])
+
+
+def share_programs(folder: str | None) -> None:
+    """Keep compiled programs in a folder: to compile them anew for each run would take longer than to train."""
+    if folder is not None:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+def _settle(cores: Any, compiled: str | None) -> None:
+    """Give a worker a core of its own, where the system lets a process choose."""
+    core = cores.get()
+    if hasattr(os, "sched_setaffinity"):
+        allowed = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {allowed[core % len(allowed)]})
+    share_programs(compiled)
