@@ -12,8 +12,10 @@ noisy labels with seeds of their own; clean labels do not enter that choice.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import signal
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ from benchmarks.protocols.common import Protocol
 from benchmarks.protocols.runner import RESULTS, Runner
 from nlx.reporting.console import Console
 from nlx.training.folder import versions, write_json
+from nlx.training.loop import Stopped
 
 PROTOCOLS: dict[str, Protocol] = {
     "can-5": can.can_5,
@@ -105,7 +108,9 @@ def main() -> int:
         return 1
     cores = min(4, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else 1
     workers = options.workers or (cores if jax.default_backend() == "cpu" else 1)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (
+        contextlib.suppress(KeyboardInterrupt, Stopped),
         tempfile.TemporaryDirectory(prefix="nlx-compiled-") as compiled,
         Runner(
             console,
@@ -119,7 +124,9 @@ def main() -> int:
     ):
         for name in names:
             write_table(name, options, runner)
-    return 0
+        return 0
+    console.say("stopped; the runs that ended are kept, and the same command goes on from there")
+    return 128 + signal.SIGTERM
 
 
 def write_table(name: str, options: Options, runner: Runner) -> None:

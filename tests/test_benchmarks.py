@@ -13,7 +13,16 @@ from scipy import stats
 from benchmarks import readme
 from benchmarks.protocols import can, leaderboard
 from benchmarks.protocols import runner as runs
-from benchmarks.protocols.common import all_over_seeds, claim_ahead, interval, over_seeds, paired, spread, tune
+from benchmarks.protocols.common import (
+    all_over_seeds,
+    claim_ahead,
+    claim_within,
+    interval,
+    over_seeds,
+    paired,
+    spread,
+    tune,
+)
 from benchmarks.protocols.runner import Entry, Runner
 from nlx.reporting.console import Console
 from nlx.training.loop import Diverged
@@ -57,6 +66,18 @@ def test_one_seed_has_a_difference_without_an_interval():
     assert claim_ahead("a", {"one": found}, margin=0.2).verdict == "does not hold"
     assert claim_ahead("a", {"one": paired([0.6], [0.7])}).verdict == "does not hold"
     assert interval(found) == "+10.0, one seed"
+
+
+def test_as_good_as_is_judged_by_the_whole_interval():
+    def of(low, high):
+        return {"a - b": {"mean": (low + high) / 2, "low": low, "high": high, "verdict": ""}}
+
+    found = [claim_within("a", of(*ends), 0.01).verdict for ends in ((-0.009, 0.009), (-0.02, 0.005), (0.011, 0.03))]
+    assert found == ["holds", "not shown", "does not hold"]
+    assert claim_within("a", of(-0.03, -0.011), 0.01).verdict == "does not hold"
+    assert claim_within("a", of(0, 0.005) | {"a - c": of(0, 0.02)["a - b"]}, 0.01).verdict == "not shown"
+    assert claim_within("a", {"one": paired([0.705], [0.7])}, 0.01).verdict == "holds"
+    assert claim_within("a", {"one": paired([0.7], [0.72])}, 0.01).verdict == "does not hold"
 
 
 def test_a_seed_that_diverged_does_not_count():

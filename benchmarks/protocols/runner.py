@@ -8,11 +8,13 @@ import io
 import json
 import multiprocessing
 import os
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,8 +84,10 @@ class Runner:
     def __enter__(self) -> Runner:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._pool is not None:
+            if kind is not None:
+                self._end_workers()
             self._pool.shutdown(cancel_futures=True)
 
     def __call__(self, label: str, entry: Entry, keep: Path | None = None) -> dict[str, Any]:
@@ -113,7 +117,11 @@ class Runner:
             return [function(item) for item in items]
         waiting = list(items)
         with ThreadPoolExecutor(max(1, len(waiting))) as threads:
-            return list(threads.map(function, waiting))
+            try:
+                return list(threads.map(function, waiting))
+            except BaseException:
+                self._end_workers()  # the threads wait for them
+                raise
 
     def side_by_side(self, label: str, entry: Entry) -> list[dict[str, Any]]:
         """The summaries of all seeds, trained in one program where they are not remembered as such."""
@@ -127,6 +135,13 @@ class Runner:
         found = [json.loads(path.read_text())["summary"] for _, path in abouts]
         self.run_seconds += sum(summary["wall_seconds"] for summary in found)
         return found
+
+    def _end_workers(self) -> None:
+        """Drop what waits in line, and stop what is running."""
+        assert self._pool is not None
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for worker in multiprocessing.active_children():
+            worker.terminate()
 
     def either(self, whole: Sequence[Any], quick: Sequence[Any]) -> Sequence[Any]:
         """What a table goes through, or less of it where it has to be quick."""
@@ -180,7 +195,16 @@ def share_programs(folder: str | None) -> None:
 
 
 def _settle(cores: Any, compiled: str | None) -> None:
-    """Give a worker a core of its own, where the system lets a process choose."""
+    """Give a worker a core of its own, where the system lets a process choose, and let it end with its parent."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     core = cores.get()
     if hasattr(os, "sched_setaffinity"):
         allowed = sorted(os.sched_getaffinity(0))
