@@ -201,7 +201,10 @@ def test_a_quick_run_is_shorter_and_remembered_apart(counted):
 
 def test_workers_give_what_one_run_after_the_other_gives(tmp_path, monkeypatch):
     entry = Entry(
-        baseline.BaselineConfig(dataset="digits", widths=(8,), epochs=2, training_fraction=0.2), baseline.RECIPE
+        baseline.BaselineConfig(
+            dataset="digits", widths=(8,), epochs=2, training_fraction=0.2, batch_size=40, schedule="constant"
+        ),
+        baseline.RECIPE,
     )
     entries = {"plain": entry, "smaller rate": entry.but(learning_rate=0.001)}
     found = []
