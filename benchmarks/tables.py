@@ -3,6 +3,7 @@
   python benchmarks/tables.py can-6 --small
   python benchmarks/tables.py layer-fig3 layer-fig5 --small --seeds=3
   python benchmarks/tables.py all --small
+  python benchmarks/tables.py all --small --quick
 
 Every protocol trains through the same code as the recipes. A run's summary is kept under benchmarks/results/runs, so
 that an interrupted table goes on where it stopped (it knows changed options, not changed code: delete the folder after
@@ -103,8 +104,14 @@ def main() -> int:
     options = tyro.cli(Options, description=__doc__, use_underscores=True)
     names = list(PROTOCOLS) if "all" in options.protocols else list(dict.fromkeys(options.protocols))
     console = Console(", ".join(names), 0)
-    if not options.small:
-        console.say("error: only the small forms exist; add --small")
+    problem = (
+        "only the small forms exist; add --small" * (not options.small)
+        or "no table is named; say which, or all" * (not names)
+        or f"--seeds={options.seeds} must be at least 1" * (options.seeds < 1)
+        or f"--workers={options.workers} must be at least 1" * (options.workers is not None and options.workers < 1)
+    )
+    if problem:
+        console.say(f"error: {problem}")
         return 1
     cores = min(4, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else 1
     workers = options.workers or (cores if jax.default_backend() == "cpu" else 1)
