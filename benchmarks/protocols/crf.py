@@ -63,6 +63,7 @@ def parts(runner: Runner) -> dict[str, dict[str, Any]]:
         "no hidden": field(field="no_hidden"),
         "hidden": field(field="hidden"),
         "no x-y link": field(field="no_link"),
+        "no x-y link, alpha to 1": field(field="no_link", alpha_end=1.0),
         "no x-y link, alpha 0": field(field="no_link", alpha_start=0.0, alpha_end=0.0),
     }
     return all_over_seeds(runner, "tags/sample", entries)
