@@ -129,7 +129,11 @@ def leaderboard(runner: Runner) -> Result:
         ]
         for n in names
     ]
-    lines += ["Seconds of an epoch without its evaluation, the least of all runs, and what was chosen:", ""]
+    lines += [
+        "Seconds of an epoch without its evaluation, the least of all runs (of several at a time, each has one core), and "
+        "what was chosen:",
+        "",
+    ]
     lines += [*table(["method", "seconds", "chosen"], shown), ""]
     return Result(
         {"results": results, "tuning": tuning}, "\n".join(lines), claims_of(results["worst"], results[FALLING])

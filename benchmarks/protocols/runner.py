@@ -76,10 +76,7 @@ class Runner:
         self._pool = None
         if workers > 1 and not together:
             spawn = multiprocessing.get_context("spawn")
-            cores = spawn.Queue()
-            for worker in range(workers):
-                cores.put(worker)
-            self._pool = ProcessPoolExecutor(workers, spawn, initializer=_settle, initargs=(cores, compiled))
+            self._pool = ProcessPoolExecutor(workers, spawn, initializer=_settle, initargs=(compiled,))
 
     def __enter__(self) -> Runner:
         return self
@@ -194,7 +191,7 @@ def share_programs(folder: str | None) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
-def _settle(cores: Any, compiled: str | None) -> None:
+def _settle(compiled: str | None) -> None:
     """Give a worker a core of its own, where the system lets a process choose, and let it end with its parent."""
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -205,8 +202,10 @@ def _settle(cores: Any, compiled: str | None) -> None:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
-    core = cores.get()
     if hasattr(os, "sched_setaffinity"):
         allowed = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {allowed[core % len(allowed)]})
+        number = int(
+            multiprocessing.current_process().name.rpartition("-")[2]
+        )  # workers are numbered one after another
+        os.sched_setaffinity(0, {allowed[number % len(allowed)]})
     share_programs(compiled)
