@@ -130,8 +130,8 @@ def leaderboard(runner: Runner) -> Result:
         for n in names
     ]
     lines += [
-        "Seconds of an epoch without its evaluation, the least of all runs (of several at a time, each has one core), and "
-        "what was chosen:",
+        "Seconds of an epoch without its evaluation, the least of all runs (of several at a time, each has one core), "
+        "and what was chosen:",
         "",
     ]
     lines += [*table(["method", "seconds", "chosen"], shown), ""]
