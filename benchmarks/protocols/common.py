@@ -165,11 +165,14 @@ def compare(
 def paired(a: list[float], b: list[float]) -> dict[str, Any]:
     """Mean difference over seeds with its 95 % interval (Student's t, paired), and the verdict it allows.
 
-    One seed has no interval, and its verdict is the sign. Seeds that diverged on either side do not count.
+    One seed has no interval, and its verdict is the sign. Seeds that diverged on either side do not count; where fewer
+    than two of several are left, the interval is the whole line.
     """
     d = np.array(a) - np.array(b)
     d = d[np.isfinite(d)]
-    mean = float(d.mean())
+    mean = float(d.mean()) if len(d) else math.nan
+    if len(d) < 2 < len(a) + 1:
+        return {"mean": mean, "low": -math.inf, "high": math.inf, "verdict": "level"}
     if len(d) < 2:
         return {"mean": mean, "low": None, "high": None, "verdict": "ahead" if mean > 0 else "behind"}
     half = float(stats.t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ from benchmarks.protocols.layer import PLAIN, STRENGTHS, estimate
 from benchmarks.protocols.runner import Entry, Runner
 from recipes import baseline, can, crf, noise_layer, noise_types, self_learning
 
-SYSTEMS = ("noise layer", "CAN", "CRF, analytic", "noise types, 10 % trusted", "self-learning")
+TRUSTED = "noise types, 10 % trusted"
+SYSTEMS = ("noise layer", "CAN", "CRF, analytic", TRUSTED, "self-learning")
 FALLING = "worst, falling rate"
 CASES = ("aggregate", "random1", "worst", "instance", FALLING)
 
@@ -48,7 +50,7 @@ def entries_of(runner: Runner, case: str) -> tuple[dict[str, Entry], dict[str, d
         "noise layer": Entry(noise_layer.NoiseLayerConfig(**base), noise_layer.RECIPE),
         "CAN": Entry(can.CANConfig(**base), can.RECIPE),
         "CRF, analytic": Entry(crf.CRFConfig(transition=estimated, **base), crf.RECIPE),
-        "noise types, 10 % trusted": Entry(noise_types.NoiseTypesConfig(**{**base, **stages}), noise_types.RECIPE),
+        TRUSTED: Entry(noise_types.NoiseTypesConfig(**{**base, **stages}), noise_types.RECIPE),
         "self-learning": Entry(self_learning.SelfLearningConfig(**base), self_learning.RECIPE),
     }
     others = {
@@ -66,7 +68,7 @@ def entries_of(runner: Runner, case: str) -> tuple[dict[str, Entry], dict[str, d
         "noise layer": {"strength": STRENGTHS},
         "CAN": {"prediction_weight": (4.0, 2.0, 6.0)},
         "CRF, analytic": {"alpha_end": (0.25, 0.5, 1.0)},
-        "noise types, 10 % trusted": {"branch_rate": (1.0, 0.3, 0.1)},
+        TRUSTED: {"branch_rate": (1.0, 0.3, 0.1)},
         "self-learning": {"last_correction": (None, 5, 10)},
         "soft bootstrap": {"beta": (0.95, 0.8, 0.5)},
         "hard bootstrap": {"beta": (0.8, 0.6, 0.4)},
@@ -142,24 +144,33 @@ def leaderboard(runner: Runner) -> Result:
 
 def claims_of(rows: dict[str, Any], falling: dict[str, Any]) -> list[Claim]:
     """What the systems are worth on the worst labels, at a constant rate and at one that falls."""
-    accuracy = {n: float(np.mean(rows[n]["last"]["test_accuracy"])) for n in (*SYSTEMS, PLAIN)}
+    accuracy = {n: float(np.nanmean(rows[n]["last"]["test_accuracy"])) for n in (*SYSTEMS, PLAIN)}
     gains = {n: accuracy[n] - accuracy[PLAIN] for n in SYSTEMS}
-    later = {n: float(np.mean(falling[n]["last"]["test_accuracy"])) for n in (*SYSTEMS, PLAIN)}
-    best, best_later = max(SYSTEMS, key=accuracy.__getitem__), max(SYSTEMS, key=later.__getitem__)
-    aucs = {n: paired(rows[n]["last"]["issue_auc"], rows[PLAIN]["last"]["issue_auc"]) for n in SYSTEMS}
+    later = {n: float(np.nanmean(falling[n]["last"]["test_accuracy"])) for n in (*SYSTEMS, PLAIN)}
+
+    def best(names: Sequence[str]) -> Claim:
+        """Whether one of some systems reaches 75 %."""
+        first, second = max(names, key=accuracy.__getitem__), max(names, key=later.__getitem__)
+        return claim(
+            f"the best system {'with or ' if TRUSTED in names else ''}without trusted labels reaches 75 % on worst "
+            "labels, at either course of the rate",
+            max(accuracy[first], later[second]) >= 0.75,
+            f"{first} {100 * accuracy[first]:.1f} at the constant rate, {second} {100 * later[second]:.1f} at the "
+            f"falling one, where plain training has {100 * later[PLAIN]:.1f}",
+        )
+
+    def aucs(of: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        return {n: paired(of[n]["last"]["issue_auc"], of[PLAIN]["last"]["issue_auc"]) for n in SYSTEMS}
+
+    text = "each system's posterior tells wrong labels better than the plain model does at the last epoch"
     return [
         claim(
-            "at least three of the five systems beat plain training by 10 points on worst labels",
+            "at least three of the five systems beat plain training by 10 points on worst labels (means)",
             sum(gain >= 0.10 for gain in gains.values()) >= 3,
             ", ".join(f"{n} {100 * gain:+.1f}" for n, gain in gains.items()),
         ),
-        claim(
-            "the best system reaches 75 % on worst labels, at either course of the rate",
-            max(accuracy[best], later[best_later]) >= 0.75,
-            f"{best} {100 * accuracy[best]:.1f} at the constant rate, {best_later} {100 * later[best_later]:.1f} "
-            f"at the falling one, where plain training has {100 * later[PLAIN]:.1f}",
-        ),
-        claim_ahead(
-            "each system's posterior tells wrong labels better than the plain model does at the last epoch", aucs
-        ),
+        best(SYSTEMS),
+        best([n for n in SYSTEMS if n != TRUSTED]),
+        claim_ahead(text + ", constant rate", aucs(rows)),
+        claim_ahead(text + ", falling rate", aucs(falling)),
     ]

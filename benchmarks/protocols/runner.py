@@ -23,6 +23,7 @@ import jax
 from nlx.reporting.console import Console
 from nlx.training.config import RunConfig
 from nlx.training.folder import write_json
+from nlx.training.loop import Stopped
 from nlx.training.recipe import Recipe
 from nlx.training.run import run
 from nlx.training.together import run_together
@@ -101,7 +102,10 @@ class Runner:
             if path.exists() and (keep is None or keep.exists()):
                 summary: dict[str, Any] = json.loads(path.read_text())["summary"]
             else:
-                summary = train(entry, keep) if self._pool is None else self._pool.submit(train, entry, keep).result()
+                if self._pool is None:
+                    summary = train(entry, keep)
+                else:
+                    summary = self._pool.submit(_train_or_end, entry, keep).result()
                 write_json(path, {"label": label, **about, "summary": summary})
                 self.console.say(f"{label}: {headline(summary)} ({summary['wall_seconds']:.0f} s)")
         with self._locks.setdefault(None, threading.Lock()):
@@ -146,7 +150,7 @@ class Runner:
 
     def _shortened(self, entry: Entry) -> Entry:
         if self.quick and entry.config.epochs is not None:
-            return entry.but(epochs=max(2, entry.config.epochs // 3))
+            return entry.but(epochs=max(min(2, entry.config.epochs), entry.config.epochs // 3))
         return entry
 
     def _remembered(self, entry: Entry, **more: Any) -> tuple[dict[str, Any], Path]:
@@ -174,8 +178,18 @@ def train(entry: Entry, keep: Path | None) -> dict[str, Any]:
         summary = run(config, replace(entry.recipe, products=None))
         if keep is not None:
             keep.parent.mkdir(parents=True, exist_ok=True)
-            keep.write_bytes((folder / "labels.parquet").read_bytes())
+            partial = keep.with_suffix(".part")
+            partial.write_bytes((folder / "labels.parquet").read_bytes())
+            os.replace(partial, keep)
     return summary
+
+
+def _train_or_end(entry: Entry, keep: Path | None) -> dict[str, Any]:
+    """:func:`train` in a worker, which ends where it is asked to stop, so that nothing that waits is begun."""
+    try:
+        return train(entry, keep)
+    except Stopped:
+        os._exit(1)
 
 
 def headline(summary: dict[str, Any]) -> str:
