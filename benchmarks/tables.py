@@ -83,10 +83,11 @@ class Options:
     protocols: tyro.conf.Positional[tuple[Name, ...]]
     """can-5: lambda, and what the paper leaves open. can-6: CAN against plain training at every noise rate (Table VI).
     can-fig6: less data. layer-1: learned T against plain training and the clean part alone. layer-fig3: plain,
-    learned and true transition matrix at every noise rate. layer-fig5: outliers. losses: all losses on human label noise. types-2, types-fig8: strategies with a few trusted labels, and the most suspicious labels.
-    crf-1, crf-q, crf-2: parts of the CRF, its posterior, prediction and recovery by noise. self-2, self-3, self-4,
-    self-fig4: corrected labels, members, selection, prototypes and alpha. leaderboard: every method on four
-    labellings. all: every one of them."""
+    learned and true transition matrix at every noise rate. layer-fig5: outliers. losses: all losses on human label
+    noise. types-2, types-fig8: strategies with a few trusted labels, and the most suspicious labels. crf-1, crf-q,
+    crf-2: parts of the CRF, its posterior, prediction and recovery by noise. self-2, self-3, self-4, self-fig4:
+    corrected labels, members, selection, prototypes and alpha. leaderboard: every method on four labellings. all:
+    every one of them."""
     small: bool = False
     """The form that runs on two CPU cores; the papers' full data sets need accelerators and are not here yet."""
     quick: bool = False

@@ -282,11 +282,21 @@ def test_the_leaderboards_claims():
     def verdicts(rows, falling):
         return [c.verdict for c in leaderboard.claims_of(rows, falling)]
 
-    assert verdicts(board(), board()) == ["holds", "does not hold", "holds"]
-    assert verdicts(board(), board(CAN=0.76))[1] == "holds"
+    no, yes = "does not hold", "holds"
+    assert verdicts(board(), board()) == [yes, no, no, yes, yes]
+    assert verdicts(board(), board(CAN=0.76))[1:3] == [yes, yes]
+    assert verdicts(board(**{leaderboard.TRUSTED: 0.76}), board())[1:3] == [yes, no]
     slow = dict.fromkeys(leaderboard.SYSTEMS[:3], 0.6)
-    assert verdicts(board(**slow), board()) == ["does not hold", "does not hold", "holds"]
-    assert verdicts(board(CAN=0.4), board())[2] == "does not hold"
+    assert verdicts(board(**slow), board()) == [no, no, no, yes, yes]
+    assert verdicts(board(CAN=0.4), board())[3:] == [no, yes]
+    assert verdicts(board(), board(CAN=0.4))[3:] == [yes, no]
+
+
+def test_one_seed_left_of_several_shows_nothing():
+    found = paired([0.9, math.nan, math.nan], [0.5, 0.5, 0.5])
+    assert found["verdict"] == "level"
+    assert claim_ahead("a", {"a - b": found}).verdict == "not shown"
+    assert paired([math.nan, math.nan], [0.5, 0.5])["verdict"] == "level"
 
 
 def test_the_readmes_blocks_are_made_from_results(tmp_path, monkeypatch):

@@ -124,9 +124,9 @@ def table_1(runner: Runner) -> Result:
         f"# layer-1, small: {data['dataset']}, learned T against plain training and against the clean part",
         "",
         f"Test error in percent after the last epoch, mean ± standard deviation over {runner.seeds} seeds. The clean "
-        "part is as many examples as have right labels, in as many steps. The paper, ImageNet: 39.8 clean, 48.5 clean half, "
-        "53.7 plain, 45.2 learned T, 41.4 true T at 50 % random flips; 50.5 plain, 46.7 learned T, 43.3 true T at 40 % "
-        "adversarial ones.",
+        "part is as many examples as have right labels, in as many steps. The paper, ImageNet: 39.8 clean, 48.5 clean "
+        "half, 53.7 plain, 45.2 learned T, 41.4 true T at 50 % random flips; 50.5 plain, 46.7 learned T, 43.3 true T "
+        "at 40 % adversarial ones.",
         "",
         *table(
             ["training", *rows],
