@@ -83,7 +83,7 @@ def self_2(runner: Runner) -> Result:
         entries |= pair
         if kind == FEATURES:
             entries |= {name + FALLING: entry.but(schedule="step") for name, entry in pair.items()}
-        else:
+        if kind == PICTURES:
             entries[f"{kind}, {SMP}{EARLY}"] = ours[kind].but(start_epoch=STARTS[0])
     rows = all_over_seeds(runner, "self-2", entries)
     shown = []
