@@ -17,6 +17,7 @@ from benchmarks.protocols.common import (
     all_over_seeds,
     claim_ahead,
     claim_within,
+    compare,
     interval,
     over_seeds,
     paired,
@@ -290,6 +291,22 @@ def test_the_leaderboards_claims():
     assert verdicts(board(**slow), board()) == [no, no, no, yes, yes]
     assert verdicts(board(CAN=0.4), board())[3:] == [no, yes]
     assert verdicts(board(), board(CAN=0.4))[3:] == [yes, no]
+
+
+def test_a_method_that_diverges_everywhere_loses_its_row_and_nothing_else():
+    def score(config):
+        if config.learning_rate == 1:
+            raise Diverged("the loss is not finite")
+        return {"test_accuracy": 0.5 + config.seed / 10}
+
+    entries = {"good": ENTRY, "lost": ENTRY.but(learning_rate=1.0)}
+    for rows in (all_over_seeds(Scripted(score), "a", entries), compare(Scripted(score), "a", entries, {})):
+        assert rows["good"]["last"]["test_accuracy"] == [0.5, 0.6, 0.7]
+        assert np.isnan(rows["lost"]["last"]["test_accuracy"]).all()
+        assert spread(rows["lost"]["last"]["test_accuracy"]) == "diverged"
+    assert rows["lost"]["learning_rate"] == 1.0
+    with pytest.raises(Diverged, match="lost"):
+        all_over_seeds(Scripted(score), "a", {"lost": entries["lost"]})
 
 
 def test_one_seed_left_of_several_shows_nothing():

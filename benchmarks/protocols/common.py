@@ -140,9 +140,31 @@ def over_seeds(runner: Runner, label: str, entry: Entry, keep: Callable[[int], P
 
 
 def all_over_seeds(runner: Runner, label: str, entries: dict[str, Entry]) -> dict[str, Any]:
-    """:func:`over_seeds` of each entry, by name; the console calls them LABEL, NAME."""
-    found = runner.map(lambda name: over_seeds(runner, f"{label}, {name}", entries[name]), entries)
-    return dict(zip(entries, found, strict=True))
+    """:func:`over_seeds` of each entry, by name; the console calls them LABEL, NAME. Where all diverged: only NaN."""
+    found = runner.map(lambda name: _row_or_none(runner, f"{label}, {name}", entries[name]), entries)
+    return _filled(dict(zip(entries, found, strict=True)), runner.seeds)
+
+
+def _row_or_none(runner: Runner, label: str, entry: Entry) -> dict[str, Any] | None:
+    """:func:`over_seeds`, or nothing where every seed diverged."""
+    try:
+        return over_seeds(runner, label, entry)
+    except Diverged:
+        return None
+
+
+def _filled(rows: dict[str, dict[str, Any] | None], seeds: int) -> dict[str, dict[str, Any]]:
+    """Rows with NaN in the place of those that are lost, under the names that the others have.
+
+    Raises:
+      Diverged: all are lost.
+    """
+    kept = next((row for row in rows.values() if row is not None), None)
+    if kept is None:
+        raise Diverged(f"{', '.join(rows)}: every seed diverged")
+    nothing = {part: {key: [math.nan] * seeds for key in kept[part]} for part in ("last", "best")}
+    lost = {**kept, **nothing, "wall_seconds": [], "cleaned_with": []}
+    return {name: lost if row is None else row for name, row in rows.items()}
 
 
 def compare(
@@ -154,12 +176,14 @@ def compare(
 ) -> dict[str, Any]:
     """Methods side by side: tuned within their grids (of the same size), then run over the same seeds."""
 
-    def row(name: str) -> dict[str, Any]:
+    def row(name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
         chosen, scores = tune(runner, f"{label}, {name}", entries[name], grids.get(name, {}), tuning_seeds)
-        found = over_seeds(runner, f"{label}, {name}", chosen)
-        return {"tuning": scores, **found, "learning_rate": chosen.config.learning_rate}
+        about = {"tuning": scores, "learning_rate": chosen.config.learning_rate}
+        return about, _row_or_none(runner, f"{label}, {name}", chosen)
 
-    return dict(zip(entries, runner.map(row, entries), strict=True))
+    abouts, found = zip(*runner.map(row, entries), strict=True)
+    rows = _filled(dict(zip(entries, found, strict=True)), runner.seeds)
+    return {name: {**row, **about} for (name, row), about in zip(rows.items(), abouts, strict=True)}
 
 
 def paired(a: list[float], b: list[float]) -> dict[str, Any]:
@@ -171,7 +195,7 @@ def paired(a: list[float], b: list[float]) -> dict[str, Any]:
     d = np.array(a) - np.array(b)
     d = d[np.isfinite(d)]
     mean = float(d.mean()) if len(d) else math.nan
-    if len(d) < 2 < len(a) + 1:
+    if len(d) < min(2, len(a)):
         return {"mean": mean, "low": -math.inf, "high": math.inf, "verdict": "level"}
     if len(d) < 2:
         return {"mean": mean, "low": None, "high": None, "verdict": "ahead" if mean > 0 else "behind"}
@@ -213,6 +237,8 @@ def claim_within(text: str, differences: dict[str, dict[str, Any]], margin: floa
 def spread(values: list[float]) -> str:
     """Percent, mean and standard deviation of the seeds that did not diverge."""
     finite = 100 * np.array(values)[np.isfinite(values)]
+    if not len(finite):
+        return "diverged"
     lost = f", {len(values) - len(finite)} diverged" if len(finite) < len(values) else ""
     return f"{finite.mean():.1f}" + (f" ± {finite.std(ddof=1):.1f}" if len(finite) > 1 else "") + lost
 

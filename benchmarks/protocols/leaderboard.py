@@ -126,7 +126,7 @@ def leaderboard(runner: Runner) -> Result:
     shown = [
         [
             n,
-            f"{min(t for rows in results.values() for t in rows[n]['last']['seconds']):.2f}",
+            f"{min(t for rows in results.values() for t in rows[n]['last']['seconds'] if t > 0):.2f}",
             ", ".join(f"{option} {value}" for option, value in chosen[n].items()),
         ]
         for n in names
