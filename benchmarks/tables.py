@@ -21,7 +21,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import tyro
@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.protocols import can, crf, layer, leaderboard, self_learning, types
 from benchmarks.protocols.common import Protocol
+from benchmarks.protocols.data import Missing
 from benchmarks.protocols.runner import RESULTS, Runner
 from nlx.reporting.console import Console
 from nlx.training.folder import versions, write_json
@@ -54,33 +55,13 @@ PROTOCOLS: dict[str, Protocol] = {
     "self-fig4": self_learning.self_fig4,
     "leaderboard": leaderboard.leaderboard,
 }
-Name = Literal[
-    "all",
-    "can-5",
-    "can-6",
-    "can-fig6",
-    "layer-1",
-    "layer-fig3",
-    "layer-fig5",
-    "losses",
-    "types-2",
-    "types-fig8",
-    "crf-1",
-    "crf-q",
-    "crf-2",
-    "self-2",
-    "self-3",
-    "self-4",
-    "self-fig4",
-    "leaderboard",
-]
 
 
 @dataclass(frozen=True)
 class Options:
     """Which tables, and how many seeds."""
 
-    protocols: tyro.conf.Positional[tuple[Name, ...]]
+    protocols: tyro.conf.Positional[tuple[str, ...]]
     """can-5: lambda, and what the paper leaves open. can-6: CAN against plain training at every noise rate (Table VI).
     can-fig6: less data. layer-1: learned T against plain training and the clean part alone. layer-fig3: plain,
     learned and true transition matrix at every noise rate. layer-fig5: outliers. losses: all losses on human label
@@ -108,10 +89,12 @@ def main() -> int:
     """Run protocols and write their tables."""
     options = tyro.cli(Options, description=__doc__, use_underscores=True)
     names = list(PROTOCOLS) if "all" in options.protocols else list(dict.fromkeys(options.protocols))
+    unknown = [name for name in names if name not in PROTOCOLS]
     console = Console(", ".join(names), 0)
     problem = (
         "only the small forms exist; add --small" * (not options.small)
-        or "no table is named; say which, or all" * (not names)
+        or f"no table is named; say which of {', '.join(PROTOCOLS)}, or all" * (not names)
+        or f"there is no table {', '.join(unknown)}; choose from {', '.join(PROTOCOLS)}, or all" * bool(unknown)
         or f"--seeds={options.seeds} must be at least 1" * (options.seeds < 1)
         or f"--workers={options.workers} must be at least 1" * (options.workers is not None and options.workers < 1)
     )
@@ -134,21 +117,20 @@ def main() -> int:
             compiled=compiled,
         ) as runner,
     ):
-        for name in names:
-            try:
-                write_table(name, options, runner)
-            except Diverged as error:
-                console.say(f"error: {error}; {name} was not written")
-                return 1
-        return 0
+        written = [name for name in names if write_table(name, options, runner)]
+        return 0 if written else 1
     console.say("stopped; the runs that ended are kept, and the same command goes on from there")
     return 128 + signal.SIGTERM
 
 
-def write_table(name: str, options: Options, runner: Runner) -> None:
-    """Run a protocol and write its page."""
+def write_table(name: str, options: Options, runner: Runner) -> bool:
+    """Run a protocol and write its page; False, and what was there before stays, where it cannot be made."""
     before = runner.run_seconds
-    result = PROTOCOLS[name](runner)
+    try:
+        result = PROTOCOLS[name](runner)
+    except (Missing, Diverged) as error:
+        runner.console.say(f"error: {name} is left out: {error}")
+        return False
     size = "quick" if options.quick else "small"
     how = ("--quick" if options.quick else f"--seeds={runner.seeds}") + " --together" * options.together
     about = ", ".join(f"{package} {version}" for package, version in versions().items())
@@ -172,6 +154,7 @@ def write_table(name: str, options: Options, runner: Runner) -> None:
     )
     (RESULTS / f"{name}-{size}.md").write_text(text)
     print(text)
+    return True
 
 
 def without_nan(value: Any) -> Any:

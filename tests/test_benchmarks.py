@@ -2,6 +2,11 @@
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +34,7 @@ from nlx.reporting.console import Console
 from nlx.training.loop import Diverged
 from recipes import baseline
 
+ROOT = Path(__file__).resolve().parents[1]
 ENTRY = Entry(baseline.BaselineConfig(learning_rate=0.05, epochs=9), baseline.RECIPE)
 
 
@@ -343,7 +349,7 @@ def test_the_readmes_blocks_are_made_from_results(tmp_path, monkeypatch):
     assert found.endswith("after\n")
     assert "outdated" not in found
     assert "| **CAN** | 74.5 ± 0.7 |" in found
-    assert "leaderboard-small.md) | 2 | 1 | 0 | 0 |" in found
+    assert "leaderboard-small.md) | 2 | 1 | 0 |  |" in found
     assert "| a kernel | 2 ms | 0.50 | 0.75 | yes |" in found
     assert "no target" not in found
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("leaderboard.png", "layer-fig3.png"))
@@ -351,3 +357,55 @@ def test_the_readmes_blocks_are_made_from_results(tmp_path, monkeypatch):
     assert readme.main() == 0
     readme.README.write_text(found.replace("74.5", "94.5"))
     assert readme.main() == 1
+
+
+STOPPED = """
+import sys
+from pathlib import Path
+
+from benchmarks.protocols import runner as runs
+from nlx.reporting.console import Console
+from recipes import baseline
+
+if __name__ == "__main__":
+    runs.RESULTS = Path(sys.argv[1])
+    config = baseline.BaselineConfig(dataset="digits", widths=(8,), epochs=100_000)
+    entry = runs.Entry(config, baseline.RECIPE)
+    with runs.Runner(Console("", 0, quiet=True), 1, Path("."), workers=2) as runner:
+        runner.map(lambda seed: runner("a", entry.but(seed=seed)), range(6))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_their_table(number, tmp_path):
+    script, scratch = tmp_path / "stopped.py", tmp_path / "scratch"
+    script.write_text(STOPPED)
+    scratch.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(scratch), "XLA_FLAGS": ""}
+    table = subprocess.Popen([sys.executable, script, tmp_path], env=environment, start_new_session=True)
+    try:
+        wait_until(lambda: len(list(scratch.glob("*/run/config.json"))) == 2)  # both train
+        table.send_signal(number)
+        table.wait(60)
+        wait_until(lambda: not alive(table.pid))
+    finally:
+        if alive(table.pid):
+            os.killpg(table.pid, signal.SIGKILL)
+    assert not list((tmp_path / "runs").glob("*.json"))
+
+
+def wait_until(holds, seconds=120):
+    """Look until something holds, for so long."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def alive(group):
+    """Whether a process of a group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -25,6 +25,7 @@ from recipes import baseline, can
 PLAIN = "plain (softmax)"
 BINARY = "plain (sigmoids)"
 CAN = "CAN"
+DIGITS: dict[str, Any] = {"dataset": "digits", "noise": "shuffle:0.4", "epochs": 90, "evaluate_every": 90}
 LAMBDAS = (0.0, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -144,7 +145,6 @@ def claims_of_can_6(results: list[dict[str, Any]]) -> list[Claim]:
 
 def can_5(runner: Runner) -> Result:
     """Table V, the regularizer, and what the paper leaves open: start, schedule, sizes of the noise network."""
-    base: dict[str, Any] = {"dataset": "digits", "noise": "shuffle:0.4", "epochs": 90, "evaluate_every": 90}
     variants: dict[str, dict[str, Any]] = {f"lambda {v}": {"regularizer": v} for v in LAMBDAS}
     more: dict[str, dict[str, Any]] = {
         "paper's rho floor 0.5": {"rho_floor": 0.5},
@@ -163,8 +163,8 @@ def can_5(runner: Runner) -> Result:
         "4 samples": {"samples": 4},
     }
     variants |= {} if runner.quick else more
-    entries = {BINARY: Entry(baseline.BaselineConfig(loss="binary_cross_entropy", **base), baseline.RECIPE)}
-    entries |= {name: Entry(can.CANConfig(**{**base, **options}), can.RECIPE) for name, options in variants.items()}
+    entries = {BINARY: Entry(baseline.BaselineConfig(loss="binary_cross_entropy", **DIGITS), baseline.RECIPE)}
+    entries |= {name: Entry(can.CANConfig(**{**DIGITS, **options}), can.RECIPE) for name, options in variants.items()}
     rows = {name: row["last"] for name, row in all_over_seeds(runner, "can-5", entries).items()}
     lines = [
         "# can-5, small: what CAN's options do",
@@ -200,11 +200,10 @@ def claims_of_can_5(rows: dict[str, dict[str, list[float]]]) -> list[Claim]:
 
 def fig6(runner: Runner) -> Result:
     """Fig. 6: how much is lost with less data."""
-    base: dict[str, Any] = {"dataset": "digits", "noise": "shuffle:0.4", "epochs": 90, "evaluate_every": 90}
     shares = runner.either((0.2, 0.4, 0.6, 0.8, 1.0), (0.2, 1.0))
     sides = {
-        BINARY: Entry(baseline.BaselineConfig(loss="binary_cross_entropy", **base), baseline.RECIPE),
-        CAN: Entry(can.CANConfig(**base), can.RECIPE),
+        BINARY: Entry(baseline.BaselineConfig(loss="binary_cross_entropy", **DIGITS), baseline.RECIPE),
+        CAN: Entry(can.CANConfig(**DIGITS), can.RECIPE),
     }
     entries = {f"{name}, {s:.0%}": entry.but(training_fraction=s) for name, entry in sides.items() for s in shares}
     rows = all_over_seeds(runner, "can-fig6", entries)

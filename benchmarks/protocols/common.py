@@ -24,7 +24,7 @@ class Claim(NamedTuple):
 
     Attributes:
       text: the claim, with the paper's figures.
-      verdict: ``holds``, ``does not hold``, ``not shown`` or ``not tested``, by a rule that stands in the protocol.
+      verdict: ``holds``, ``does not hold`` or ``not shown``, by a rule that stands in the protocol.
       evidence: ours.
     """
 
@@ -75,7 +75,8 @@ def tune(
         def score(pair: tuple[Any, int], name: str = name, tried: Entry = tried) -> dict[str, Any] | None:
             value, seed = pair
             which = f"tune, {label}, {name} {value}, seed {seed}"
-            return _last_or_none(runner, which, tried.but(**{name: value, "seed": seed}))
+            summary = _run_or_none(runner, which, tried.but(**{name: value, "seed": seed}))
+            return None if summary is None else summary["last"]
 
         scored = dict(zip(pairs, runner.map(score, pairs), strict=True))
         for value in dict.fromkeys(value for value, _ in pairs):
@@ -92,11 +93,10 @@ def tune(
     return entry, scores
 
 
-def _last_or_none(runner: Runner, label: str, entry: Entry) -> dict[str, Any] | None:
-    """The last row of a run, or nothing where it diverged."""
+def _run_or_none(runner: Runner, label: str, entry: Entry, keep: Path | None = None) -> dict[str, Any] | None:
+    """The summary of a run, or nothing where it diverged."""
     try:
-        last: dict[str, Any] = runner(label, entry)["last"]
-        return last
+        return runner(label, entry, keep)
     except Diverged:
         runner.console.say(f"{label}: diverged")
         return None
@@ -119,11 +119,8 @@ def over_seeds(runner: Runner, label: str, entry: Entry, keep: Callable[[int], P
     else:
 
         def one(seed: int) -> dict[str, Any] | None:
-            try:
-                return runner(f"{label}, seed {seed}", entry.but(seed=seed), None if keep is None else keep(seed))
-            except Diverged:
-                runner.console.say(f"{label}, seed {seed}: diverged")
-                return None
+            path = None if keep is None else keep(seed)
+            return _run_or_none(runner, f"{label}, seed {seed}", entry.but(seed=seed), path)
 
         runs = runner.map(one, range(runner.seeds))
     finished = [run for run in runs if run is not None]
@@ -204,9 +201,9 @@ def paired(a: list[float], b: list[float]) -> dict[str, Any]:
     return {"mean": mean, "low": mean - half, "high": mean + half, "verdict": verdict}
 
 
-def claim(text: str, holds: bool | None, evidence: str) -> Claim:
-    """A claim with its verdict; None where it was not tested."""
-    return Claim(text, {True: "holds", False: "does not hold", None: "not tested"}[holds], evidence)
+def claim(text: str, holds: bool, evidence: str) -> Claim:
+    """A claim with its verdict."""
+    return Claim(text, "holds" if holds else "does not hold", evidence)
 
 
 def claim_ahead(text: str, differences: dict[str, dict[str, Any]], margin: float = 0.0) -> Claim:

@@ -16,6 +16,10 @@ NUM_TRAIN = 40_000  # of the official training images; the others are the test s
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
+class Missing(Exception):
+    """Data that a table is made of are not there; the message says where they should be."""
+
+
 def features(runner: Runner) -> Path | None:
     """The file of CIFAR-10N as features, where it lies."""
     path = runner.shared / "data" / "cifar10n_features.npz"
@@ -23,9 +27,14 @@ def features(runner: Runner) -> Path | None:
 
 
 def human(runner: Runner, labels: str = "worst") -> dict[str, Any]:
-    """Options of CIFAR-10N as features, the same for all: a learning rate at which plain training memorizes."""
+    """Options of CIFAR-10N as features, the same for all: a learning rate at which plain training memorizes.
+
+    Raises:
+      Missing: the file is not there.
+    """
     path = features(runner)
-    assert path is not None
+    if path is None:
+        raise Missing(f"there is no data/cifar10n_features.npz in {runner.shared}; say with --shared where it is")
     training = {"momentum": 0.0, "schedule": "constant", "learning_rate": 0.05, "epochs": 30}
     return {"dataset": f"npz:{path}", "labels": labels, **training, "evaluate_every": EVALUATE_EVERY}
 

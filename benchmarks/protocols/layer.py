@@ -19,7 +19,7 @@ from benchmarks.protocols.common import (
     table,
     tune,
 )
-from benchmarks.protocols.data import EVALUATE_EVERY, features, human, pictures
+from benchmarks.protocols.data import EVALUATE_EVERY, human, pictures
 from benchmarks.protocols.runner import RESULTS, Entry, Runner
 from nlx import transitions
 from nlx.reporting.labels import read_labels
@@ -233,9 +233,6 @@ def estimate(runner: Runner, labels: str, plain: Entry) -> str:
 
 def losses(runner: Runner) -> Result:
     """Every loss on CIFAR-10N's worst labels, same backbone and budget."""
-    if features(runner) is None:
-        missing = f"{runner.shared}/data/cifar10n_features.npz is not there"
-        return Result({}, f"# losses, small\n\nNot run: {missing}.\n", [])
     entries, grids = loss_entries(runner)
     rows = compare(runner, "cifar10n worst", entries, grids)
     # What both ends can do where their learning rate is tuned as well.

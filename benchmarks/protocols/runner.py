@@ -218,8 +218,7 @@ def _settle(compiled: str | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     if hasattr(os, "sched_setaffinity"):
         allowed = sorted(os.sched_getaffinity(0))
-        number = int(
-            multiprocessing.current_process().name.rpartition("-")[2]
-        )  # workers are numbered one after another
+        # Workers are numbered one after another.
+        number = int(multiprocessing.current_process().name.rpartition("-")[2])
         os.sched_setaffinity(0, {allowed[number % len(allowed)]})
     share_programs(compiled)

@@ -20,7 +20,7 @@ from benchmarks.protocols.common import (
     table,
     tune,
 )
-from benchmarks.protocols.data import EVALUATE_EVERY, features, human, images, pictures
+from benchmarks.protocols.data import EVALUATE_EVERY, human, images, pictures
 from benchmarks.protocols.runner import Entry, Runner
 from nlx.data.idx import DEBIAN
 from recipes import baseline, self_learning
@@ -28,6 +28,7 @@ from recipes import baseline, self_learning
 PLAIN, SMP = "plain", "SMP"
 FALLING, EARLY = ", falling rate", ", corrected from epoch 3"
 FEATURES, PICTURES, IMAGES = "CIFAR-10N features", "Fashion-MNIST images", "CIFAR-10N images"
+KINDS = (FEATURES, PICTURES, IMAGES)
 STARTS = (3, 10, 20)  # a network that starts from pixels hardly tells classes apart after 3 epochs
 PAPER_3 = {320: 74.37, 640: 74.07, 1280: 74.45, 2560: 74.27}
 PAPER_4 = {"density": 74.45, "kmeans": 74.08, "density_peaks": 74.11}
@@ -50,32 +51,23 @@ def cases(runner: Runner) -> dict[str, dict[str, Any]]:
     return found
 
 
-def smp(runner: Runner, kinds: Iterable[str]) -> dict[str, Entry]:
-    """Self-learning by kind of input, its first correction chosen where the network starts from pixels."""
+def smp(runner: Runner, kinds: Iterable[str] = KINDS) -> tuple[dict[str, Entry], dict[str, Any]]:
+    """Self-learning by kind of input, and the scores by which its first correction was chosen for images."""
     found = cases(runner)
 
-    def chosen(kind: str) -> Entry:
+    def chosen(kind: str) -> tuple[Entry, dict[str, Any]]:
         entry = Entry(self_learning.SelfLearningConfig(**found[kind]), self_learning.RECIPE)
-        if kind == FEATURES:
-            return entry
-        return tune(runner, f"self-2, {kind}", entry, {"start_epoch": STARTS})[0]
+        return tune(runner, f"self-2, {kind}", entry, {} if kind == FEATURES else {"start_epoch": STARTS})
 
     kinds = [kind for kind in kinds if kind in found]
-    return dict(zip(kinds, runner.map(chosen, kinds), strict=True))
-
-
-def missing(runner: Runner, name: str) -> Result:
-    """Where the data are not there."""
-    path = runner.shared / "data" / "cifar10n_features.npz"
-    return Result({}, f"# {name}, small\n\nNot run: {path} is not there.\n", [])
+    tuned = dict(zip(kinds, runner.map(chosen, kinds), strict=True))
+    return {kind: entry for kind, (entry, _) in tuned.items()}, {kind: scores for kind, (_, scores) in tuned.items()}
 
 
 def self_2(runner: Runner) -> Result:
     """Table 2: right labels as given, after the first correction and after the last."""
-    if features(runner) is None:
-        return missing(runner, "self-2")
     found = cases(runner)
-    ours = smp(runner, found)
+    ours, tuning = smp(runner)
     entries: dict[str, Entry] = {}
     for kind, options in found.items():
         plain = Entry(baseline.BaselineConfig(**options), baseline.RECIPE)
@@ -113,7 +105,7 @@ def self_2(runner: Runner) -> Result:
     for kind in found:
         for end in ("", FALLING) if kind == FEATURES else ("",):
             claims += claims_of(kind + (end or ", constant rate"), *(rows[f"{kind}, {n}{end}"] for n in (SMP, PLAIN)))
-    return Result({"results": rows}, "\n".join(lines), claims)
+    return Result({"results": rows, "tuning": tuning}, "\n".join(lines), claims)
 
 
 def claims_of(case: str, ours: dict[str, Any], plain: dict[str, Any]) -> list[Claim]:
@@ -182,9 +174,7 @@ def each(text: str, found: dict[str, dict[str, Any]], judge: Callable[..., Claim
 
 def self_3(runner: Runner) -> Result:
     """Table 3: members per class."""
-    if features(runner) is None:
-        return missing(runner, "self-3")
-    among = smp(runner, [FEATURES])  # a class of the others has hardly more than 1,280 members
+    among = smp(runner, [FEATURES])[0]  # a class of the others has hardly more than 1,280 members
     rows = sweep(runner, "self-3", "members", runner.either(tuple(PAPER_3), (320, 1280)), among)
     others = [value for value in rows[FEATURES] if value != "1280"]
     text = "self-3: the number of members hardly matters (within a point of 1280)"
@@ -197,9 +187,7 @@ def self_3(runner: Runner) -> Result:
 
 def self_4(runner: Runner) -> Result:
     """Table 4: how prototypes are selected."""
-    if features(runner) is None:
-        return missing(runner, "self-4")
-    rows = sweep(runner, "self-4", "select", tuple(PAPER_4), smp(runner, (FEATURES, PICTURES)))
+    rows = sweep(runner, "self-4", "select", tuple(PAPER_4), smp(runner)[0])
     text = "self-4: cosine density is at least as good as K-means++ and Euclidean density peaks (within a point)"
     return Result(
         {"results": rows},
@@ -210,12 +198,8 @@ def self_4(runner: Runner) -> Result:
 
 def self_fig4(runner: Runner) -> Result:
     """Fig. 4: prototypes per class, and the weight of corrected labels."""
-    if features(runner) is None:
-        return missing(runner, "self-fig4")
-    counts = sweep(
-        runner, "self-fig4", "prototypes", runner.either((1, 4, 8, 16), (1, 8)), smp(runner, (FEATURES, PICTURES))
-    )
-    weights = sweep(runner, "self-fig4", "alpha", (0.0, 0.5, 1.0), smp(runner, (FEATURES, PICTURES)))
+    counts = sweep(runner, "self-fig4", "prototypes", runner.either((1, 4, 8, 16), (1, 8)), smp(runner)[0])
+    weights = sweep(runner, "self-fig4", "alpha", (0.0, 0.5, 1.0), smp(runner)[0])
     title = "self-fig4, small: prototypes per class, and the weight of corrected labels"
     return Result(
         {"prototypes": counts, "alpha": weights},
