@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.protocols.common import spread, table
 from benchmarks.protocols.leaderboard import CASES, FALLING, PLAIN, SYSTEMS
 from benchmarks.protocols.runner import RESULTS
-from nlx.reporting.figures import new_figure, save
+from nlx.report.figures import new_figure, save
 
 NEEDED = ("leaderboard-small.json", "layer-fig3-small.json", "speed-cpu.json")
 NOT_TESTED = {

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.kernels import confident_joint, gibbs, loading, metrics, noise_types, prototypes, seeds, step
 from benchmarks.kernels.timing import Row, met
-from nlx.training.folder import versions, write_json
+from nlx.experiment.run_folder import versions, write_json
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PEERS = ("torch", "cleanlab", "thrml", "simplejpeg")

@@ -32,8 +32,8 @@ from benchmarks.protocols import can, crf, layer, leaderboard, self_learning, ty
 from benchmarks.protocols.common import Protocol
 from benchmarks.protocols.data import Missing
 from benchmarks.protocols.runner import RESULTS, Runner
-from nlx.reporting.console import Console
-from nlx.training.folder import versions, write_json
+from nlx.experiment.console import Console
+from nlx.experiment.run_folder import versions, write_json
 from nlx.training.loop import Diverged, Stopped
 
 PROTOCOLS: dict[str, Protocol] = {

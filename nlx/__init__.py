@@ -1,9 +1,9 @@
 """nlx: classifiers that stay accurate on wrong labels, and a cleaned label with a probability for every example.
 
 The primitives are pure functions of arrays and need neither Flax nor files: ``nlx.losses``, ``nlx.transitions``,
-``nlx.posteriors``, ``nlx.prototypes``, ``nlx.crf``, ``nlx.rbm``, ``nlx.samplers``, ``nlx.variational``,
+``nlx.posteriors``, ``nlx.prototypes``, ``nlx.crf``, ``nlx.crf.rbm``, ``nlx.samplers``, ``nlx.variational``,
 ``nlx.corruption`` and ``nlx.metrics``. ``nlx.methods`` builds whole systems from them; ``nlx.data``, ``nlx.models``,
-``nlx.training`` and ``nlx.reporting`` train and report.
+``nlx.training`` and ``nlx.report`` train and report.
 """
 
 from nlx import (
@@ -13,7 +13,6 @@ from nlx import (
     metrics,
     posteriors,
     prototypes,
-    rbm,
     samplers,
     transitions,
     variational,
@@ -26,7 +25,6 @@ __all__ = [
     "metrics",
     "posteriors",
     "prototypes",
-    "rbm",
     "samplers",
     "transitions",
     "variational",

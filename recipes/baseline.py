@@ -14,14 +14,14 @@ from typing import Any, Literal
 
 from nlx import transitions
 from nlx.data import Dataset
-from nlx.data.course import Course
+from nlx.experiment.cli import main
+from nlx.experiment.options import ConfigError, RunConfig, check_range
+from nlx.experiment.recipe import Recipe
+from nlx.experiment.transition import read_transition
 from nlx.methods.method import Method
 from nlx.methods.noise_layer import forward
 from nlx.methods.plain import backward, plain, trusting
-from nlx.training.cli import main
-from nlx.training.config import ConfigError, RunConfig, check_range
-from nlx.training.recipe import Recipe
-from nlx.training.transition import read_transition
+from nlx.training.stages import Course
 
 
 @dataclass(frozen=True)

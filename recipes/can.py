@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Literal
 
 from nlx.data import Dataset
-from nlx.data.course import Course
+from nlx.experiment.cli import main
+from nlx.experiment.export import Cleaned
+from nlx.experiment.options import ConfigError, RunConfig, check_range
+from nlx.experiment.recipe import Recipe
 from nlx.methods.can import Heads, can, paper_schedule
 from nlx.methods.method import Method
-from nlx.reporting.quality import quality_pictures
-from nlx.training.cli import main
-from nlx.training.config import ConfigError, RunConfig, check_range
-from nlx.training.export import Cleaned
-from nlx.training.recipe import Recipe
+from nlx.report.quality import quality_pictures
+from nlx.training.stages import Course
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nlx import rbm, transitions
+from nlx import transitions
+from nlx.crf import rbm
 from nlx.data import Dataset
-from nlx.data.course import Course
+from nlx.experiment.cli import main
+from nlx.experiment.options import ConfigError, RunConfig, build_model, check_range
+from nlx.experiment.recipe import Recipe
+from nlx.experiment.transition import read_transition
 from nlx.methods.crf import Prediction, annealed, crf, crf_analytic
 from nlx.methods.method import Method
 from nlx.samplers.bits import Generator
-from nlx.training.cli import main
-from nlx.training.config import ConfigError, RunConfig, build_model, check_range
-from nlx.training.recipe import Recipe
-from nlx.training.transition import read_transition
+from nlx.training.stages import Course
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import sys
 from dataclasses import dataclass
 
 from nlx.data import Dataset
-from nlx.data.course import Course
+from nlx.experiment.cli import main
+from nlx.experiment.options import RunConfig, build_model, check_range
+from nlx.experiment.recipe import Recipe
 from nlx.methods.icnm import icnm
 from nlx.methods.method import Method
-from nlx.training.cli import main
-from nlx.training.config import RunConfig, build_model, check_range
-from nlx.training.recipe import Recipe
+from nlx.training.stages import Course
 
 
 @dataclass(frozen=True)

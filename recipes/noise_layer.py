@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from nlx.data import Dataset
-from nlx.data.course import Course
+from nlx.experiment.cli import main
+from nlx.experiment.options import ConfigError, RunConfig, build_model, check_range
+from nlx.experiment.recipe import Recipe
+from nlx.experiment.transition import read_transition
 from nlx.methods.method import Method
 from nlx.methods.noise_layer import Penalty, forward, noise_layer, outliers
-from nlx.training.cli import main
-from nlx.training.config import ConfigError, RunConfig, build_model, check_range
-from nlx.training.recipe import Recipe
-from nlx.training.transition import read_transition
+from nlx.training.stages import Course
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,17 @@ import numpy as np
 
 from nlx import transitions
 from nlx.data import Dataset
-from nlx.data.course import Course, Stage
-from nlx.data.trusted import Strategy, plan
+from nlx.experiment.cli import main
+from nlx.experiment.console import Console
+from nlx.experiment.export import Cleaned
+from nlx.experiment.options import ConfigError, RunConfig, build_model, check_range
+from nlx.experiment.recipe import Recipe
 from nlx.methods.method import Method
 from nlx.methods.noise_types import Branch, bottom_up, noise_types, second_backbone, shared_trunk
 from nlx.methods.plain import trusting
-from nlx.reporting.console import Console
-from nlx.reporting.ranking import rank_precision
-from nlx.training.cli import main
-from nlx.training.config import ConfigError, RunConfig, build_model, check_range
-from nlx.training.export import Cleaned
-from nlx.training.recipe import Recipe
+from nlx.report.ranking import rank_precision
+from nlx.training.stages import Course, Stage
+from nlx.training.strategies import Strategy, plan
 from nlx.transitions.confusing import CONFUSING, estimate_confusing
 
 _KINDS = ("none", "random", "confusing")

@@ -18,15 +18,15 @@ import numpy as np
 
 from nlx import prototypes
 from nlx.data import Dataset
-from nlx.data.course import Course, Stage
+from nlx.experiment.cli import main
+from nlx.experiment.export import Cleaned
+from nlx.experiment.options import ConfigError, RunConfig, check_range
+from nlx.experiment.recipe import Recipe
 from nlx.methods.method import Method, followed_by
 from nlx.methods.plain import trusting
 from nlx.methods.self_learning import Candidate, Selection, corrections, self_learning
-from nlx.reporting.prototypes import accuracy_by_class, density_histogram, density_scatter, prototype_grid
-from nlx.training.cli import main
-from nlx.training.config import ConfigError, RunConfig, check_range
-from nlx.training.export import Cleaned
-from nlx.training.recipe import Recipe
+from nlx.report.prototypes import accuracy_by_class, density_histogram, density_scatter, prototype_grid
+from nlx.training.stages import Course, Stage
 
 _SHOWN_CLASSES, _SHOWN_MEMBERS = 10, 1280
 

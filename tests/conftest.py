@@ -46,9 +46,9 @@ def arrays(tmp_path_factory):
 @pytest.fixture
 def as_a_user(capsys, monkeypatch):
     """Function that runs a recipe with options, on one device, and returns its exit code, output and errors."""
-    from nlx.training import assembly
-    from nlx.training.cli import main
-    from nlx.training.config import RunConfig
+    from nlx.experiment import assembly
+    from nlx.experiment.cli import main
+    from nlx.experiment.options import RunConfig
     from nlx.training.state import make_mesh
 
     monkeypatch.setattr(assembly, "make_mesh", lambda: make_mesh(jax.devices()[:1]))

@@ -30,7 +30,7 @@ from benchmarks.protocols.common import (
     tune,
 )
 from benchmarks.protocols.runner import Entry, Runner
-from nlx.reporting.console import Console
+from nlx.experiment.console import Console
 from nlx.training.loop import Diverged
 from recipes import baseline
 
@@ -364,7 +364,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.protocols import runner as runs
-from nlx.reporting.console import Console
+from nlx.experiment.console import Console
 from recipes import baseline
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import optax
 import pytest
 
 from nlx.data import Split
-from nlx.data.course import Course
 from nlx.data.prepare import normalization, preparer
 from nlx.methods.can import Heads, can, paper_schedule
 from nlx.methods.self_learning import corrections, self_learning
@@ -23,6 +22,7 @@ from nlx.training.checkpoint import Checkpoints, abstract_state
 from nlx.training.evaluate import Evaluator, Refresher
 from nlx.training.feed import in_order, make_feed
 from nlx.training.loop import Stopped, fit
+from nlx.training.stages import Course
 from nlx.training.state import init_state, make_mesh, replicated
 from nlx.training.step import batch_for_method, make_step
 

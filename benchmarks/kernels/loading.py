@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.kernels.timing import Row, interleaved
+from nlx.data.batches import read
 from nlx.data.dataset import ImageFiles, Split
-from nlx.data.stream import read
 
 FILES, SIZE, BATCH, THREADS = 768, 224, 64, 2
 

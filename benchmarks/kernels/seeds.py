@@ -11,13 +11,13 @@ import numpy as np
 
 from benchmarks.kernels.timing import Row, against, interleaved
 from nlx.data import Dataset, Split
+from nlx.experiment.assembly import Assembly
+from nlx.experiment.options import RunConfig
+from nlx.experiment.recipe import Recipe, make_plan
+from nlx.experiment.together import side_by_side, stack
 from nlx.methods.plain import plain
-from nlx.training.assembly import Assembly
-from nlx.training.config import RunConfig
-from nlx.training.recipe import Recipe, make_plan
 from nlx.training.state import make_mesh
 from nlx.training.step import epoch_order, run_steps
-from nlx.training.together import side_by_side, stack
 
 _SEEDS = 5
 _SIZES = (

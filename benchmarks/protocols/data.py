@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.protocols.runner import RESULTS, Runner
-from nlx.data.idx import DEBIAN
+from nlx.data.sources.idx import DEBIAN
 
 EVALUATE_EVERY = 5
 NUM_TRAIN = 40_000  # of the official training images; the others are the test set, as in the features

@@ -20,13 +20,13 @@ from typing import Any, TypeVar
 
 import jax
 
-from nlx.reporting.console import Console
-from nlx.training.config import RunConfig
-from nlx.training.folder import write_json
+from nlx.experiment.console import Console
+from nlx.experiment.options import RunConfig
+from nlx.experiment.recipe import Recipe
+from nlx.experiment.run import run
+from nlx.experiment.run_folder import write_json
+from nlx.experiment.together import run_together
 from nlx.training.loop import Stopped
-from nlx.training.recipe import Recipe
-from nlx.training.run import run
-from nlx.training.together import run_together
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 

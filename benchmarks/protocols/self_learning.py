@@ -22,7 +22,7 @@ from benchmarks.protocols.common import (
 )
 from benchmarks.protocols.data import EVALUATE_EVERY, human, images, pictures
 from benchmarks.protocols.runner import Entry, Runner
-from nlx.data.idx import DEBIAN
+from nlx.data.sources.idx import DEBIAN
 from recipes import baseline, self_learning
 
 PLAIN, SMP = "plain", "SMP"

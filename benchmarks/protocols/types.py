@@ -20,9 +20,9 @@ from benchmarks.protocols.common import (
 )
 from benchmarks.protocols.data import EVALUATE_EVERY, features, human, pictures
 from benchmarks.protocols.runner import RESULTS, Entry, Runner
-from nlx.data.trusted import Strategy
-from nlx.reporting.labels import read_labels
-from nlx.reporting.ranking import precision_at
+from nlx.cleaning.table import read_labels
+from nlx.report.ranking import precision_at
+from nlx.training.strategies import Strategy
 from nlx.transitions.confusing import CONFUSING
 from recipes import noise_types
 

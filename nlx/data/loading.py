@@ -6,16 +6,16 @@ import difflib
 from dataclasses import replace
 from pathlib import Path
 
-from nlx.data.arrays import npz
-from nlx.data.cifar10n import LABELLINGS, cifar10n
-from nlx.data.coco import coco_captions, coco_tags
 from nlx.data.dataset import DataError, Dataset
-from nlx.data.digits import DEFAULT_NOISE, digits
-from nlx.data.folder import folder
-from nlx.data.idx import fashion_mnist, mnist
 from nlx.data.noise import NoiseSpec, parse_noise, with_noise
-from nlx.data.scenes import web_sample
-from nlx.data.tags import tags_sample
+from nlx.data.sources.cifar10n import LABELLINGS, cifar10n
+from nlx.data.sources.coco import coco_captions, coco_tags
+from nlx.data.sources.digits import DEFAULT_NOISE, digits
+from nlx.data.sources.idx import fashion_mnist, mnist
+from nlx.data.sources.image_folder import folder
+from nlx.data.sources.npz import npz
+from nlx.data.sources.scenes import web_sample
+from nlx.data.sources.tags import tags_sample
 
 KNOWN = (
     *("digits", "mnist", "fashion_mnist", "web", "tags"),

@@ -18,9 +18,9 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from nlx import crf as field
+from nlx.crf.rbm import RBM, conditional_logits
 from nlx.losses import binary_cross_entropy, soft_cross_entropy
 from nlx.methods.method import Aux, Batch, Memory, Method, Outputs, Params, Posterior, only
-from nlx.rbm import RBM, conditional_logits
 from nlx.samplers import gibbs
 from nlx.samplers.bits import Generator
 

@@ -3,7 +3,7 @@
 Beside the classifier p(y given x), a second network p(z given x) says whether an example's label is right, randomly
 wrong, or wrong in the way its class is usually confused. Both are pretrained on the examples whose label is trusted,
 and then trained together by generalized EM, where the exact posterior of (y, z) is the target. What is visited in which
-stage, for this method and the five it is compared to, stands in :mod:`nlx.data.trusted`.
+stage, for this method and the five it is compared to, stands in :mod:`nlx.training.strategies`.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from jax import Array
 from jax.sharding import Mesh
 
 from nlx.data import DataError, ImageFiles, Split
-from nlx.data.course import Course
-from nlx.data.stream import read, stream
+from nlx.data.batches import read, stream
 from nlx.methods.method import Batch
+from nlx.training.stages import Course
 from nlx.training.state import TrainState, by_example, replicated
 from nlx.training.step import Step, epoch_order, run_steps
 

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from nlx.data.course import Course
-from nlx.reporting.files import replacing
+from nlx.files import replacing
 from nlx.training.checkpoint import Checkpoints
 from nlx.training.feed import Feed
+from nlx.training.stages import Course
 from nlx.training.state import TrainState
 
 Row = dict[str, Any]

@@ -5,7 +5,8 @@ import optax
 import pytest
 
 from nlx import crf as field
-from nlx import losses, rbm
+from nlx import losses
+from nlx.crf import rbm
 from nlx.methods.crf import annealed, crf, crf_analytic
 from nlx.samplers import bits
 

@@ -10,13 +10,13 @@ import optax
 import pytest
 
 from nlx.data import Split
-from nlx.data.course import Course
 from nlx.data.prepare import normalization, preparer
 from nlx.methods.can import Heads, can, paper_schedule
 from nlx.models import build
 from nlx.training.evaluate import Evaluator
 from nlx.training.feed import in_order, make_feed
 from nlx.training.loop import fit
+from nlx.training.stages import Course
 from nlx.training.state import init_state, make_mesh
 from nlx.training.step import batch_for_method, make_step
 

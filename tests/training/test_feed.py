@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from nlx.data import DataError, ImageFiles, Split
-from nlx.data.course import Course, Stage
 from nlx.training.feed import DeviceFeed, StreamFeed, in_order, make_feed, place
+from nlx.training.stages import Course, Stage
 from nlx.training.state import TrainState, by_example, make_mesh, replicated
 
 N, B, STEPS = 50, 8, 6  # two examples of an epoch are left over

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nlx.data.course import Course, Stage
 from nlx.methods.plain import plain
 from nlx.training import loop
 from nlx.training.checkpoint import Checkpoints
 from nlx.training.loop import Diverged, MetricsLog, Stopped
+from nlx.training.stages import Course, Stage
 
 N, B, STEPS = 100, 16, 6
 

@@ -1,0 +1,32 @@
+"""The conditional random field over clean and noisy labels, and the machine that guides it.
+
+Pure functions of arrays; imports other primitives only.
+"""
+
+from nlx.crf import rbm
+from nlx.crf.field import (
+    Start,
+    categorical_posterior,
+    contrast,
+    energy,
+    marginals,
+    mean_field,
+    posterior_logits,
+    split_weights,
+    y_logits,
+    z_logits,
+)
+
+__all__ = [
+    "Start",
+    "categorical_posterior",
+    "contrast",
+    "energy",
+    "marginals",
+    "mean_field",
+    "posterior_logits",
+    "rbm",
+    "split_weights",
+    "y_logits",
+    "z_logits",
+]

@@ -1,0 +1,164 @@
+import json
+import resource
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from nlx.cleaning.table import clean, read_labels, write_labels
+
+
+def _single(n=60, k=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.dirichlet(np.ones(k), n).astype(np.float32), rng.integers(0, k, n)
+
+
+def _multi(n=60, k=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.random((n, k)).astype(np.float32), rng.integers(0, 2, (n, k))
+
+
+def test_single_label_columns_equal_a_loop():
+    posterior, noisy = _single()
+    table = clean(posterior, noisy)
+    for i in range(len(noisy)):
+        best = max(range(4), key=lambda c, i=i: posterior[i, c])
+        assert table.cleaned_label[i] == best
+        assert table.probability[i] == posterior[i, best]
+        assert table.label_score[i] == posterior[i, noisy[i]]
+        assert table.issue_rank[i] == sum(s < table.label_score[i] for s in table.label_score)
+        assert table.changed[i] == (best != noisy[i])
+    assert (table.cleaned_label.dtype, table.noisy_label.dtype, table.issue_rank.dtype) == (np.int32,) * 3
+
+
+def test_multi_label_columns_equal_a_loop():
+    posterior, noisy = _multi()
+    table = clean(posterior, noisy)
+    for i in range(len(noisy)):
+        score = 1.0
+        for c in range(4):
+            q = posterior[i, c]
+            assert table.cleaned_label[i, c] == (q >= 0.5)
+            assert table.probability[i, c] == pytest.approx(q if q >= 0.5 else 1 - q)
+            score = min(score, q if noisy[i, c] else 1 - q)
+        assert table.label_score[i] == pytest.approx(score)
+    np.testing.assert_array_equal(table.label_score[table.most_suspicious(60)], np.sort(table.label_score))
+
+
+def test_one_half_counts_as_present():
+    np.testing.assert_array_equal(clean(np.array([[0.5, 0.49]]), np.array([[0, 0]])).cleaned_label, [[1, 0]])
+
+
+def test_equal_scores_rank_by_index():
+    table = clean(np.full((4, 2), 0.5), np.array([0, 1, 0, 1]), index=np.array([7, 3, 9, 1]))
+    np.testing.assert_array_equal(table.issue_rank, [2, 1, 3, 0])
+    np.testing.assert_array_equal(table.most_suspicious(2), [3, 1])
+
+
+def test_permuting_the_classes_permutes_the_result():
+    posterior, noisy = _single()
+    order = np.array([2, 0, 3, 1])
+    a, b = clean(posterior, noisy), clean(posterior[:, order], np.argsort(order)[noisy])
+    np.testing.assert_array_equal(order[b.cleaned_label], a.cleaned_label)
+    np.testing.assert_array_equal(b.issue_rank, a.issue_rank)
+
+
+@pytest.mark.parametrize("make", [_single, _multi])
+def test_parquet_gives_back_the_table(make, tmp_path):
+    posterior, noisy = make()
+    extras = {
+        "additive_posterior": posterior[:, ::-1],
+        "quality_mean": np.arange(180.0).reshape(60, 3),
+        "trustworthy": np.arange(60) % 3 == 0,
+        "chain": np.arange(60 * 2 * 5, dtype=np.int32).reshape(60, 2, 5),
+    }
+    names = ("a", "b, <i>", "c", "ü")
+    table = clean(
+        posterior, noisy, true_label=noisy[::-1], extras=extras, class_names=names, chosen="bayes_posterior",
+        dataset="web/sample", method="can",
+    )  # fmt: skip
+    write_labels(tmp_path / "new" / "labels.parquet", table)
+    again = read_labels(tmp_path / "new" / "labels.parquet")
+    for name, value in vars(table).items():
+        other = getattr(again, name)
+        if isinstance(value, np.ndarray):
+            assert other.dtype == value.dtype
+            np.testing.assert_array_equal(other, value)
+        elif name == "extras":
+            assert list(other) == list(extras)
+            for key in extras:
+                assert other[key].dtype == extras[key].dtype
+                np.testing.assert_array_equal(other[key], extras[key])
+        else:
+            assert other == value
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["labels.parquet"]
+
+
+def test_other_readers_find_plain_columns_and_metadata(tmp_path):
+    posterior, noisy = _multi(n=3)
+    write_labels(tmp_path / "labels.parquet", clean(posterior, noisy, chosen="q", dataset="d", method="m"))
+    arrow = pq.read_table(tmp_path / "labels.parquet")
+    assert arrow.column("posterior").type == pa.list_(pa.float32(), 4)
+    assert arrow.column("noisy_label").to_pylist() == noisy.tolist()
+    assert "true_label" not in arrow.column_names
+    metadata = json.loads(arrow.schema.metadata[b"nlx"])
+    assert metadata["chosen"] == "q"
+    assert (metadata["dataset"], metadata["method"], metadata["class_names"]) == ("d", "m", ["0", "1", "2", "3"])
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    path = tmp_path / "labels.parquet"
+    old = clean(*_single(n=5))
+    write_labels(path, old)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(OSError):
+            write_labels(path, clean(*_single(n=5000)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    np.testing.assert_array_equal(read_labels(path).posterior, old.posterior)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_rounding_is_forgiven_and_clipped():
+    table = clean(np.array([[1.00001, -0.00001]]), np.array([1]))
+    np.testing.assert_array_equal(table.posterior, [[1.0, 0.0]])
+
+
+GOOD, LABELS = np.array([[0.5, 0.5], [0.2, 0.8]]), np.array([0, 1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"posterior": GOOD[0]}, r"posterior must have shape \[n, K\]"),
+        ({"posterior": GOOD * np.nan}, r"posterior\[0, 0\] is nan: give probabilities"),
+        ({"posterior": np.array([[0.5, 0.5], [-2.0, 3.0]])}, r"posterior\[1, 0\] is -2.0: give probabilities"),
+        ({"posterior": np.array([[0.5, 0.5], [0.9, 0.9]])}, r"posterior\[1\] sums to 1.8: divide"),
+        ({"noisy_label": np.array([0])}, r"noisy_label must have shape \(2,\) or \(2, 2\)"),
+        ({"noisy_label": np.array([0, 2])}, r"noisy_label\[1\] is 2: .* in \[0, 2\)"),
+        ({"noisy_label": np.array([[0, 1], [1, -1]])}, r"noisy_label\[1, 1\] is -1"),
+        ({"noisy_label": np.array([0, 0.5])}, r"noisy_label\[1\] is 0.5"),
+        ({"true_label": np.array([[0, 1], [1, 0]])}, "must both be classes or both"),
+        ({"index": np.arange(3)}, r"index must have shape \(2,\)"),
+        ({"class_names": ("a",)}, "class_names has 1 names"),
+        ({"extras": {"prior": np.zeros(3)}}, r"extras\['prior'\] must have 2 rows"),
+        ({"extras": {"posterior": np.zeros(2)}}, "rename it"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        clean(**{"posterior": GOOD, "noisy_label": LABELS, **arguments})
+
+
+def test_reading_something_else(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_labels(tmp_path / "none.parquet")
+    (tmp_path / "text.parquet").write_text("no")
+    with pytest.raises(ValueError, match="not a Parquet file"):
+        read_labels(tmp_path / "text.parquet")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
+    with pytest.raises(ValueError, match="no nlx metadata"):
+        read_labels(tmp_path / "other.parquet")

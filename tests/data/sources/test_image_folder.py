@@ -1,0 +1,163 @@
+"""A folder of pictures with a table: the documented layout loads, and a bad row is named by its number."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nlx.data import DataError, ImageFiles
+from nlx.data.sources.image_folder import folder
+
+SINGLE = """path,noisy,label,split
+a.png,cat,cat,train
+sub/b.png,dog,cat,
+c.png,cat,dog,test
+d.png,ant,ant,train
+"""
+MULTI = """path,noisy
+a.png,cat;dog
+sub/b.png,
+c.png, dog
+d.png,ant;ant;
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A folder of four pictures, each of one grey."""
+    root = tmp_path / "pets"
+    (root / "sub").mkdir(parents=True)
+    for value, name in enumerate(("a.png", "sub/b.png", "c.png", "d.png")):
+        Image.new("RGB", (9, 7), (value, value, value)).save(root / name)
+    return root
+
+
+def load(root, table, **options):
+    (root / "labels.csv").write_text(table, encoding="utf-8")
+    return folder(root, 4, **options)
+
+
+def greys(images):
+    return images[:, 2, 2, 0].tolist()
+
+
+def test_single_label(root):
+    dataset = load(root, SINGLE)
+    assert dataset.name == "pets"
+    assert dataset.class_names == ("ant", "cat", "dog")
+    assert not dataset.multi_label
+    assert dataset.train.inputs.shape == (3, 4, 4, 3)
+    assert greys(dataset.train.inputs) == [0, 1, 3]
+    assert dataset.train.noisy_label.tolist() == [1, 2, 0]
+    assert dataset.train.label.tolist() == [1, 1, 0]
+    assert dataset.train.noisy_label.dtype == dataset.train.label.dtype == np.int32
+    assert greys(dataset.test.inputs) == [2]
+    assert dataset.test.label.tolist() == [2]
+    assert dataset.test.noisy_label is None
+
+
+def test_multi_label(root):
+    dataset = load(root, MULTI)
+    assert dataset.multi_label
+    assert dataset.train.noisy_label.tolist() == [[0, 1, 1], [0, 0, 0], [0, 0, 1], [1, 0, 0]]
+    assert dataset.train.noisy_label.dtype == np.uint8
+    assert dataset.train.label is None
+    assert dataset.test is None
+
+
+def test_a_training_row_without_labels_makes_it_multi_label(root):
+    dataset = load(root, "path,noisy\na.png,cat\nc.png,\n")
+    assert dataset.train.noisy_label.tolist() == [[1], [0]]
+    assert not load(root, "path,noisy,label,split\na.png,cat,cat,\nc.png,,cat,test\n").multi_label
+
+
+def test_either_form_can_be_forced(root):
+    dataset = load(root, SINGLE, multi_label=True, name="web")
+    assert dataset.name == "web"
+    assert dataset.train.noisy_label.tolist() == [[0, 1, 0], [0, 0, 1], [1, 0, 0]]
+    with pytest.raises(DataError, match="row 2 has 2 labels in column 'noisy', but the data is single-label"):
+        load(root, MULTI, multi_label=False)
+
+
+def test_several_true_labels_make_it_multi_label(root):
+    dataset = load(root, "path,noisy,label\na.png,cat,cat;dog\nc.png,cat,\n")
+    assert dataset.train.label.tolist() == [[1, 1], [0, 0]]
+
+
+def test_classes_file_fixes_order_and_allows_classes_without_examples(root):
+    (root / "classes.txt").write_text("\ufeffzebra\n dog \ncat\n\nant\n", encoding="utf-8")
+    dataset = load(root, SINGLE)
+    assert dataset.class_names == ("zebra", "dog", "cat", "ant")
+    assert dataset.train.noisy_label.tolist() == [2, 1, 3]
+
+
+def test_table_as_a_spreadsheet_writes_it(root):
+    table = '\ufeffpath , noisy,comment\r\n"a.png","cat","said, it was ""fine"""\r\n\r\nc.png,dog,\r\n'
+    dataset = load(root, table)
+    assert dataset.train.noisy_label.tolist() == [0, 1]
+
+
+def test_pictures_stay_on_disk_where_memory_is_short(root):
+    size = 4 * 4 * 4 * 3 / 2**30
+    assert isinstance(load(root, SINGLE, in_memory_gib=size).train.inputs, np.ndarray)
+    dataset = load(root, SINGLE, in_memory_gib=size * 0.99)
+    assert dataset.train.inputs == ImageFiles(tuple(str(root / n) for n in ("a.png", "sub/b.png", "d.png")), 4)
+    assert isinstance(dataset.test.inputs, ImageFiles)
+    assert dataset.train.label.tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("table", "match"),
+    [
+        ("", "column 'path' is missing from row 1"),
+        ("path,nosy\na.png,cat\n", "column 'noisy' is missing from row 1, which is 'path,nosy'"),
+        ("path,noisy,noisy\na.png,cat,dog\n", "column 'noisy' stands twice in row 1"),
+        ("path,noisy\n", "there are no rows under the header"),
+        ("path,noisy\na.png,cat\ngone.png,cat\n", "row 3 names 'gone.png', which is not in"),
+        ("path,noisy\na.png,cat\n\nno/a.png,cat\n", "row 4 names 'no/a.png'"),
+        ("path,noisy\nsub,cat\n", "row 2 names 'sub'"),
+        ("path,noisy\na.png,cat\n  ,cat\n", "row 3 has an empty path"),
+        ("path,noisy\na.png,cat,dog\n", "row 2 has 3 fields but the header 2: .*separate labels by ';'"),
+        ("path,noisy\na.png\n", "row 2 has 1 fields"),
+        ("path,noisy\na.png,cat\nc.png,cat\na.png,cat\n", "row 4 repeats the path of row 2, 'a.png'"),
+        ("path,noisy,split\na.png,cat,train\nc.png,cat,valid\n", "row 3 has split 'valid': write train or test"),
+        ("path,noisy,label,split\na.png,cat,cat,test\n", "there is no training row"),
+        ("path,noisy,split\na.png,cat,train\nc.png,cat,test\n", "row 3 is a test row without a true label"),
+        ("path,noisy\na.png,\nc.png,;\n", "no row has a label"),
+        ("path,noisy,label,split\na.png,,,train\nc.png,,cat,test\n", "no training row has a noisy label"),
+        ("path,noisy,label\na.png,cat,cat\nc.png,cat,\n", "row 3 has 0 labels in column 'label', but .*single-label"),
+        (f"path,noisy\na.png,cat\nc.png,{'x' * 200_000}\n", "row 3 or one near it is not CSV .field larger"),
+    ],
+)
+def test_bad_row_is_named(root, table, match):
+    with pytest.raises(DataError, match=match) as caught:
+        load(root, table)
+    assert str(caught.value).startswith(f"{root / 'labels.csv'}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_label_that_is_not_in_the_classes_file(root):
+    (root / "classes.txt").write_text("cat\ndog\n")
+    with pytest.raises(DataError, match=r"row 5 has the label 'wolf': correct it, or add it to classes.txt"):
+        load(root, SINGLE.replace("ant,ant", "wolf,dog"))
+    with pytest.raises(DataError, match="row 2 has the label 'cta': write 'cat'"):
+        load(root, SINGLE.replace("a.png,cat", "a.png,cta"))
+    (root / "classes.txt").write_text("cat\ndog\ncat\n")
+    with pytest.raises(DataError, match=r"classes.txt: line 3 repeats the class 'cat'"):
+        load(root, SINGLE)
+
+
+def test_files_that_are_missing_or_no_text(root, tmp_path):
+    with pytest.raises(DataError, match=r"labels.csv: no such file: write one with the columns path,noisy"):
+        folder(tmp_path / "nowhere")
+    (root / "labels.csv").write_bytes("path,noisy\na.png,café\n".encode("latin1"))
+    with pytest.raises(DataError, match=r"labels.csv: not UTF-8"):
+        folder(root)
+    (root / "classes.txt").write_bytes("café".encode("latin1"))
+    with pytest.raises(DataError, match=r"classes.txt: not UTF-8"):
+        load(root, SINGLE)
+
+
+def test_broken_picture_is_named(root):
+    (root / "sub" / "b.png").write_bytes(b"not a picture")
+    with pytest.raises(DataError, match=r"sub/b.png: not a readable picture"):
+        load(root, SINGLE)

@@ -1,0 +1,141 @@
+"""What each recipe leaves for its user: pictures, columns of the cleaned labels, scores and facts."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from nlx.cleaning.table import read_labels
+from nlx.data import Dataset, Split
+from nlx.experiment.run import run as run_recipe
+from recipes import crf
+
+MINE = ("--dataset=npz:{arrays}", "--labels=web", "--widths", "16", "--batch_size=32", "--epochs=2")
+
+
+class Products:
+    """What lies in a run folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        self.summary = json.loads((folder / "summary.json").read_text())
+        self.config = json.loads((folder / "config.json").read_text())
+        self.table = read_labels(folder / "labels.parquet")
+        self.page = (folder / "report.html").read_text()
+        self.pictures = {path.name for path in folder.glob("*.png")} - {"curves.png"}
+
+    def check(self, method, pictures, columns, scores):
+        """Everything that is promised is there, and what is there can be used."""
+        assert self.summary["method"] == self.table.method == self.config["method"] == method
+        assert self.pictures == pictures
+        for name in pictures:
+            assert (self.folder / name).read_bytes().startswith(b"\x89PNG")
+        assert self.page.count("data:image/png;base64") >= 1 + len(pictures)
+        assert columns <= self.table.extras.keys()
+        for name in columns:
+            assert np.isfinite(np.asarray(self.table.extras[name], np.float64)).all(), name
+        assert scores | {"train_loss", "recovery"} <= self.rows[-1].keys()
+        assert all(np.isfinite(self.rows[-1][name]) for name in scores)
+
+
+@pytest.fixture
+def run(arrays, as_a_user, tmp_path):
+    """Function that runs a recipe for two epochs and returns its products."""
+
+    def call(recipe, *options, folder="run"):
+        options = [option.format(arrays=arrays) for option in (*MINE, *options)]
+        code, out, err = as_a_user(recipe, *options, f"--run_dir={tmp_path / folder}")
+        assert code == 0, err
+        assert out == ""
+        return Products(tmp_path / folder)
+
+    return call
+
+
+def test_the_forward_correction_takes_its_matrix_from_a_plain_run(run):
+    plain = run("baseline", folder="plain")
+    plain.check("plain", set(), {"outlier_score"}, {"test_accuracy", "issue_auc"})
+    found = run("baseline", "--loss=forward", f"--transition=confident:{plain.folder}/labels.parquet")
+    found.check("forward", {"transition.png"}, {"classifier"}, {"recovery_bayes", "transition_mae"})
+    assert found.rows[-1]["transition_mae"] < 0.3
+
+
+def test_the_noise_layer_leaves_its_matrix(run):
+    learned = run("noise_layer", "--learn_from=0")
+    learned.check("noise_layer", {"transition.png"}, {"classifier"}, {"mean_diagonal", "transition_mae", "explained"})
+    assert learned.rows[1]["mean_diagonal"] < learned.rows[0]["mean_diagonal"] < 1
+    given = run("noise_layer", "--layer=given", "--transition=trusted", "--clean_fraction=0.2", folder="given")
+    given.check("forward", {"transition.png"}, {"classifier"}, {"transition_mae"})
+    assert 0 < given.rows[0]["transition_mae"] == given.rows[1]["transition_mae"] < 0.2
+
+
+def test_the_outlier_layer_ranks_outliers(run):
+    options = ("--labels=None", "--noise=outlier:0.4", "--layer=outliers", "--known_outliers=0.3")
+    found = run("noise_layer", *options)
+    found.check("outlier_layer", {"outliers.png"}, {"outlier_score"}, {"outlier_ap", "outliers"})
+
+
+def test_icnm_runs(run):
+    run("icnm").check("icnm", set(), {"classifier"}, {"test_accuracy", "recovery_bayes"})
+
+
+def test_noise_types_leave_a_type_for_each_example_and_a_ranking(run):
+    options = ("--clean_fraction=0.3", "--pretrain_epochs=1", "--types_epochs=1", "--epochs=1")
+    found = run("noise_types", *options)
+    found.check("noise_types", {"rank-precision.png"}, {"noise_type", "classifier"}, {"log_evidence", "trusted"})
+    assert [row["stage"] for row in found.rows] == ["clean", "types", "mixed"]
+    np.testing.assert_allclose(found.table.extras["noise_type"].sum(1), 1, rtol=1e-5)
+    assert found.rows[0]["trusted"] == 1
+
+
+def test_self_learning_leaves_corrected_labels_and_their_accuracy(run):
+    options = ("--start_epoch=1", "--prototypes=2", "--clean_fraction=0.3", "--verified", "--clean_epochs=1")
+    found = run("self_learning", *options)
+    pictures = {"label-accuracy.png", "density.png", "separation.png"}
+    columns = {"corrected_label", "first_label", "margin", "sigma", "classifier_posterior"}
+    found.check("self_learning", pictures, columns, {"labels_changed", "recovery_corrected_label"})
+    assert [row["stage"] for row in found.rows] == ["training", "training", "clean"]
+    assert found.rows[-1]["recovery_corrected_label"] > found.summary["given_label_recovery"]
+    assert found.rows[0]["labels_changed"] == 0 < found.rows[1]["labels_changed"]
+
+
+def test_the_field_of_one_label_per_example_needs_no_chains(run):
+    found = run("crf")
+    found.check("crf_analytic", set(), {"classifier"}, {"alpha", "recovery_posterior"})
+    alphas = [row["alpha"] for row in found.rows]
+    assert found.config["options"]["alpha_start"] > alphas[0] > alphas[1] >= found.config["options"]["alpha_end"] > 0
+
+
+@pytest.mark.parametrize("field", ["no_link", "hidden", "no_hidden", "no_pairwise"])
+def test_the_field_of_two_vocabularies_learns_from_its_clean_part(tmp_path, field):
+    rng = np.random.default_rng(0)
+    seen = rng.integers(0, 2, (120, 3), dtype=np.uint8)
+    said = np.concatenate([seen, seen[:, :2]], axis=1) & (rng.uniform(size=(120, 5)) < 0.8)
+    features = (2.0 * seen + rng.normal(size=(120, 3))).astype(np.float32)
+    train, test = Split(features[:80], said[:80], seen[:80]), Split(features[80:], None, seen[80:])
+    data = Dataset("words", ("ant", "bee", "cat"), train, test, ("bee", "sting", "honey", "hum", "nest"))
+    config = crf.CRFConfig(
+        field=field,
+        clean_fraction=0.4,
+        hidden=2,
+        chains=4,
+        sweeps=2,
+        auxiliary_steps=40,
+        generator="hash",
+        prediction="mean_field",
+        widths=(8,),
+        batch_size=16,
+        epochs=2,
+        run_dir=tmp_path,
+    )
+    with jax.numpy_dtype_promotion("standard"):
+        run_recipe(config, crf.RECIPE, dataset=data)
+    found = Products(tmp_path)
+    sampled = set() if field == "no_pairwise" else {"flip_rate", "noisy_gap"}
+    found.check("crf", set(), {"classifier"}, {"alpha", "test_map", "posterior_map_posterior"} | sampled)
+    assert found.config["auxiliary_examples"] == 32
+    assert found.config["auxiliary_cross_entropy_last"] > 0
+    assert found.table.posterior.shape == (80, 3)
+    np.testing.assert_array_equal(found.table.noisy_label[:, [0, 2]], 0)  # no word for ants or cats

@@ -1,0 +1,167 @@
+"""Recipes as programs of their own: what a run leaves, a stop and its resumption, exit codes and help."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nlx.cleaning.table import read_labels
+
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PLATFORMS": "cpu"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_compilations(tmp_path_factory):
+    """What one process has compiled, the next one loads: most of a small run's time."""
+    ENVIRONMENT["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
+    ENVIRONMENT["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+
+def start(recipe, *options):
+    command = [sys.executable, str(ROOT / "recipes" / f"{recipe}.py"), *map(str, options)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+
+
+def call(recipe, *options):
+    process = start(recipe, *options)
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+SMALL = ("--widths", "16", "--batch_size=30")
+
+
+def test_a_can_run_leaves_everything_it_promises(arrays, tmp_path):
+    run = tmp_path / "run"
+    code, _, err = call("can", f"--dataset=npz:{arrays}", "--labels=web", "--epochs=3", f"--run_dir={run}", *SMALL)
+    assert code == 0, err
+    assert "epoch 3/3" in err
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    promised = {"step", "seconds", "examples_per_second", "train_loss", "test_accuracy", "test_map", "recovery"}
+    assert promised <= rows[-1].keys()
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["last"]["test_accuracy"] == rows[-1]["test_accuracy"]
+    assert summary["best"]["test_accuracy"]["value"] == max(row["test_accuracy"] for row in rows)
+    assert summary["seeds"] == [0]
+    assert summary["versions"]["jax"]
+    assert summary["wall_seconds"] > 0
+    table = read_labels(run / "labels.parquet")
+    assert len(table) == 300
+    assert {"additive_posterior", "bayes_posterior", "quality_mean"} <= table.extras.keys()
+    assert table.chosen == summary["cleaned_with"]
+    np.testing.assert_array_equal(table.posterior, table.extras[f"{table.chosen}_posterior"])
+    assert np.mean(table.cleaned_label == table.true_label) == pytest.approx(summary["last"]["recovery"], abs=1e-6)
+    for picture in ("curves.png", "quality.png", "transitions.png"):
+        assert (run / picture).read_bytes().startswith(b"\x89PNG")
+    assert "bee" in (run / "report.html").read_text()
+    assert any((run / "checkpoints").iterdir())
+    config = json.loads((run / "config.json").read_text())
+    assert config["options"]["learning_rate"] == 0.05
+
+    code, _, err = call("can", f"--dataset=npz:{arrays}", "--labels=web", "--epochs=3", f"--run_dir={run}", *SMALL)
+    assert code == 1
+    assert err == f"error: {run} exists: go on with it by --resume, or choose another --run_dir\n"
+
+
+def test_several_seeds_are_summed_up(arrays, tmp_path):
+    run = tmp_path / "run"
+    options = (f"--dataset=npz:{arrays}", "--epochs=2", "--seeds=2", f"--run_dir={run}", "--validation_fraction=0.1")
+    code, _, err = call("baseline", *options, "--labels=web", *SMALL)
+    assert code == 0, err
+    summary = json.loads((run / "summary.json").read_text())
+    singles = [json.loads((run / f"seed-{s}" / "summary.json").read_text())["last"] for s in (0, 1)]
+    values = [single["test_accuracy"] for single in singles]
+    assert summary["last"]["test_accuracy"]["mean"] == pytest.approx(np.mean(values))
+    assert summary["last"]["test_accuracy"]["std"] == pytest.approx(np.std(values, ddof=1))
+    assert "validation_score" in summary["last"]
+    assert summary["seeds"] == [0, 1]
+
+
+@pytest.fixture(scope="module")
+def whole(arrays, tmp_path_factory):
+    """Options of a long run, and the folder of one that nobody stopped."""
+    options = (f"--dataset=npz:{arrays}", "--labels=web", "--epochs=60", *SMALL)
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    code, _, err = call("can", *options, f"--run_dir={folder}")
+    assert code == 0, err
+    return options, folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_resumes_to_the_same_numbers(whole, tmp_path, number):
+    options, undisturbed = whole
+    process = start("can", *options, f"--run_dir={tmp_path / 'cut'}")
+    metrics = tmp_path / "cut" / "metrics.jsonl"
+    until = time.monotonic() + 120
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 5:
+        assert time.monotonic() < until
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "the state is saved: go on with --resume" in err
+    assert "Traceback" not in err
+    done = len(metrics.read_text().splitlines())
+    assert 5 <= done < 60
+
+    code, _, err = call("can", *options, f"--run_dir={tmp_path / 'cut'}", "--resume")
+    assert code == 0, err
+    assert "going on after step" in err
+
+    def rows(folder):
+        drop = ("seconds", "examples_per_second")
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        return [{k: v for k, v in json.loads(line).items() if k not in drop} for line in lines]
+
+    assert rows(tmp_path / "cut") == rows(undisturbed)
+    cut, other = (read_labels(folder / "labels.parquet") for folder in (tmp_path / "cut", undisturbed))
+    np.testing.assert_array_equal(cut.posterior, other.posterior)
+    np.testing.assert_array_equal(cut.extras["quality_mean"], other.extras["quality_mean"])
+
+
+def test_a_folder_of_images_and_a_csv(tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    rows = ["path,noisy,label,split"]
+    for i in range(24):
+        pixels = np.full((20, 24, 3), 40 + 150 * (i % 2), np.uint8) + rng.integers(0, 20, (20, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{'dark;x' if i % 2 == 0 else 'light'},{'dark' if i % 2 == 0 else 'light'},train")
+    rows[-1] = rows[-1].replace("train", "test")
+    rows[-2] = rows[-2].replace("train", "test")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    for memory in ("2", "0"):  # decoded up front, and streamed from the files
+        run = tmp_path / f"run-{memory}"
+        options = (f"--dataset=folder:{tmp_path}", "--model=convnet", "--image_size=16", "--epochs=2", "--batch_size=8")
+        code, _, err = call("can", *options, f"--run_dir={run}", f"--in_memory_gib={memory}")
+        assert code == 0, err
+        assert "test mAP" in err
+        assert "data:image/png;base64" in (run / "report.html").read_text()
+
+
+def test_a_mistake_is_told_in_one_sentence_and_exit_code_1(tmp_path):
+    code, out, err = call("can", "--dataset=digit", f"--run_dir={tmp_path / 'run'}")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: unknown dataset 'digit'")
+    assert len(err.splitlines()) == 1
+
+
+def test_unknown_options_and_help():
+    code, _, err = call("can", "--lamda=0.3")
+    assert code == 2
+    assert "--lamda" in err
+    code, out, _ = call("can", "--help")
+    assert code == 0
+    for option in ("--regularizer", "--rho_floor", "--tau_rate", "--samples", "--learning_rate", "--seeds", "--resume"):
+        assert option in out
+    assert "paper 0.3" in out

@@ -1,0 +1,157 @@
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nlx.cleaning.table import clean
+from nlx.data.dataset import ImageFiles
+from nlx.report.plots import training_curves
+from nlx.report.report import write_report
+
+NAMES = ("<cat>", 'dog & "co"', "owl")
+POSTERIOR = np.array([[0.9, 0.05, 0.05], [0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.0, 0.99, 0.01]])
+GIVEN = np.array([0, 1, 0, 2])  # scores 0.9, 0.2, 0.1, 0.01
+
+
+class _Page(HTMLParser):
+    """Text of the cells of every table, and what the page refers to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tables, self.references, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.references += [value for name, value in attributes if name in ("src", "href", "action", "data", "srcset")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "td" in self.open or "th" in self.open:
+            self.tables[-1][-1][-1] += data
+
+
+def _write(tmp_path, table=None, **changes):
+    arguments = {
+        "title": "can on <web>",
+        "facts": {"data": "web/sample", "classes": list(NAMES)},
+        "summary": {"last": {"test_accuracy": 0.875}, "best": {"test_accuracy": {"value": 0.9, "epoch": 3}}},
+        "plots": [],
+        "table": clean(POSTERIOR, GIVEN, class_names=NAMES, chosen="bayes") if table is None else table,
+        "class_names": NAMES,
+        "inputs": None,
+        **changes,
+    }
+    write_report(tmp_path / "report.html", **arguments)
+    text = (tmp_path / "report.html").read_text()
+    page = _Page(text)
+    assert page.open == []
+    return text, page
+
+
+def test_single_labels_are_ranked_and_escaped(tmp_path):
+    text, page = _write(tmp_path)
+    scores, suspicious, classes = page.tables
+    assert scores[1] == ["Test accuracy", "87.5%", "90.0%", "3"]
+    assert suspicious == [
+        ["Example", "Given", "p(given)", "Suggested", "p(suggested)"],
+        ["3", "owl", "1.0%", 'dog & "co"', "99.0%"],
+        ["2", "<cat>", "10.0%", "owl", "80.0%"],
+        ["1", 'dog & "co"', "20.0%", "<cat>", "70.0%"],
+        ["0", "<cat>", "90.0%", "<cat>", "90.0%"],
+    ]
+    # Given, removed, added, cleaned; every class loses one and gains one.
+    assert [row[1:] for row in classes[1:]] == [["2", "1", "1", "2"], ["1", "1", "1", "1"], ["1", "1", "1", "1"]]
+    assert "Of 4 given labels, 3 (75.0%) would change" in text
+    assert "<cat>" not in text
+    assert "&lt;cat&gt;" in text
+    assert "<h1>can on &lt;web&gt;</h1>" in text
+
+
+def test_multi_labels_name_their_changes(tmp_path):
+    posterior = np.array([[0.9, 0.2, 0.6], [0.97, 0.04, 0.05]])
+    table = clean(posterior, np.array([[1, 1, 0], [1, 0, 0]]), true_label=np.array([[1, 0, 1], [0, 0, 0]]))
+    _, page = _write(tmp_path, table)
+    _, suspicious, classes = page.tables
+    assert suspicious[1:] == [
+        ["0", '<cat>, dog & "co"', "20.0%", '−dog & "co"\xa080.0%, +owl\xa060.0%', "60.0%", "<cat>, owl"],
+        ["1", "<cat>", "95.0%", "no change", "95.0%", "none"],
+    ]
+    assert classes[1:] == [
+        ['dog & "co"', "1", "1", "0", "0"],
+        ["owl", "0", "0", "1", "1"],
+        ["<cat>", "2", "0", "0", "2"],
+    ]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_thumbnails_are_the_images_in_order_of_suspicion(channels, tmp_path):
+    images = np.full((4, 8, 6, channels), np.arange(4, dtype=np.uint8)[:, None, None, None] * 50)
+    _, page = _write(tmp_path, inputs=images, top=3)
+    pictures = [Image.open(io.BytesIO(base64.b64decode(src.split(",")[1]))) for src in page.references]
+    assert [np.asarray(picture).max() for picture in pictures] == [150, 100, 50]
+    assert {picture.size for picture in pictures} == {(6, 8)}
+    assert {picture.mode for picture in pictures} == {"RGB" if channels == 3 else "L"}
+
+
+def test_thumbnails_of_files_and_of_a_subset(tmp_path):
+    for i in range(9):
+        Image.new("RGB", (400, 300), (20 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    table = clean(POSTERIOR, GIVEN, index=np.array([8, 3, 5, 1]), class_names=NAMES)
+    inputs = ImageFiles(tuple(str(tmp_path / f"{i}.png") for i in range(9)), 224)
+    _, page = _write(tmp_path, table, inputs=inputs)
+    pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(s.split(",")[1])))) for s in page.references]
+    assert [picture[..., 0].max() for picture in pictures] == [20, 100, 60, 160]
+    assert pictures[0].shape == (144, 144, 3)
+
+
+def test_the_page_is_self_contained(tmp_path):
+    training_curves([{"epoch": 1, "train_loss": 1.0}], tmp_path / "curves.png")
+    text, page = _write(tmp_path, plots=[tmp_path / "curves.png"], inputs=np.zeros((4, 5, 5, 1), np.uint8))
+    assert all(reference.startswith("data:image/png;base64,") for reference in page.references)
+    assert base64.b64decode(page.references[0].split(",")[1]) == (tmp_path / "curves.png").read_bytes()
+    assert not re.search(r"https?:|url\(|@import|<script", text)
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_feature_vectors_give_no_thumbnails(tmp_path):
+    _, page = _write(tmp_path, inputs=np.zeros((4, 5), np.float32))
+    assert page.references == []
+
+
+def test_summary_lists_what_is_not_a_score(tmp_path):
+    summary = {"wall_seconds": 12345.6, "cost": {"bayes": 1.23456}, "test_examples": 300, "seeds": [0, 1], "none": None}
+    text, page = _write(tmp_path, summary=summary)
+    shown = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text))
+    assert shown["Wall seconds"] == "12,346"
+    assert shown["Cost · Bayes"] == "1.235"
+    assert (shown["Test examples"], shown["Seeds"], shown["None"]) == ("300", "0, 1", "–")
+    assert len(page.tables) == 2  # no scores
+
+
+def test_empty_table(tmp_path):
+    text, _ = _write(tmp_path, clean(np.zeros((0, 3)), np.zeros(0, int)))
+    assert "Of 0 given labels, 0 would change" in text
+
+
+def test_bad_arguments(tmp_path):
+    with pytest.raises(ValueError, match="class_names has 1 names for 3 classes"):
+        _write(tmp_path, class_names=("a",))
+    with pytest.raises(ValueError, match="inputs has 3 examples, the table goes to index 3"):
+        _write(tmp_path, inputs=np.zeros((3, 4, 4, 1), np.uint8))
+    with pytest.raises(FileNotFoundError):
+        _write(tmp_path, plots=[tmp_path / "none.png"])
+    assert not (tmp_path / "report.html").exists()
