@@ -1,24 +1,26 @@
 """nlx: classifiers that stay accurate on wrong labels, and a cleaned label with a probability for every example.
 
-The primitives are pure functions of arrays and need neither Flax nor files: ``nlx.losses``, ``nlx.transitions``,
-``nlx.posteriors``, ``nlx.prototypes``, ``nlx.crf``, ``nlx.crf.rbm``, ``nlx.samplers``, ``nlx.variational``,
-``nlx.corruption`` and ``nlx.metrics``. ``nlx.methods`` builds whole systems from them; ``nlx.data``, ``nlx.models``,
-``nlx.training`` and ``nlx.report`` train and report.
+``nlx.Trainer`` trains a backbone and a method together. The primitives are pure functions of arrays and need neither
+Flax nor files: ``nlx.losses``, ``nlx.transitions``, ``nlx.posteriors``, ``nlx.prototypes``, ``nlx.crf``,
+``nlx.samplers``, ``nlx.variational``, ``nlx.corruption`` and ``nlx.metrics``.
 """
 
-from nlx import (
-    corruption,
-    crf,
-    losses,
-    metrics,
-    posteriors,
-    prototypes,
-    samplers,
-    transitions,
-    variational,
-)
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from nlx import corruption, crf, losses, metrics, posteriors, prototypes, samplers, transitions, variational
+
+if TYPE_CHECKING:
+    from nlx.training.stages import Stage
+    from nlx.training.trainer import Trainer
+
+_DOORS = {"Stage": "nlx.training.stages", "Trainer": "nlx.training.trainer"}
 
 __all__ = [
+    "Stage",
+    "Trainer",
     "corruption",
     "crf",
     "losses",
@@ -29,3 +31,10 @@ __all__ = [
     "transitions",
     "variational",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The doors, loaded when they are opened: the primitives need no Flax."""
+    if name in _DOORS:
+        return getattr(importlib.import_module(_DOORS[name]), name)
+    raise AttributeError(f"module 'nlx' has no attribute {name!r}")

@@ -8,6 +8,13 @@ from jax import Array
 from jax.typing import ArrayLike
 
 
+class ArgumentError(ValueError):
+    """An argument that the caller has to change; the message is one sentence that names the fix.
+
+    Arguments stand in backticks, for a command line to show them as its options.
+    """
+
+
 def masked(values: Array, where: ArrayLike | None) -> Array:
     """Values where they count, 0 elsewhere."""
     return values if where is None else jnp.where(where, values, jnp.zeros((), values.dtype))

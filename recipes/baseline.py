@@ -9,37 +9,34 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, get_args
 
-from nlx import transitions
+import jax
+
+from nlx import Stage, Trainer, losses, transitions
+from nlx.arguments import ArgumentError
 from nlx.data import Dataset
-from nlx.experiment.cli import main
-from nlx.experiment.options import ConfigError, RunConfig, check_range
-from nlx.experiment.recipe import Recipe
-from nlx.experiment.transition import read_transition
+from nlx.experiment.defaults import build_model, build_optimizer, build_schedule
+from nlx.experiment.main import main
+from nlx.experiment.options import RecipeOptions, require
+from nlx.experiment.run import Result, Run
+from nlx.experiment.transition_source import read_transition
 from nlx.methods.method import Method
 from nlx.methods.noise_layer import forward
-from nlx.methods.plain import backward, plain, trusting
-from nlx.training.stages import Course
+from nlx.methods.plain import backward, cross_entropy, per_class, plain, trusted_cross_entropy, with_vectors
+
+AnyLabels = Literal["cross_entropy", "binary_cross_entropy", "bootstrap_soft", "bootstrap_hard", "clean"]
+SingleLabel = Literal["forward", "backward", "generalized_ce", "symmetric_ce", "mae"]
+BETA = {"bootstrap_soft": 0.95, "bootstrap_hard": 0.8}  # the paper's
 
 
 @dataclass(frozen=True)
-class BaselineConfig(RunConfig):
+class BaselineOptions(RecipeOptions):
     """Options of the baselines, after those of every recipe."""
 
-    loss: Literal[
-        "cross_entropy",
-        "binary_cross_entropy",
-        "bootstrap_soft",
-        "bootstrap_hard",
-        "forward",
-        "backward",
-        "generalized_ce",
-        "symmetric_ce",
-        "mae",
-        "clean",
-    ] = "cross_entropy"
+    loss: Literal[AnyLabels, SingleLabel] = "cross_entropy"
     """cross_entropy: softmax for single-label data, one sigmoid per class for multi-label data (paper).
     binary_cross_entropy: one sigmoid per class on both, CAN's own output layer. bootstrap_soft and bootstrap_hard (Reed
     et al.) mix label and prediction. forward and backward (Patrini et al.) correct with --transition. generalized_ce,
@@ -56,58 +53,63 @@ class BaselineConfig(RunConfig):
     """Of symmetric_ce, weight of the cross-entropy (paper, CIFAR-10: 0.1)."""
 
     def check(self) -> None:
-        """See :class:`RunConfig`."""
+        """See :class:`RecipeOptions`."""
         super().check()
-        check_range(self, "[0, 1]", "beta")
-        check_range(self, "(0, 1]", "q")
-        check_range(self, "[0, inf)", "alpha")
+        require(self, "[0, 1]", "beta")
+        require(self, "(0, 1]", "q")
+        require(self, "[0, inf)", "alpha")
 
 
-def fill_beta(config: BaselineConfig, dataset: Dataset) -> BaselineConfig:
-    """The configuration with the paper's beta for the kind of bootstrap."""
-    del dataset
-    papers = {"bootstrap_soft": 0.95, "bootstrap_hard": 0.8}
-    return config if config.beta is not None else replace(config, beta=papers.get(config.loss))
-
-
-def choose_data(config: BaselineConfig, dataset: Dataset) -> Dataset:
-    """All true labels for the upper bound, the data as they are for the others."""
-    if config.loss != "clean":
-        return dataset
-    if dataset.train.label is None:
-        raise ConfigError(f"--loss=clean trains on true labels, which {dataset.name} does not have; take another loss")
-    return dataset.trust(1.0, 0)
-
-
-def make_method(config: BaselineConfig, dataset: Dataset, course: Course) -> Method:
-    """The configured loss as a method."""
-    del course
-    single_label = ("forward", "backward", "generalized_ce", "symmetric_ce", "mae")
-    if dataset.multi_label and config.loss in single_label:
-        raise ConfigError(
-            f"--loss={config.loss} is for one label per example, but {dataset.name} has several; take cross_entropy, "
+def baseline(options: BaselineOptions, data: Dataset, beta: float | None) -> Method:
+    """The loss that the options say, as a method."""
+    if data.multi_label and options.loss in get_args(SingleLabel):
+        raise ArgumentError(
+            f"`loss`={options.loss} is for one label per example, but {data.name} has several; take cross_entropy, "
             "bootstrap_soft, bootstrap_hard or clean"
         )
-    if config.loss == "clean":
-        return trusting()._replace(name="clean")
-    if config.loss in ("forward", "backward"):
-        transition = read_transition(config.transition, dataset)
-        if config.loss == "forward":
-            return forward(transition)
-        try:
-            return backward(transitions.invert(transition))
-        except ValueError as error:
-            raise ConfigError(f"--loss=backward: {error}") from error
-    options: dict[str, dict[str, Any]] = {
-        "bootstrap_soft": {"beta": config.beta},
-        "bootstrap_hard": {"beta": config.beta},
-        "generalized_ce": {"q": config.q},
-        "symmetric_ce": {"alpha": config.alpha},
-    }
-    return plain(config.loss, **options.get(config.loss, {}))
+    match options.loss:
+        case "forward":
+            return forward(read_transition(options.transition, data))
+        case "backward":
+            try:
+                return backward(transitions.invert(read_transition(options.transition, data)))
+            except ValueError as error:
+                raise ArgumentError(f"`loss`=backward: {error}") from error
+        case "clean":
+            return trusted_cross_entropy()._replace(name="clean")
+        case "cross_entropy":
+            return plain(cross_entropy, "plain")
+        case "binary_cross_entropy":
+            return plain(per_class, "plain_binary")
+        case "bootstrap_soft":
+            return plain(with_vectors(partial(losses.bootstrap_soft, beta=beta)), options.loss)
+        case "bootstrap_hard":
+            return plain(with_vectors(partial(losses.bootstrap_hard, beta=beta)), options.loss)
+        case "generalized_ce":
+            return plain(partial(losses.generalized_cross_entropy, q=options.q), options.loss)
+        case "symmetric_ce":
+            return plain(partial(losses.symmetric_cross_entropy, alpha=options.alpha), options.loss)
+        case "mae":
+            return plain(losses.mean_absolute_error, options.loss)
 
 
-RECIPE = Recipe(make_method, fill=fill_beta, data=choose_data)
+def train(options: BaselineOptions, run: Run) -> Result:
+    """Data, model, method, optimizer; then fit, and write what the run leaves."""
+    data, training = run.load()
+    if options.loss == "clean":
+        if data.train.label is None:
+            raise ArgumentError(f"`loss`=clean needs true labels, which {data.name} does not have; take another loss")
+        data = data.trust(1.0, 0)
+    model = build_model(options, training, data)
+    beta = BETA.get(options.loss) if options.beta is None else options.beta
+    method = baseline(options, data, beta)
+    optimizer = build_optimizer(options, training)
+    observers = run.observers(method, data, beta=beta)
+    trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)
+    stage = Stage(training.epochs, schedule=build_schedule(options, training))
+    fitted = trainer.fit(data.train, jax.random.key(options.seed), stage, state=run.restored(trainer, data))
+    return run.export(trainer, fitted, data)
+
 
 if __name__ == "__main__":
-    sys.exit(main(BaselineConfig, RECIPE, __doc__))
+    sys.exit(main(BaselineOptions, train))

@@ -10,21 +10,25 @@ Its twins for comparison are recipes/baseline.py --loss=cross_entropy and --loss
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
+import jax
+
+from nlx import Stage, Trainer
+from nlx.arguments import ArgumentError
 from nlx.data import Dataset
-from nlx.experiment.cli import main
-from nlx.experiment.options import ConfigError, RunConfig, build_model, check_range
-from nlx.experiment.recipe import Recipe
-from nlx.experiment.transition import read_transition
+from nlx.experiment.defaults import build_model, build_optimizer, build_schedule
+from nlx.experiment.main import main
+from nlx.experiment.options import RecipeOptions, require
+from nlx.experiment.run import Result, Run
+from nlx.experiment.transition_source import read_transition
 from nlx.methods.method import Method
 from nlx.methods.noise_layer import Penalty, forward, noise_layer, outliers
-from nlx.training.stages import Course
 
 
 @dataclass(frozen=True)
-class NoiseLayerConfig(RunConfig):
+class NoiseLayerOptions(RecipeOptions):
     """Options of the noise layer, after those of every recipe."""
 
     layer: Literal["learned", "given", "outliers"] = "learned"
@@ -51,44 +55,47 @@ class NoiseLayerConfig(RunConfig):
     """For outliers: estimated share of them that are known to be outliers. Default: --known_outliers."""
 
     def check(self) -> None:
-        """See :class:`RunConfig`."""
+        """See :class:`RecipeOptions`."""
         super().check()
-        check_range(self, "[0, inf)", "learn_from", "learn_until", "strength")
-        check_range(self, "(0, inf)", "gradient_limit")
-        check_range(self, "(0, 1]", "alpha")
+        require(self, "[0, inf)", "learn_from", "learn_until", "strength")
+        require(self, "(0, inf)", "gradient_limit")
+        require(self, "(0, 1]", "alpha")
         if self.layer == "outliers" and not self.known_outliers:
-            raise ConfigError("--layer=outliers learns from a few known ones; add --known_outliers=0.1, say")
+            raise ArgumentError("`layer`=outliers learns from a few known ones; add `known_outliers`=0.1, say")
 
 
-def fill_alpha(config: NoiseLayerConfig, dataset: Dataset) -> NoiseLayerConfig:
-    """The configuration with the true share of known outliers where none is estimated."""
-    del dataset
-    use = config.layer == "outliers" and config.alpha is None
-    return replace(config, alpha=config.known_outliers) if use else config
-
-
-def make_method(config: NoiseLayerConfig, dataset: Dataset, course: Course) -> Method:
-    """The configured noise layer."""
-    if dataset.multi_label and config.layer != "learned":
-        raise ConfigError(f"--layer={config.layer} is for one label per example, but {dataset.name} has several")
-    if config.layer == "given":
-        return forward(read_transition(config.transition, dataset))
-    if config.layer == "outliers":
-        assert config.alpha is not None
-        features = build_model(config, dataset).num_features
-        return outliers(dataset.num_classes, config.alpha, features)
+def layer(options: NoiseLayerOptions, data: Dataset, steps_per_epoch: int) -> Method:
+    """The noise layer that the options say."""
+    if data.multi_label and options.layer != "learned":
+        raise ArgumentError(f"`layer`={options.layer} is for one label per example, but {data.name} has several")
+    if options.layer == "given":
+        return forward(read_transition(options.transition, data))
+    if options.layer == "outliers":
+        return outliers(data.num_classes, options.known_outliers if options.alpha is None else options.alpha)
+    until = options.learn_until
     return noise_layer(
-        dataset.num_classes,
-        learn_from=round(config.learn_from * course.at(0).steps),
-        learn_until=None if config.learn_until is None else round(config.learn_until * course.at(0).steps),
-        penalty=config.penalty,
-        strength=config.strength,
-        gradient_limit=config.gradient_limit,
-        multi_label=dataset.multi_label,
+        data.num_classes,
+        learn_from=round(options.learn_from * steps_per_epoch),
+        learn_until=None if until is None else round(until * steps_per_epoch),
+        penalty=options.penalty,
+        strength=options.strength,
+        gradient_limit=options.gradient_limit,
+        multi_label=data.multi_label,
     )
 
 
-RECIPE = Recipe(make_method, fill=fill_alpha)
+def train(options: NoiseLayerOptions, run: Run) -> Result:
+    """Data, model, method, optimizer; then fit, and write what the run leaves."""
+    data, training = run.load()
+    model = build_model(options, training, data)
+    method = layer(options, data, len(data.train) // training.batch_size)
+    optimizer = build_optimizer(options, training)
+    observers = run.observers(method, data)
+    trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)
+    stage = Stage(training.epochs, schedule=build_schedule(options, training))
+    fitted = trainer.fit(data.train, jax.random.key(options.seed), stage, state=run.restored(trainer, data))
+    return run.export(trainer, fitted, data)
+
 
 if __name__ == "__main__":
-    sys.exit(main(NoiseLayerConfig, RECIPE, __doc__))
+    sys.exit(main(NoiseLayerOptions, train))

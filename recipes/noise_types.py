@@ -10,31 +10,28 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
+import jax
 import numpy as np
 
-from nlx import transitions
-from nlx.data import Dataset
-from nlx.experiment.cli import main
-from nlx.experiment.console import Console
-from nlx.experiment.export import Cleaned
-from nlx.experiment.options import ConfigError, RunConfig, build_model, check_range
-from nlx.experiment.recipe import Recipe
-from nlx.methods.method import Method
-from nlx.methods.noise_types import Branch, bottom_up, noise_types, second_backbone, shared_trunk
-from nlx.methods.plain import trusting
-from nlx.report.ranking import rank_precision
-from nlx.training.stages import Course, Stage
-from nlx.training.strategies import Strategy, plan
-from nlx.transitions.confusing import CONFUSING, estimate_confusing
+from nlx import Stage, Trainer, transitions
+from nlx.arguments import ArgumentError
+from nlx.data import Dataset, with_upsampled
+from nlx.experiment.defaults import Training, build_model, build_optimizer, build_schedule
+from nlx.experiment.main import main
+from nlx.experiment.options import RecipeOptions, require
+from nlx.experiment.run import Result, Run
+from nlx.methods.noise_types import Branch, bottom_up, noise_types, pretrain_noise_types, second_backbone, shared_trunk
+from nlx.methods.plain import trusted_cross_entropy
+from nlx.report.ranking import rank_precision_pictures
+from nlx.transitions.confusing import estimate_confusing
 
-_KINDS = ("none", "random", "confusing")
+Strategy = Literal["clean_only", "finetune", "mixed", "mixed_pretrained", "bottom_up", "noise_types"]
 
 
 @dataclass(frozen=True)
-class NoiseTypesConfig(RunConfig):
+class NoiseTypesOptions(RecipeOptions):
     """Options of noise types, after those of every recipe."""
 
     clean_fraction: float = 0.1
@@ -55,97 +52,68 @@ class NoiseTypesConfig(RunConfig):
     branch_rate: float = 1.0
     """Learning rate of p(noise type given x), as a multiple of the classifier's, on top of METHOD_RATE (paper 1). Below
     1 where it learns the few clean examples by heart."""
-    fresh_heads: bool = False
+    reinit_heads: bool = False
     """Draw the last layers of both networks anew when the last stage begins (paper: no). For a clean part so small that
     they were fitted to it by heart."""
 
     def check(self) -> None:
-        """See :class:`RunConfig`."""
+        """See :class:`RecipeOptions`."""
         super().check()
-        check_range(self, "[0, inf)", "pretrain_epochs", "types_epochs", "clean_weight", "branch_rate")
+        require(self, "[0, inf)", "pretrain_epochs", "types_epochs", "clean_weight", "branch_rate")
 
 
-def make_stages(config: NoiseTypesConfig, dataset: Dataset) -> list[Stage]:
-    """What the strategy visits, and when."""
-    if dataset.multi_label:
-        raise ConfigError(f"noise types are for one label per example, but {dataset.name} has several")
-    if dataset.train.trusted is None:
-        raise ConfigError("noise types learn from trusted labels; add --clean_fraction=0.1, say")
-    assert config.epochs is not None
-    try:
-        return plan(
-            config.strategy,
-            dataset.train.trusted,
-            pretrain=config.pretrain_epochs,
-            pretrain_types=config.types_epochs,
-            train=config.epochs,
-            fresh_heads=config.fresh_heads,
-            seed=config.seed,
-        )
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+def branch(options: NoiseTypesOptions, training: Training, data: Dataset) -> Branch:
+    """The network of noise types; its own one is without batch normalization, which would need statistics."""
+    if options.branch == "shared":
+        return shared_trunk()
+    if training.model not in ("mlp", "mlp-amt", "convnet"):
+        options, training = replace(options, widths=None), replace(training, model="convnet")
+    network = build_model(options, training, replace(data, class_names=("none", "random", "confusing")))
+    return second_backbone(lambda key: network.init(key)[0], lambda p, x: network.apply_test(p, {}, x)["logits"])
 
 
-def make_branch(config: NoiseTypesConfig, dataset: Dataset) -> Branch:
-    """The network of noise types."""
-    if config.branch == "shared":
-        return shared_trunk(build_model(config, dataset).num_features)
-    # Without batch normalization, which would need statistics of its own.
-    model = config.model if config.model in ("mlp", "mlp-amt", "convnet") else "convnet"
-    widths = config.widths if model == config.model else None
-    second = build_model(replace(config, model=model, widths=widths), replace(dataset, class_names=_KINDS))
-    return second_backbone(
-        lambda key: second.init(key)[0],
-        lambda params, inputs: second.apply(params, {}, inputs, False, None)[0]["logits"],
-    )
-
-
-def make_method(config: NoiseTypesConfig, dataset: Dataset, course: Course) -> Method:
-    """The strategy's method."""
-    trusted, noisy, k = dataset.train.trusted_label, dataset.train.noisy_label, dataset.num_classes
-    assert trusted is not None
-    assert noisy is not None
+def train(options: NoiseTypesOptions, run: Run) -> Result:
+    """Data, model, method, stages by strategy, optimizer; then fit, and write what the run leaves."""
+    data, training = run.load()
+    if data.multi_label:
+        raise ArgumentError(f"noise types are for one label per example, but {data.name} has several")
+    trusted, noisy, k = data.train.trusted_label, data.train.observed, data.num_classes
+    if trusted is None:
+        raise ArgumentError("noise types learn from trusted labels; add `clean_fraction`=0.1, say")
     known = trusted >= 0
     if absent := sorted(set(range(k)) - set(trusted[known])):
-        names = ", ".join(dataset.class_names[c] for c in absent)
-        Console(dataset.name, 0).say(f"warning: no trusted example of {names}; its labels are taken as they are")
-    if config.strategy == "bottom_up":
-        return bottom_up(transitions.from_pairs(trusted[known], noisy[known], k))
-    if config.strategy != "noise_types":
-        return trusting()._replace(name=config.strategy)
-    confusing = estimate_confusing(trusted[known], noisy[known], k).transition
-    return noise_types(
-        k,
-        confusing,
-        make_branch(config, dataset),
-        boundaries=_boundaries(course),
-        clean_weight=config.clean_weight,
-        branch_rate=config.branch_rate,
-    )
+        names = ", ".join(data.class_names[c] for c in absent)
+        run.warn(f"no trusted example of {names}; its labels are taken as they are")
+    model, schedule = build_model(options, training, data), build_schedule(options, training)
+    method, types = trusted_cross_entropy()._replace(name=options.strategy), None
+    if options.strategy == "bottom_up":
+        method = bottom_up(transitions.from_pairs(trusted[known], noisy[known], k))
+    elif options.strategy == "noise_types":
+        confusing = estimate_confusing(trusted[known], noisy[known], k).transition
+        network, rate = branch(options, training, data), options.branch_rate
+        types = pretrain_noise_types(confusing, network, branch_rate=rate)
+        method = noise_types(k, confusing, network, clean_weight=options.clean_weight, branch_rate=rate)
+    clean, rest = np.flatnonzero(known), np.flatnonzero(~known)
+    first = Stage(options.pretrain_epochs, "clean", clean, schedule, trusted_cross_entropy())
+    mixed = Stage(training.epochs, "mixed", with_upsampled(known, options.seed), schedule)
+    last = Stage(training.epochs, "clean", clean, schedule)
+    *before, last = {
+        "clean_only": [last],
+        "finetune": [Stage(options.pretrain_epochs, "noisy", rest, schedule), last],
+        "mixed": [mixed],
+        "mixed_pretrained": [first, mixed],
+        "bottom_up": [first, mixed],
+        "noise_types": [first, Stage(options.types_epochs, "types", clean, schedule, types), mixed],
+    }[options.strategy]
+    if options.reinit_heads and not any(stage.epochs for stage in before):
+        raise ArgumentError(f"{options.strategy} has no stage before its last one: leave out `reinit_heads`")
+    stages = [*before, replace(last, reinit_heads=options.reinit_heads)]
+    optimizer = build_optimizer(options, training)
+    observers = run.observers(method, data)
+    trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)
+    fitted = trainer.fit(data.train, jax.random.key(options.seed), stages, state=run.restored(trainer, data))
+    return run.export(trainer, fitted, data, pictures=[rank_precision_pictures])
 
-
-def _boundaries(course: Course) -> tuple[int, int]:
-    """First steps of the stages that train p(noise type given x), alone and together with the classifier."""
-    names = [stage.name for stage in course.stages]
-    together = course.boundaries[names.index("mixed")] if "mixed" in names else course.total
-    return course.boundaries[names.index("types")] if "types" in names else together, together
-
-
-def make_pictures(cleaned: Cleaned) -> list[Path]:
-    """The rank-precision curve (Fig. 8), where the truth is known."""
-    table = cleaned.table
-    if "noise_type" not in table.extras or table.true_label is None:
-        return []
-    rows = cleaned.dataset.train.scored
-    wrong = np.asarray(table.noisy_label != table.true_label)[rows]
-    scores = {
-        "q(z = confusing)": table.extras["noise_type"][rows, CONFUSING],
-        "q(given label wrong)": 1 - table.label_score[rows],
-    }
-    return [rank_precision(scores, wrong, cleaned.folder / "rank-precision.png")]
-
-
-RECIPE = Recipe(make_method, make_pictures, stages=make_stages)
 
 if __name__ == "__main__":
-    sys.exit(main(NoiseTypesConfig, RECIPE, __doc__))
+    sys.exit(main(NoiseTypesOptions, train))

@@ -1,6 +1,7 @@
 """Strict settings for every test: no silent rank or dtype promotion, and eight CPU devices to shard over."""
 
 import importlib
+import inspect
 import logging
 import os
 
@@ -46,23 +47,24 @@ def arrays(tmp_path_factory):
 @pytest.fixture
 def as_a_user(capsys, monkeypatch):
     """Function that runs a recipe with options, on one device, and returns its exit code, output and errors."""
-    from nlx.experiment import assembly
-    from nlx.experiment.cli import main
-    from nlx.experiment.options import RunConfig
-    from nlx.training.state import make_mesh
+    from nlx.experiment.main import main
+    from nlx.training import trainer
+    from nlx.training.mesh import make_mesh
 
-    monkeypatch.setattr(assembly, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
+    monkeypatch.setattr(trainer, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
     absl = logging.getLogger("absl")
     level = absl.level
 
     def call(name, *options):
         recipe = importlib.import_module(f"recipes.{name}")
-        (config,) = (
-            c for c in vars(recipe).values() if isinstance(c, type) and issubclass(c, RunConfig) and c is not RunConfig
-        )
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            code = main(config, recipe.RECIPE, recipe.__doc__, [str(option) for option in options])
+            code = main(options_type(recipe), recipe.train, [str(option) for option in options])
         return code, *capsys.readouterr()
 
     yield call
     absl.setLevel(level)
+
+
+def options_type(recipe):
+    """The dataclass of a recipe's options."""
+    return inspect.get_annotations(recipe.train, eval_str=True)["options"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ _TOLERANCE = 1e-3  # of float32 probabilities that went through a softmax
 
 @dataclass(frozen=True)
 class LabelTable:
-    """What is known about every label of a training set; made by :func:`clean`.
+    """What is known about every label of a training set; made by :func:`label_table`.
 
     Attributes:
       index: position in the training set, int32 ``[n]``.
@@ -72,7 +74,7 @@ class LabelTable:
         return np.argsort(self.issue_rank, kind="stable")[:top]
 
 
-def clean(
+def label_table(
     posterior: np.ndarray,
     noisy_label: np.ndarray,
     *,
@@ -105,7 +107,7 @@ def clean(
       ValueError: shapes disagree, a value is no probability, or a label is out of range.
 
     Examples:
-      >>> table = clean(np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]]), np.array([0, 1, 0]))
+      >>> table = label_table(np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]]), np.array([0, 1, 0]))
       >>> table.cleaned_label, table.issue_rank
       (array([0, 0, 1], dtype=int32), array([2, 0, 1], dtype=int32))
     """
@@ -203,7 +205,7 @@ def write_labels(path: str | Path, table: LabelTable) -> None:
 
     Args:
       path: the file, e.g. ``labels.parquet``.
-      table: see :func:`clean`.
+      table: see :func:`label_table`.
 
     Raises:
       OSError: the file cannot be written, for example because the disk is full.
@@ -223,6 +225,35 @@ def write_labels(path: str | Path, table: LabelTable) -> None:
     arrow = arrow.replace_schema_metadata({_METADATA: json.dumps(metadata).encode()})
     with replacing(path) as file:
         pq.write_table(arrow, file, compression="zstd")
+
+
+def write_issues(path: str | Path, table: LabelTable) -> None:
+    """Write a table as CSV for people, the most suspicious label first; the file appears whole or not at all.
+
+    Columns: ``index``, ``given`` and ``proposed`` (class names, several joined by ``;``), ``changed``, ``probability``
+    (that the proposed label is right, of its least probable entry where there are several), ``label_score``.
+
+    Args:
+      path: the file, e.g. ``issues.csv``.
+      table: see :func:`label_table`.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+
+    def names(label: np.ndarray) -> str:
+        classes = [int(label)] if label.ndim == 0 else np.flatnonzero(label).tolist()
+        return ";".join(table.class_names[c] for c in classes)
+
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(("index", "given", "proposed", "changed", "probability", "label_score"))
+    for row in table.most_suspicious(len(table)):
+        labels = names(table.noisy_label[row]), names(table.cleaned_label[row])
+        numbers = float(table.probability[row].min()), float(table.label_score[row])
+        writer.writerow((table.index[row], *labels, int(table.changed[row].any()), *(f"{x:.4f}" for x in numbers)))
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())
 
 
 def read_labels(path: str | Path) -> LabelTable:

@@ -1,6 +1,10 @@
-"""Where examples come from: every source gives a :class:`Dataset` of a noisy training split and a clean test split."""
+"""Where examples come from: every source gives a :class:`Dataset` of a noisy training split and a clean test split.
 
-from nlx.data.dataset import DataError, Dataset, ImageFiles, Split
+``sources`` has one file per place that data come from. Imports primitives only.
+"""
+
+from nlx.data.checks import split_of
+from nlx.data.dataset import DataError, Dataset, ImageFiles, Split, with_upsampled
 from nlx.data.loading import load
 
-__all__ = ["DataError", "Dataset", "ImageFiles", "Split", "load"]
+__all__ = ["DataError", "Dataset", "ImageFiles", "Split", "load", "split_of", "with_upsampled"]

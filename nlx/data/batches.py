@@ -1,39 +1,38 @@
-"""Batches from disk, decoded by grain's threads: shuffled and endless to train on, in order to evaluate on."""
+"""Batches of a split, to train on and to evaluate on; pictures on disk are decoded by grain's threads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
 
 import grain
 import numpy as np
 
 from nlx.data.dataset import ImageFiles, Split
 from nlx.data.decode import decode
-from nlx.training.stages import Course
 
-Batch = dict[str, np.ndarray]
+HostBatch = dict[str, np.ndarray]
 THREADS = 8
 ENDLESS = 2**62  # steps
 
 
-def stream(split: Split, course: Course, seed: int, start_step: int = 0, *, threads: int = THREADS) -> Iterator[Batch]:
-    """Training batches without end, shuffled anew each epoch.
+def train_batches(
+    split: Split, rows_of_step: Callable[[int], np.ndarray], start_step: int = 0, *, threads: int = THREADS
+) -> Iterator[HostBatch]:
+    """Training batches without end.
 
-    The batch of a step depends on the split, the course, ``seed`` and the number of the step alone, so that a run which
-    starts at step s sees exactly what one that came there from step 0 would see.
+    The batch of a step depends on the number of the step alone, so that a training which starts at step s sees exactly
+    what one that came there from step 0 would see.
 
     Args:
       split: training split; its true labels stay behind, but for the trusted ones.
-      course: which rows are visited when.
-      seed: of the order.
+      rows_of_step: number of a step -> rows of the split that it visits, int ``[B]``; called by threads.
       start_step: number of the first batch.
       threads: that decode, each a batch at a time.
 
     Returns:
-      Iterator over dicts: ``image`` (uint8 ``[B, H, W, C]``) or ``features`` (float32 ``[B, F]``), ``noisy_label``
-      (int32 ``[B]`` or uint8 ``[B, K]``), ``index`` (int32 ``[B]``, rows of the split), and ``trusted_label`` (int32
-      ``[B]`` or ``[B, C]``, -1 where unknown) where some labels are trusted.
+      Iterator over dicts: ``inputs`` as the split stores them, ``noisy_label`` (int32 ``[B]`` or uint8 ``[B, K]``),
+      ``index`` (int32 ``[B]``, rows of the split), and ``trusted_label`` (int32 ``[B]`` or ``[B, C]``, -1 where
+      unknown) where some labels are trusted.
 
     Raises:
       ValueError: start_step < 0.
@@ -41,22 +40,12 @@ def stream(split: Split, course: Course, seed: int, start_step: int = 0, *, thre
     """
     if start_step < 0:
         raise ValueError(f"start_step must not be negative, got {start_step}")
-
-    # Two epochs, as prefetching reaches into the next one. grain's own shuffle takes milliseconds a row on small sets.
-    @lru_cache(maxsize=2)
-    def order(stage: int, epoch: int) -> np.ndarray:
-        return np.random.default_rng([seed % 2**64, epoch]).permutation(course.stages[stage].rows)
-
-    def rows(step: int) -> np.ndarray:
-        place = course.at(step)
-        return order(place.stage, place.epoch)[place.start * course.batch_size : (place.start + 1) * course.batch_size]
-
     # An element is a whole batch: grain then spends its time on threads and prefetching, not on single rows.
-    batches = grain.MapDataset.range(start_step, ENDLESS).map(lambda step: gather(split, rows(int(step))))
+    batches = grain.MapDataset.range(start_step, ENDLESS).map(lambda step: gather(split, rows_of_step(int(step))))
     return iter(batches.to_iter_dataset(_read_options(split, threads)))
 
 
-def read(split: Split, batch_size: int, *, threads: int = THREADS) -> Iterator[tuple[Batch, int]]:
+def eval_batches(split: Split, batch_size: int, *, threads: int = THREADS) -> Iterator[tuple[HostBatch, int]]:
     """A split from front to back, in batches of one size.
 
     Args:
@@ -65,8 +54,8 @@ def read(split: Split, batch_size: int, *, threads: int = THREADS) -> Iterator[t
       threads: that decode, each a batch at a time.
 
     Returns:
-      Iterator over pairs of a batch, as ``stream`` gives it (without ``noisy_label`` where the split has none), and how
-      many of its rows count: all B but in the last batch, whose end repeats the split's last row.
+      Iterator over pairs of a batch, as :func:`train_batches` gives it (without ``noisy_label`` where the split has
+      none), and how many of its rows count: all B but in the last batch, whose end repeats the split's last row.
 
     Raises:
       ValueError: batch_size < 1.
@@ -83,18 +72,16 @@ def read(split: Split, batch_size: int, *, threads: int = THREADS) -> Iterator[t
     return zip(batches.to_iter_dataset(_read_options(split, threads)), counts, strict=True)
 
 
-def gather(split: Split, rows: np.ndarray) -> Batch:
+def gather(split: Split, rows: np.ndarray) -> HostBatch:
     """The given rows, int ``[B]``, as a batch; true labels stay behind, but for the trusted ones."""
     if isinstance(split.inputs, ImageFiles):
         inputs = np.stack([decode(split.inputs.paths[row], split.inputs.size) for row in rows])
     else:
         inputs = split.inputs[rows]
-    batch = {split.input_name: inputs, "index": np.asarray(rows, np.int32)}
+    batch = {"inputs": inputs, "index": np.asarray(rows, np.int32)}
     if split.noisy_label is not None:
         batch["noisy_label"] = split.noisy_label[rows]
-    if split.trusted is not None:
-        trusted_label = split.take(rows).trusted_label
-        assert trusted_label is not None
+    if (trusted_label := split.take(rows).trusted_label) is not None:
         batch["trusted_label"] = trusted_label
     return batch
 

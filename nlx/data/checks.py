@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nlx.data.dataset import DataError
+from nlx.data.dataset import DataError, Split
 
 CHANNELS = (1, 3)
 MAX_CLASSES = 1_000_000  # a larger class number is a marker or an accident, and would ask for that many outputs
@@ -132,3 +132,19 @@ def checked_names(where: str, names: np.ndarray) -> tuple[str, ...]:
         if text in texts[:row]:
             raise DataError(f"{where} row {row} repeats {text!r}: give every class a name of its own.")
     return texts
+
+
+def split_of(inputs: np.ndarray, labels: np.ndarray) -> Split:
+    """A training split of plain arrays.
+
+    Args:
+      inputs: images, uint8 ``[n, H, W, C]``, or features, any float ``[n, F]``.
+      labels: noisy ones: class numbers, any integer ``[n]``, or {0, 1} vectors ``[n, K]``.
+
+    Raises:
+      DataError: anything that the caller has to change.
+    """
+    inputs, labels = np.asarray(inputs), np.asarray(labels)
+    checked = checked_inputs("inputs", inputs, images=inputs.ndim != 2)
+    check_length("labels", len(labels), "inputs", len(inputs))
+    return Split(checked, checked_labels("labels", labels), None)

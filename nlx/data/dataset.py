@@ -31,6 +31,11 @@ class ImageFiles:
         """Shape of the array that all decoded images would fill, NHWC."""
         return (len(self.paths), self.size, self.size, 3)
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Of that array."""
+        return np.dtype(np.uint8)
+
 
 Inputs = np.ndarray | ImageFiles
 
@@ -60,9 +65,11 @@ class Split:
         return len(self.inputs)
 
     @property
-    def input_name(self) -> str:
-        """The key of the inputs in a batch: ``image`` or ``features``."""
-        return "features" if len(self.inputs.shape) == 2 else "image"
+    def observed(self) -> np.ndarray:
+        """The noisy labels of a split that has to have some."""
+        if self.noisy_label is None:
+            raise DataError("there are no noisy labels here: give a training split")
+        return self.noisy_label
 
     def take(self, rows: np.ndarray) -> Split:
         """The given rows, int ``[m]``, as a split of their own."""
@@ -106,6 +113,7 @@ class Dataset:
       train: noisy labels, and true ones where known.
       test: true labels only, None where there is no test set.
       noisy_names: names of the noisy labels where they are another vocabulary than the classes, such as tags.
+      validation: examples with noisy labels that are held out of ``train``, to tune on.
     """
 
     name: str
@@ -113,6 +121,12 @@ class Dataset:
     train: Split
     test: Split | None
     noisy_names: tuple[str, ...] | None = None
+    validation: Split | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return self.train.inputs.shape[1:]
 
     @property
     def num_classes(self) -> int:
@@ -122,16 +136,14 @@ class Dataset:
     @property
     def multi_label(self) -> bool:
         """Whether labels are {0, 1} vectors rather than class numbers."""
-        assert self.train.noisy_label is not None
-        return self.train.noisy_label.ndim == 2
+        return self.train.observed.ndim == 2
 
     def given(self, split: Split) -> np.ndarray:
         """What the noisy labels of a split say of the classes, in the form of the true labels.
 
         Where they are another vocabulary, a class takes the column of its own name, or zeros if there is none.
         """
-        noisy = split.noisy_label
-        assert noisy is not None
+        noisy = split.observed
         if self.noisy_names is None:
             return noisy
         column = {name: i for i, name in enumerate(self.noisy_names)}
@@ -172,7 +184,7 @@ class Dataset:
           DataError: there are no true labels.
         """
         if self.train.label is None:
-            raise DataError(f"{self.name} has no true training labels to trust: leave out --clean_fraction.")
+            raise DataError(f"{self.name} has no true training labels to trust: leave out `clean_fraction`.")
         n = len(self.train)
         trusted = np.zeros(n, bool)
         trusted[np.random.default_rng([seed, n, 0x74727573]).permutation(n)[: max(1, round(fraction * n))]] = True
@@ -192,14 +204,14 @@ class Dataset:
           DataError: no outliers are known to the data set.
         """
         if self.train.outlier is None or not self.train.outlier.any():
-            raise DataError(f"{self.name} has no known outliers: take --noise=outlier:0.5, say.")
+            raise DataError(f"{self.name} has no known outliers: take `noise`=outlier:0.5, say.")
         rows = np.flatnonzero(self.train.outlier)
         trusted = np.zeros(len(self.train), bool) if self.train.trusted is None else self.train.trusted.copy()
         known = np.random.default_rng([seed, len(rows), 0x6F7574]).permutation(rows)
         trusted[known[: max(1, round(fraction * len(rows)))]] = True
         return replace(self, train=replace(self.train, trusted=trusted))
 
-    def hold_out(self, fraction: float, seed: int) -> tuple[Dataset, Split]:
+    def hold_out(self, fraction: float, seed: int) -> Dataset:
         """Set aside a part of the training split, with its noisy labels, to tune on.
 
         Args:
@@ -207,9 +219,37 @@ class Dataset:
           seed: which examples; the same seed holds out the same ones.
 
         Returns:
-          The data set without them, and the held-out examples.
+          The data set with them as ``validation``.
         """
         n = len(self.train)
         rows = np.random.default_rng([seed, n]).permutation(n)
         held = max(1, round(fraction * n))
-        return replace(self, train=self.train.take(np.sort(rows[held:]))), self.train.take(np.sort(rows[:held]))
+        kept, held_out = (self.train.take(np.sort(part)) for part in (rows[held:], rows[:held]))
+        return replace(self, train=kept, validation=held_out)
+
+
+def with_upsampled(trusted: np.ndarray, seed: int) -> np.ndarray:
+    """Rows of the noisy examples, and of the trusted ones upsampled to half their number.
+
+    Args:
+      trusted: examples whose true label is trusted, bool ``[n]``; at least one.
+      seed: decides which trusted examples come once more than others.
+
+    Returns:
+      Rows, int; trusted ones never come fewer times than once.
+
+    Raises:
+      DataError: no example is trusted, or all are.
+
+    Examples:
+      >>> with_upsampled(np.array([True] + [False] * 6), 0)
+      array([1, 2, 3, 4, 5, 6, 0, 0, 0])
+
+    References:
+      Xiao et al., Learning From Massive Noisy Labeled Data for Image Classification, 2015, section 4.
+    """
+    clean, noisy = np.flatnonzero(trusted), np.flatnonzero(~trusted)
+    if len(clean) == 0 or len(noisy) == 0:
+        raise DataError("there must be trusted and noisy examples: choose `clean_fraction` between 0 and 1")
+    wanted = max(len(clean), len(noisy) // 2)
+    return np.concatenate([noisy, np.resize(np.random.default_rng(seed).permutation(clean), wanted)])

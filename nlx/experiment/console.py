@@ -7,6 +7,11 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from nlx.training.observers import Observer, Progress, Row
+from nlx.training.stages import Stages
+from nlx.training.state import TrainState
+from nlx.training.trainer import Trainer
+
 _SHOWN = {
     "train_loss": "loss {:.4f}",
     "test_accuracy": "test accuracy {:.1%}",
@@ -16,46 +21,50 @@ _SHOWN = {
 }
 
 
-class Console:
-    """Writes a run's progress to a stream (standard error by default); the bar shows on terminals only.
+class Console(Observer):
+    """Writes a training's progress to a stream (standard error by default); the bar shows on terminals only.
 
     A quiet one writes nothing: of several processes, one speaks.
     """
 
-    def __init__(self, name: str, epochs: int, *, stream: TextIO | None = None, quiet: bool = False):
-        self._name, self._epochs, self._quiet = name, epochs, quiet
+    def __init__(self, name: str, *, stream: TextIO | None = None, quiet: bool = False):
+        self._name, self._quiet, self._epochs = name, quiet, 0
         self._stream = stream or sys.stderr
         self._bar: tqdm[Any] | None = None
 
-    def progress(self, epoch: int, done: int, total: int, loss: float, examples_per_second: float) -> None:
-        """Move the bar to ``done`` of ``total`` steps."""
+    def on_start(self, trainer: Trainer, stages: Stages, state: TrainState) -> None:
+        """See :class:`Observer`."""
+        self._epochs = stages.epochs
+
+    def on_progress(self, progress: Progress) -> None:
+        """See :class:`Observer`."""
         if self._bar is None:
             self._bar = tqdm(
-                total=total,
-                desc=f"epoch {epoch}/{self._epochs}",
+                total=progress.total,
+                desc=f"epoch {progress.epoch}/{self._epochs}",
                 unit="step",
                 file=self._stream,
                 leave=False,
                 dynamic_ncols=True,
                 disable=self._quiet or not self._stream.isatty(),
             )
-        self._bar.n = done
-        self._bar.set_postfix_str(f"{examples_per_second:,.0f} images/s, loss {loss:.4f}")
+        self._bar.n = progress.done
+        self._bar.set_postfix_str(f"{progress.examples_per_second:,.0f} examples/s, loss {progress.loss:.4f}")
 
-    def epoch(self, row: dict[str, Any]) -> None:
-        """Close the bar and write the epoch's line."""
-        self.close()
+    def on_epoch(self, state: TrainState, row: Row) -> None:
+        """See :class:`Observer`."""
+        self.close(None)
         shown = [text.format(row[name]) for name, text in _SHOWN.items() if row.get(name) is not None]
         line = f"{self._name}  epoch {row['epoch']}/{self._epochs}  {', '.join(shown)}"
-        self.say(f"{line}  ({row['seconds']:.1f} s, {row['examples_per_second']:,.0f} images/s)")
+        self.say(f"{line}  ({row['seconds']:.1f} s, {row['examples_per_second']:,.0f} examples/s)")
+
+    def close(self, error: BaseException | None) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
     def say(self, text: str) -> None:
         """Write one line."""
         if not self._quiet:
             print(text, file=self._stream, flush=True)
-
-    def close(self) -> None:
-        """Remove the bar."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None

@@ -2,114 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nlx.cleaning.table import LabelTable, clean, write_labels
+from nlx.cleaning.table import LabelTable, label_table, write_issues, write_labels
 from nlx.data import Dataset, Split
-from nlx.experiment.options import RunConfig
 from nlx.experiment.run_folder import versions, write_json
-from nlx.experiment.transition import true_transition
-from nlx.methods.method import Method, Params, Posterior
+from nlx.methods.method import Method, Params, Posterior, chosen_candidate
 from nlx.report.heatmaps import transition_comparison
 from nlx.report.plots import outlier_curve, training_curves
 from nlx.report.report import write_report
-from nlx.training.loop import Row
-from nlx.training.scores import best, cheapest, given_recovery, last
+from nlx.training.evaluation import best, given_recovery, last, true_transition
+from nlx.training.observers import Row
+
+Picture = Callable[[Path, LabelTable, Dataset], list[Path]]
+"""(run folder, cleaned labels, data) -> paths of the pictures it has written there."""
 
 
-@dataclass(frozen=True)
-class Cleaned:
-    """What a finished run knows of its training set, for a method's own plots.
-
-    Attributes:
-      folder: the run's.
-      dataset: what it was trained on (without what was held out).
-      table: what labels.parquet holds.
-      params: what the method has trained, as NumPy arrays.
-      features: the backbone's, float32 ``[m, F]``, of the rows that the recipe asked for; None where it asked for none.
-      seed: the run's.
-    """
-
-    folder: Path
-    dataset: Dataset
-    table: LabelTable
-    params: Params
-    features: np.ndarray | None
-    seed: int
-
-
-def export(
-    config: RunConfig,
-    products: Callable[[Cleaned], list[Path]] | None,
-    method: Method,
-    dataset: Dataset,
-    folder: Path,
-    posterior: Posterior,
-    params: Params,
-    features: np.ndarray | None,
-    rows: list[Row],
-    wall: float,
-) -> dict[str, Any]:
-    """Write labels.parquet, the pictures, report.html and summary.json, and return what the last one holds."""
-    chosen = cheapest(posterior)
-    columns = {name: np.asarray(values) for name, values in posterior.extras.items()}
-    columns |= method.columns(columns)
+def table_of(posterior: Posterior, data: Dataset, method: str) -> LabelTable:
+    """Cleaned labels, with a method's own columns and candidates, and whether the true label was trusted."""
+    chosen = chosen_candidate(posterior)
+    extras = {name: np.asarray(column.values) for name, column in posterior.columns.items()}
     if len(posterior.candidates) > 1:
-        columns |= {f"{name}_posterior": np.asarray(probs) for name, probs in posterior.candidates.items()}
-    if dataset.train.trusted is not None:
-        columns["trusted"] = dataset.train.trusted
-    table = clean(
-        with_trusted(np.asarray(posterior.candidates[chosen]), dataset.train),
-        dataset.given(dataset.train),
-        extras=columns,
-        true_label=dataset.train.label,
+        extras |= {f"{name}_posterior": np.asarray(c.probs) for name, c in posterior.candidates.items()}
+    if data.train.trusted is not None:
+        extras["trusted"] = data.train.trusted
+    return label_table(
+        with_trusted(np.asarray(posterior.candidates[chosen].probs), data.train),
+        data.given(data.train),
+        extras=extras,
+        true_label=data.train.label,
         chosen=chosen,
-        class_names=dataset.class_names,
-        dataset=dataset.name,
-        method=method.name,
+        class_names=data.class_names,
+        dataset=data.name,
+        method=method,
     )
-    write_labels(folder / "labels.parquet", table)
-    pictures = [folder / "curves.png"]
-    training_curves(rows, pictures[0], given_recovery=given_recovery(dataset))
-    if method.transition is not None:
-        pictures.append(folder / "transition.png")
-        learned, true = np.asarray(method.transition(params)), true_transition(dataset)
-        transition_comparison(learned, true, dataset.class_names, pictures[-1])
-    if dataset.train.outlier is not None and "outlier_score" in columns:
-        pictures.append(folder / "outliers.png")
-        outlier_curve(columns["outlier_score"], dataset.train.outlier, pictures[-1])
-    if products is not None:
-        pictures += products(Cleaned(folder, dataset, table, params, features, config.seed))
-    summary = {
-        "method": method.name,
-        "dataset": dataset.name,
-        "seeds": [config.seed],
-        "epochs": config.epochs,
-        "cleaned_with": chosen,
-        "cost": {name: float(np.mean(cost)) for name, cost in posterior.cost.items()},
-        "given_label_recovery": given_recovery(dataset),
-        "last": last(rows),
-        "best": best(rows),
-        "wall_seconds": round(wall, 1),
-        "versions": versions(),
-    }
-    write_json(folder / "summary.json", summary)
-    write_report(
-        folder / "report.html",
-        title=f"{method.name} on {dataset.name}",
-        facts=facts_of(dataset, method) | {"epochs": config.epochs, "seed": config.seed, "model": config.model},
-        summary=summary,
-        plots=pictures,
-        table=table,
-        class_names=dataset.class_names,
-        inputs=dataset.train.inputs if dataset.train.input_name == "image" else None,
-    )
-    return summary
 
 
 def with_trusted(probs: np.ndarray, split: Split) -> np.ndarray:
@@ -123,13 +53,78 @@ def with_trusted(probs: np.ndarray, split: Split) -> np.ndarray:
     return certain
 
 
-def facts_of(dataset: Dataset, method: Method) -> dict[str, Any]:
+def write_products(
+    folder: Path,
+    table: LabelTable,
+    posterior: Posterior,
+    data: Dataset,
+    method: Method,
+    params: Params,
+    rows: Sequence[Row],
+    *,
+    pictures: Sequence[Picture],
+    about: Mapping[str, Any],
+    wall_seconds: float,
+) -> dict[str, Any]:
+    """Write labels.parquet, issues.csv, pictures, report.html and summary.json, and return what the last one holds.
+
+    Args:
+      folder: the run's.
+      table: cleaned labels.
+      posterior: what they come from.
+      data: what was trained on.
+      method: what was trained, and ``params`` what it has learnt.
+      rows: of all epochs.
+      pictures: the recipe's own.
+      about: what the summary and the report say of the run.
+      wall_seconds: what it took.
+    """
+    write_labels(folder / "labels.parquet", table)
+    write_issues(folder / "issues.csv", table)
+    paths = [folder / "curves.png"]
+    training_curves(rows, paths[0], given_recovery=given_recovery(data))
+    if method.transition is not None:
+        paths.append(folder / "transition.png")
+        learned = np.asarray(method.transition(params))
+        transition_comparison(learned, true_transition(data), data.class_names, paths[-1])
+    outlier_scores = [c.values for c in posterior.columns.values() if c.kind == "outlier_score"]
+    if data.train.outlier is not None and outlier_scores:
+        paths.append(folder / "outliers.png")
+        outlier_curve(np.asarray(outlier_scores[0]), data.train.outlier, paths[-1])
+    for picture in pictures:
+        paths += picture(folder, table, data)
+    summary = {
+        "method": method.name,
+        "dataset": data.name,
+        **about,
+        "cleaned_with": table.chosen,
+        "cost": {name: float(np.mean(candidate.cost)) for name, candidate in posterior.candidates.items()},
+        "given_label_recovery": given_recovery(data),
+        "last": last(rows),
+        "best": best(rows),
+        "wall_seconds": round(wall_seconds, 1),
+        "versions": versions(),
+    }
+    write_json(folder / "summary.json", summary)
+    write_report(
+        folder / "report.html",
+        title=f"{method.name} on {data.name}",
+        facts={**facts_of(data, method), **about},
+        summary=summary,
+        plots=paths,
+        table=table,
+        class_names=data.class_names,
+        inputs=data.train.inputs if len(data.input_shape) == 3 else None,
+    )
+    return summary
+
+
+def facts_of(data: Dataset, method: Method) -> dict[str, Any]:
     """What config.json and the report say of the data and the method."""
     return {
         "method": method.name,
-        "data": dataset.name,
-        "classes": list(dataset.class_names),
-        "training_examples": len(dataset.train),
-        "test_examples": 0 if dataset.test is None else len(dataset.test),
-        **method.facts,
+        "data": data.name,
+        "classes": list(data.class_names),
+        "training_examples": len(data.train),
+        "test_examples": 0 if data.test is None else len(data.test),
     }

@@ -1,27 +1,22 @@
-"""What decides a run: the options that every recipe shares, their checks, and their defaults by kind of data."""
+"""The options that every recipe shares, and their checks."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-import jax.numpy as jnp
-import optax
-
-from nlx.data import Dataset
+from nlx.arguments import ArgumentError
 from nlx.data.prepare import Augmentation
-from nlx.models import NAMES, Model, build
+from nlx.models import NAMES
 
-
-class ConfigError(ValueError):
-    """An option that a user has to change; the message is one sentence that names the fix."""
+Schedule = Literal["step", "cosine", "constant"]
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """Options of every recipe. An option left at None takes its default from the data; config.json records it."""
+class RecipeOptions:
+    """Options of every recipe. What is left at None comes from nlx/experiment/defaults.py; config.json records it."""
 
     dataset: str = "web"
     """web (the WEB set where it lies under DATA_DIR/web, else the embedded sample web/sample), digits, mnist,
@@ -71,10 +66,10 @@ class RunConfig:
     """Momentum of sgd, or Adam's first decay rate (the paper names none; its code base uses 0.9)."""
     weight_decay: float = 0.0
     """L2 penalty on all weights (the paper names none)."""
-    schedule: Literal["step", "cosine", "constant"] | None = None
-    """Course of the learning rate (paper: step). Default by data: constant for web/sample, step else."""
+    schedule: Schedule | None = None
+    """Course of the learning rate over a stage (paper: step). Default by data: constant for web/sample, step else."""
     decay_every: float = 1 / 3
-    """The step schedule divides the learning rate by 10 after each such share of the run (paper: every 30 of 90
+    """The step schedule divides the learning rate by 10 after each such share of a stage (paper: every 30 of 90
     epochs)."""
     seed: int = 0
     """Seed of initialization, order and sampling; the data's noise has its own."""
@@ -98,26 +93,26 @@ class RunConfig:
     """Images that would take more than this when decoded stay on disk and are read while training."""
 
     def check(self) -> None:
-        """Raise a ConfigError for the first value that cannot be meant."""
+        """Raise an ArgumentError for the first value that cannot be meant."""
         positive = ("image_size", "batch_size", "epochs", "learning_rate", "method_rate", "seeds", "evaluate_every")
-        check_range(self, "(0, inf)", *positive)
-        check_range(self, "[0, 1)", "momentum", "dropout", "clean_fraction", "known_outliers", "validation_fraction")
-        check_range(self, "[0, inf)", "weight_decay", "seed", "noise_seed", "checkpoint_seconds", "in_memory_gib")
-        check_range(self, "(0, 1]", "training_fraction", "decay_every")
+        require(self, "(0, inf)", *positive)
+        require(self, "[0, 1)", "momentum", "dropout", "clean_fraction", "known_outliers", "validation_fraction")
+        require(self, "[0, inf)", "weight_decay", "seed", "noise_seed", "checkpoint_seconds", "in_memory_gib")
+        require(self, "(0, 1]", "training_fraction", "decay_every")
         if self.widths is not None and not (self.widths and min(self.widths) > 0):
-            raise ConfigError(f"--widths must be above 0, got {' '.join(map(str, self.widths)) or 'none'}")
+            raise ArgumentError(f"`widths` must be above 0, got {' '.join(map(str, self.widths)) or 'none'}")
         if self.model is not None and self.model not in NAMES:
-            raise ConfigError(f"--model={self.model} is not known; choose one of {', '.join(NAMES)}")
+            raise ArgumentError(f"`model`={self.model} is not known; choose one of {', '.join(NAMES)}")
 
 
-def check_range(config: RunConfig, interval: str, *names: str) -> None:
-    """Raise a ConfigError for the first option that does not lie in an interval, such as ``[0, 1)`` or ``(0, inf)``.
+def require(options: RecipeOptions, interval: str, *names: str) -> None:
+    """Raise an ArgumentError for the first option that does not lie in an interval, such as ``[0, 1)`` or ``(0, inf)``.
 
     None passes, for it means a default; NaN and infinity do not.
     """
     low, high = (text.strip() for text in interval[1:-1].split(","))
     for name in names:
-        value = getattr(config, name)
+        value = getattr(options, name)
         if value is None:
             continue
         inside = value > float(low) if interval[0] == "(" else value >= float(low)
@@ -125,98 +120,4 @@ def check_range(config: RunConfig, interval: str, *names: str) -> None:
         if not (inside and math.isfinite(value)):
             at_least = f"be {'above' if interval[0] == '(' else 'at least'} {low}"
             wanted = "be finite" if low == "-inf" else at_least if high == "inf" else f"lie in {interval}"
-            raise ConfigError(f"--{name} must {wanted}, got {value}")
-
-
-Config = TypeVar("Config", bound=RunConfig)
-
-_BY_KIND: dict[str, dict[str, Any]] = {
-    "sample": {
-        "model": "convnet",
-        "epochs": 30,
-        "batch_size": 128,
-        "learning_rate": 0.05,
-        "augmentation": "crop",
-        "schedule": "constant",
-    },
-    "digits": {"model": "mlp", "epochs": 90, "batch_size": 50, "learning_rate": 0.01, "augmentation": "none"},
-    "mnist": {"model": "mlp", "epochs": 30, "batch_size": 128, "learning_rate": 0.05, "augmentation": "none"},
-    "features": {"model": "mlp", "epochs": 30, "batch_size": 128, "learning_rate": 0.05, "augmentation": "none"},
-    "small": {"model": "resnet18", "epochs": 90, "batch_size": 128, "learning_rate": 0.01, "augmentation": "crop-flip"},
-    "large": {"model": "resnet34", "epochs": 90, "batch_size": 50, "learning_rate": 0.01, "augmentation": "crop-flip"},
-}
-
-
-def fill(config: Config, dataset: Dataset) -> Config:
-    """The configuration with every default that depends on the data filled in."""
-    shape = dataset.train.inputs.shape
-    if dataset.name.startswith(("web/sample", "tags/sample")):
-        kind = "sample"
-    elif dataset.name.startswith("digits/") and shape[1:] == (8, 8, 1):
-        kind = "digits"
-    elif shape[1:] == (28, 28, 1):
-        kind = "mnist"
-    elif len(shape) == 2:
-        kind = "features"
-    else:
-        kind = "small" if shape[1] <= 64 else "large"
-    defaults = {"schedule": "step", **_BY_KIND[kind]}
-    return replace(config, **{name: value for name, value in defaults.items() if getattr(config, name) is None})
-
-
-def build_model(config: RunConfig, dataset: Dataset) -> Model:
-    """The configured backbone for a data set."""
-    assert config.model is not None
-    shape = dataset.train.inputs.shape[1:]
-    if len(shape) == 3:
-        size = crop_size(config, dataset)
-        shape = shape if size is None else (size, size, shape[2])
-    try:
-        return build(
-            config.model,
-            shape,
-            dataset.num_classes,
-            widths=config.widths,
-            dropout=config.dropout,
-            dtype=jnp.dtype(config.dtype),
-        )
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-
-
-def crop_size(config: RunConfig, dataset: Dataset) -> int | None:
-    """Height and width that images from folders are cut to, an eighth less than stored; None for other inputs."""
-    shape = dataset.train.inputs.shape[1:]
-    from_folder = len(shape) == 3 and shape[:2] == (config.image_size,) * 2 and config.image_size > 64
-    return config.image_size * 7 // 8 if from_folder else None
-
-
-def learning_rates(config: RunConfig, total_steps: int) -> tuple[optax.Schedule, optax.Schedule]:
-    """Schedules of the backbone's and of the method's learning rate."""
-    assert config.learning_rate is not None
-
-    def course(first: float) -> optax.Schedule:
-        if config.schedule == "constant":
-            return optax.constant_schedule(first)
-        if config.schedule == "cosine":
-            return optax.cosine_decay_schedule(first, total_steps)
-        drops = range(1, min(math.ceil(1 / config.decay_every - 1e-9), total_steps))
-        return optax.piecewise_constant_schedule(
-            first, {round(i * config.decay_every * total_steps): 0.1 for i in drops}
-        )
-
-    return course(config.learning_rate), course(config.learning_rate * config.method_rate)
-
-
-def make_optimizer(config: RunConfig, total_steps: int) -> optax.GradientTransformation:
-    """The optimizer of the backbone and of the method's parameters, each at its own learning rate."""
-
-    def rule(schedule: optax.Schedule) -> optax.GradientTransformation:
-        if config.optimizer == "adam":
-            step = optax.adam(schedule, b1=config.momentum)
-        else:
-            step = optax.sgd(schedule, momentum=config.momentum or None)
-        return optax.chain(optax.add_decayed_weights(config.weight_decay), step)
-
-    model, method = learning_rates(config, total_steps)
-    return optax.partition({"model": rule(model), "method": rule(method)}, {"model": "model", "method": "method"})
+            raise ArgumentError(f"`{name}` must {wanted}, got {value}")

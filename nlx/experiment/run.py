@@ -1,133 +1,191 @@
-"""A whole run, from a configuration to a folder with a classifier, cleaned labels and a report."""
+"""A run of a recipe: its data, its folder, who looks on, and what it leaves."""
 
 from __future__ import annotations
 
-import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
-from nlx.data import Dataset
-from nlx.experiment.assembly import Assembly
+from nlx.cleaning.table import LabelTable
+from nlx.data import Dataset, load
 from nlx.experiment.console import Console
-from nlx.experiment.export import export, facts_of
-from nlx.experiment.options import Config, ConfigError, RunConfig
-from nlx.experiment.recipe import Plan, Recipe, make_plan
-from nlx.experiment.run_folder import open_folder, write_json
-from nlx.training.checkpoint import Checkpoints, abstract_state
-from nlx.training.loop import MetricsLog, fit
-from nlx.training.scores import over_seeds
+from nlx.experiment.defaults import Training, training_for
+from nlx.experiment.export import Picture, facts_of, table_of, write_products
+from nlx.experiment.log import MetricsLog
+from nlx.experiment.options import RecipeOptions
+from nlx.experiment.run_folder import open_on_first_process
+from nlx.experiment.signals import StopOnSignal, StopSignals
+from nlx.methods.method import Method
+from nlx.training.checkpoint import Checkpoints
+from nlx.training.evaluation import Evaluate
+from nlx.training.loop import Fitted
+from nlx.training.observers import Observer
+from nlx.training.state import TrainState
+from nlx.training.trainer import Trainer
 
 
-def run(config: Config, recipe: Recipe[Config], *, dataset: Dataset | None = None) -> dict[str, Any]:
-    """Train, evaluate and export one seed or several.
+class Result(NamedTuple):
+    """What a run gives; of several processes, the first one has it.
+
+    Attributes:
+      folder: where everything lies.
+      summary: what summary.json holds.
+      table: cleaned labels.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    table: LabelTable | None
+
+
+class Run:
+    """What a recipe needs around its trainer.
 
     Args:
-      config: options; what depends on the data may still be None.
-      recipe: the method and its products.
-      dataset: to train on instead of the one the configuration names.
+      options: the recipe's, for one seed.
+      signals: what may ask for a stop.
+      data: to train on instead of the data set that the options name.
+      among: options of a run of several seeds that this one is part of, in a folder within that run's.
+      pictures: whether recipes' own pictures are to be made.
 
-    Returns:
-      What summary.json holds; on processes other than the first, nothing.
-
-    Raises:
-      DataError, ConfigError: something the user has to change.
-      Stopped: on SIGINT or SIGTERM, after the state was saved.
+    Attributes:
+      options: as given.
+      source: the data set before any of it is left out or trusted; None until it is loaded.
+      folder: where everything is written, once :meth:`observers` has opened it.
     """
-    plan = make_plan(config, recipe, dataset)
-    name = f"{plan.method.name}-{plan.dataset.name}".replace("/", "-").replace(":", "-")
-    folder = config.run_dir or Path("runs") / name
-    with _stop_signals() as should_stop:
-        if config.seeds == 1:
-            return _run_seed(plan, recipe, folder, should_stop)
-        _open_folder(folder, plan.config, facts_of(plan.dataset, plan.method))
-        summaries = []
-        for seed in range(config.seed, config.seed + config.seeds):
-            one = replace(plan, config=replace(plan.config, seed=seed, seeds=1))
-            summaries.append(_run_seed(one, recipe, folder / f"seed-{seed}", should_stop))
-    if jax.process_index() != 0:
-        return {}
-    summary = over_seeds(summaries)
-    write_json(folder / "summary.json", summary)
-    return summary
 
+    folder: Path
 
-def _run_seed(plan: Plan, recipe: Recipe[Any], folder: Path, should_stop: Callable[[], bool]) -> dict[str, Any]:
-    config, dataset, method, course = plan.config, plan.dataset, plan.method, plan.course
-    began = time.monotonic()
-    lead = jax.process_index() == 0
-    _open_folder(folder, config, facts_of(dataset, method))
-    console = Console(f"{method.name} on {dataset.name}, seed {config.seed}", course.epochs, quiet=not lead)
-    parts = Assembly(plan)
-    state, feed = parts.start(config.seed), parts.feed(config.seed)
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        if config.resume:
-            loaded = checkpoints.load(abstract_state(state))
-            state = state if loaded is None else loaded
-            at = "there is no checkpoint yet, starting" if loaded is None else f"going on after step {int(state.step)}"
-            console.say(f"{folder}: {at}")
-        log = MetricsLog(folder / "metrics.jsonl", int(state.step)) if lead else None
-        state = fit(
-            state,
-            feed,
-            course=course,
-            evaluate=parts.evaluate,
-            evaluate_every=config.evaluate_every,
-            refresh=parts.refresh,
-            redraw=parts.redraw,
-            log=log,
-            checkpoints=checkpoints,
-            checkpoint_seconds=config.checkpoint_seconds,
-            watcher=console,
-            should_stop=should_stop,
+    def __init__(
+        self,
+        options: RecipeOptions,
+        *,
+        signals: StopSignals | None = None,
+        data: Dataset | None = None,
+        among: RecipeOptions | None = None,
+        pictures: bool = True,
+    ):
+        self.options, self.source, self._among, self._pictures = options, data, among, pictures
+        self._signals, self._began = signals or StopSignals(), time.monotonic()
+        self._lead = jax.process_index() == 0
+
+    def load(self, *, two_vocabularies: bool = False) -> tuple[Dataset, Training]:
+        """The data set that the options name, and how to train on it.
+
+        Args:
+          two_vocabularies: whether noisy labels may be of another vocabulary than the classes, or are translated.
+
+        Raises:
+          DataError, ArgumentError: something the user has to change.
+        """
+        o = self.options
+        if self.source is None:
+            self.source = load(
+                o.dataset,
+                labels=o.labels,
+                data_dir=o.data_dir,
+                noise=o.noise,
+                image_size=o.image_size,
+                noise_seed=o.noise_seed,
+                in_memory_gib=o.in_memory_gib,
+            )
+        data = self.source if two_vocabularies else self.source.in_classes()
+        if o.training_fraction < 1:
+            data = data.keep(o.training_fraction, o.noise_seed)
+        if o.clean_fraction:
+            data = data.trust(o.clean_fraction, o.noise_seed)
+        if o.known_outliers:
+            data = data.know_outliers(o.known_outliers, o.noise_seed)
+        if o.validation_fraction:
+            data = data.hold_out(o.validation_fraction, o.noise_seed)
+        self._training = training_for(o, data)
+        return data, self._training
+
+    def warn(self, text: str) -> None:
+        """Tell the user of something that may not be meant."""
+        if self._lead:
+            print(f"warning: {text}", file=sys.stderr)
+
+    def observers(self, method: Method, data: Dataset, **settled: Any) -> list[Observer]:
+        """Who looks on: scores, log, console, checkpoints, and signals that ask for a stop. Opens the run folder.
+
+        Args:
+          method: what is trained.
+          data: what it is trained on.
+          settled: the recipe's own options that it has filled in, for config.json.
+
+        Raises:
+          ArgumentError: the folder holds another run.
+        """
+        name, facts = f"{method.name}-{data.name}".replace("/", "-").replace(":", "-"), facts_of(data, method)
+        settled = {**asdict(self._training), **settled}
+        self.folder = self.options.run_dir or Path("runs") / name
+        if self._among is not None:
+            if self.options.seed == self._among.seed:  # the first of them
+                open_on_first_process(self.folder, {**asdict(self._among), **settled}, facts)
+            self.folder /= f"seed-{self.options.seed}"
+        open_on_first_process(self.folder, {**asdict(self.options), **settled}, facts)
+        self.console = Console(f"{method.name} on {data.name}, seed {self.options.seed}", quiet=not self._lead)
+        self._log = MetricsLog(self.folder / "metrics.jsonl")
+        self._checkpoints = Checkpoints(self.folder / "checkpoints", self.options.checkpoint_seconds)
+        return [
+            Evaluate(data, self.options.evaluate_every),
+            *([self._log] if self._lead else []),
+            self.console,
+            self._checkpoints,
+            StopOnSignal(self._signals),
+        ]
+
+    def restored(self, trainer: Trainer, data: Dataset) -> TrainState | None:
+        """The state to go on with, of the last checkpoint; None where the run starts from the beginning."""
+        if not self.options.resume:
+            return None
+        state = self._checkpoints.load(trainer.abstract_state(data.train))
+        at = "there is no checkpoint yet, starting" if state is None else f"going on after step {int(state.step)}"
+        self.console.say(f"{self.folder}: {at}")
+        return state
+
+    def export(
+        self,
+        trainer: Trainer,
+        fitted: Fitted,
+        data: Dataset,
+        *,
+        pictures: Sequence[Picture] = (),
+        facts: Mapping[str, Any] | None = None,
+    ) -> Result:
+        """Clean the labels, and write all that the run leaves.
+
+        Args:
+          trainer: what was trained.
+          fitted: what came of it.
+          data: what was trained on.
+          pictures: the recipe's own.
+          facts: what else the summary and the report are to say.
+        """
+        posterior = trainer.posterior(fitted.state, data.train)
+        if not self._lead:
+            return Result(self.folder, {}, None)
+        table = table_of(posterior, data, trainer.method.name)
+        options, training = self.options, self._training
+        summary = write_products(
+            self.folder,
+            table,
+            posterior,
+            data,
+            trainer.method,
+            jax.tree.map(np.asarray, fitted.state.params["method"]),
+            self._log.rows,
+            pictures=pictures if self._pictures else (),
+            about={"seeds": [options.seed], "epochs": training.epochs, "model": training.model, **(facts or {})},
+            wall_seconds=time.monotonic() - self._began,
         )
-    posterior = parts.posterior(state)
-    features = None
-    if recipe.features is not None and recipe.products is not None:
-        features = parts.features(state, recipe.features(dataset))
-    if log is None:
-        return {}
-    params = jax.tree.map(np.asarray, state.params["method"])
-    wall = time.monotonic() - began
-    summary = export(config, recipe.products, method, dataset, folder, posterior, params, features, log.rows, wall)
-    chosen = summary["cleaned_with"]
-    console.say(f"{method.name} on {dataset.name}: labels cleaned with: {chosen}; all in {folder}")
-    return summary
-
-
-def _open_folder(folder: Path, config: RunConfig, facts: dict[str, Any]) -> None:
-    """Open the run folder on the first process, and stop all of them where it cannot be used."""
-    refused: ConfigError | None = None
-    if jax.process_index() == 0:
-        try:
-            open_folder(folder, config, facts)
-        except ConfigError as error:
-            refused = error
-    if jax.process_count() > 1 and multihost_utils.broadcast_one_to_all(np.array(refused is not None)):
-        raise refused or ConfigError("the first process cannot use the run folder; its message says why")
-    if refused is not None:
-        raise refused
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """While open, SIGINT and SIGTERM ask for a stop; a second SIGINT ends the process at once."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: Any) -> None:
-        asked.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        name = f"{trainer.method.name} on {data.name}"
+        self.console.say(f"{name}: labels cleaned with: {table.chosen}; all in {self.folder}")
+        return Result(self.folder, summary, table)

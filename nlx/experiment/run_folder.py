@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import json
 import platform
@@ -10,47 +9,62 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
-from nlx.experiment.options import ConfigError, RunConfig
+from nlx.arguments import ArgumentError
 from nlx.files import replacing
 
 _ABOUT_THE_CALL = ("run_dir", "resume", "data_dir", "checkpoint_seconds")
 """Options that may differ between a run and its resumption: they do not change its numbers."""
 
 
-def open_folder(folder: Path, config: RunConfig, facts: dict[str, Any]) -> None:
-    """Make a run's folder and write config.json, or check that a resumed run is the same one.
+def open_folder(folder: Path, options: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Make a run's folder and write config.json, or check that a run that goes on is the same one.
 
     Args:
       folder: the run's.
-      config: with every default filled in.
-      facts: about the data and the method, for config.json; a resumed run has the same.
+      options: all of them, with every default filled in; ``resume`` says whether the run goes on.
+      facts: about the data and the method, for config.json; a run that goes on has the same.
 
     Raises:
-      ConfigError: the folder holds a run and --resume was not given, or it holds another run.
+      ArgumentError: the folder holds a run that is not to go on, or another run.
     """
-    options = {name: _plain(value) for name, value in dataclasses.asdict(config).items()}
+    options = {name: _plain(value) for name, value in options.items()}
     path = folder / "config.json"
-    if path.exists() and config.resume:
+    if path.exists() and options["resume"]:
         written = json.loads(path.read_text())
-        before = written["options"]
-        ours = {name: value for name, value in options.items() if name not in _ABOUT_THE_CALL}
-        for name, value in ours.items():
-            if before.get(name) != value:
-                raise ConfigError(
-                    f"{folder} was started with --{name}={before.get(name)}, not {value}: resume with the same "
-                    "options, or choose another --run_dir"
+        for name, value in options.items():
+            before = written["options"].get(name)
+            if name not in _ABOUT_THE_CALL and before != value:
+                raise ArgumentError(
+                    f"{folder} was started with `{name}`={before}, not {value}: resume with the same options, or "
+                    "choose another `run_dir`"
                 )
         for name, value in facts.items():
             if written.get(name) != value:
-                raise ConfigError(
+                raise ArgumentError(
                     f"{folder} was started on other data ({name} was {written.get(name)}, is {value}): bring that data "
-                    "back, or choose another --run_dir"
+                    "back, or choose another `run_dir`"
                 )
-    elif not config.resume and _holds_something(folder):
-        raise ConfigError(f"{folder} exists: go on with it by --resume, or choose another --run_dir")
+    elif not options["resume"] and _holds_something(folder):
+        raise ArgumentError(f"{folder} exists: go on with it by `resume`, or choose another `run_dir`")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, {"options": options, **facts, "versions": versions()})
+
+
+def open_on_first_process(folder: Path, options: dict[str, Any], facts: dict[str, Any]) -> None:
+    """:func:`open_folder` on the first process; all of them stop where it cannot be used."""
+    refused: ArgumentError | None = None
+    if jax.process_index() == 0:
+        try:
+            open_folder(folder, options, facts)
+        except ArgumentError as error:
+            refused = error
+    if jax.process_count() > 1 and multihost_utils.broadcast_one_to_all(np.array(refused is not None)):
+        raise refused or ArgumentError("the first process cannot use the run folder; its message says why")
+    if refused is not None:
+        raise refused
 
 
 def _holds_something(folder: Path) -> bool:

@@ -1,0 +1,4 @@
+"""The systems and the baselines, a file each; ``method.py`` is the one contract.
+
+Imports primitives only.
+"""

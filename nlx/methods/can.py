@@ -17,8 +17,21 @@ import optax
 from flax import nnx
 from jax import Array
 
+from nlx.arguments import ArgumentError
 from nlx.losses import binary_cross_entropy
-from nlx.methods.method import Aux, Batch, Memory, Method, Outputs, Params, Posterior
+from nlx.methods.method import (
+    Batch,
+    Candidate,
+    Column,
+    Memory,
+    Method,
+    Metrics,
+    Outputs,
+    Params,
+    Posterior,
+    Shapes,
+    to_probs,
+)
 from nlx.metrics import as_vectors
 from nlx.samplers import concrete, gaussian
 from nlx.variational import label_divergence, quality_divergence, reconstruction
@@ -91,17 +104,16 @@ class NoiseNetwork(nnx.Module):
         """Start with q = sigma(4 (noisy + w prediction - (1 + w)/2)) and P(noisy given z, s) = sigma(4 (z - 1/2))."""
         w, gain = heads.prediction_weight, 4.0
         if min(heads.encoder_width, heads.decoder_width) < 2 * k:
-            raise ValueError(
-                f"start='identity' needs encoder_width and decoder_width of at least 2K = {2 * k}; "
-                "widen them or use start='random'"
+            raise ArgumentError(
+                f"`start`=identity needs `encoder_width` and `decoder_width` of at least 2K = {2 * k}; widen them or "
+                "use `start`=random"
             )
 
         def put(layer: nnx.Linear, rows: slice, value: float, columns: slice) -> None:
             layer.kernel[...] = layer.kernel[...].at[rows, columns].set(value * jnp.eye(k))
 
         def shift(layer: nnx.Linear, columns: slice, value: float) -> None:
-            assert layer.bias is not None
-            layer.bias[...] = layer.bias[...].at[columns].set(value)
+            layer.bias[...] = layer.bias[...].at[columns].set(value)  # type: ignore[index]
 
         # A pair of ReLUs passes a value of either sign: x = relu(x) - relu(-x). The other units keep their random
         # start.
@@ -166,12 +178,12 @@ def can(
       (P(z given x) P(noisy label given z, s = mu)), whose cost is the negative evidence lower bound at s = mu.
 
     Raises:
-      ValueError: regularizer < 0 or samples < 1.
+      ArgumentError: regularizer < 0, samples < 1, or widths too small for the identity start.
     """
     if regularizer < 0:
-        raise ValueError(f"regularizer (lambda) must be at least 0, got {regularizer}")
+        raise ArgumentError(f"`regularizer` (lambda) must be at least 0, got {regularizer}")
     if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}")
+        raise ArgumentError(f"`samples` must be at least 1, got {samples}")
     shape = heads or Heads()
 
     def build(key: Array) -> NoiseNetwork:
@@ -179,14 +191,13 @@ def can(
 
     graph = nnx.graphdef(nnx.eval_shape(build, jax.random.key(0)))
 
-    def init(key: Array, batch: Batch, size: int) -> tuple[Params, Memory]:
-        del batch, size
-        return nnx.to_pure_dict(nnx.state(build(key))), {}
+    def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
+        del outputs, size
+        return nnx.to_pure_dict(nnx.state(build(key))), ()
 
     def loss(
-        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
-    ) -> tuple[Array, Aux]:
-        del memory
+        key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
+    ) -> tuple[Array, Memory, Metrics]:
         network = nnx.merge(graph, params)
         logits = outputs["logits"]
         noisy = as_vectors(batch["noisy_label"], num_classes)
@@ -215,7 +226,7 @@ def can(
             "quality_divergence": about_quality,
             "rho": share,
         }
-        return objective + classifier, Aux(metrics)
+        return objective + classifier, memory, metrics
 
     def posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
         del memory
@@ -233,16 +244,15 @@ def can(
             "additive": network.label(noisy, prediction),
             "bayes": _bayes_logits(evidence, logits, single),
         }
-        # Where exactly one class is true, independent Bernoullis given that are a softmax of their log-odds.
-        candidates = {name: jax.nn.softmax(x) if single else jax.nn.sigmoid(x) for name, x in by_name.items()}
-        cost = {}
-        for name, probs in candidates.items():
+        candidates = {}
+        for name, log_odds in by_name.items():
+            probs = to_probs(log_odds, batch["noisy_label"])
             inside = jnp.clip(probs, 1e-6, 1 - 1e-6)
-            odds = jnp.log(inside) - jnp.log1p(-inside)
-            cost[name] = label_divergence(odds, logits) - evidence(inside)
-        return Posterior(candidates, cost, {"classifier": prediction, "quality_mean": mean})
+            cost = label_divergence(jnp.log(inside) - jnp.log1p(-inside), logits) - evidence(inside)
+            candidates[name] = Candidate(probs, cost)
+        return Posterior(candidates, {"classifier": Column(prediction, "belief"), "quality_mean": Column(mean)})
 
-    return Method("can", init, loss, posterior)
+    return Method("can", loss, posterior, init)
 
 
 def _bayes_logits(evidence: Callable[[Array], Array], logits: Array, single: bool) -> Array:

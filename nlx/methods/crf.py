@@ -8,7 +8,7 @@ expectations come from chains that every training example keeps from one visit t
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +18,37 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from nlx import crf as field
+from nlx.arguments import ArgumentError
 from nlx.crf.rbm import RBM, conditional_logits
 from nlx.losses import binary_cross_entropy, soft_cross_entropy
-from nlx.methods.method import Aux, Batch, Memory, Method, Outputs, Params, Posterior, only
+from nlx.methods.method import (
+    Batch,
+    Column,
+    Memory,
+    Method,
+    Metrics,
+    Outputs,
+    Params,
+    Posterior,
+    Shapes,
+    single_posterior,
+)
 from nlx.samplers import gibbs
 from nlx.samplers.bits import Generator
 
 Prediction = Literal["gibbs", "mean_field", "logits"]
+
+
+class Chains(NamedTuple):
+    """What is kept of every training example.
+
+    Attributes:
+      alpha: the weight that its posterior was last computed with, float32 ``[n]``.
+      chains: persistent chains, uint8 ``[n, chains, bytes]``; None without pairwise terms.
+    """
+
+    alpha: Array
+    chains: Array | None
 
 
 def annealed(start: float, end: float, steps: int) -> optax.Schedule:
@@ -39,10 +63,10 @@ def annealed(start: float, end: float, steps: int) -> optax.Schedule:
       step -> alpha.
 
     Raises:
-      ValueError: a negative alpha.
+      ArgumentError: a negative alpha, or no step.
     """
-    if min(start, end) < 0:
-        raise ValueError(f"alpha must be at least 0, got {start} and {end}")
+    if min(start, end) < 0 or steps < 1:
+        raise ArgumentError(f"alpha must be at least 0 and fall in at least one step: {start}, {end}, {steps} steps")
     return optax.linear_schedule(start, end, steps)
 
 
@@ -52,8 +76,8 @@ def crf(
     *,
     alpha: optax.Schedule,
     auxiliary: RBM | None,
-    hidden: int = 200,
-    link_features: int | None = None,
+    hidden: int = 50,
+    link: bool = False,
     pairwise: bool = True,
     chains: int = 50,
     sweeps: int = 100,
@@ -71,17 +95,14 @@ def crf(
     ``[B, C]`` are the clean labels' biases a(x). The means of the loss over the noisy and over the clean examples of a
     batch are added (Eq. 8).
 
-    Memory, per training example: ``chains``, uint8 ``[n, chains, bytes]``, and ``alpha``, float32 ``[n]``, the weight
-    that its posterior was last computed with.
-
     Args:
       num_clean: C.
       num_noisy: N.
       alpha: alpha(step) >= 0, the auxiliary distribution's weight (:func:`annealed`).
       auxiliary: the fitted machine over (y, clean labels, hidden units), frozen; None to do without, whatever alpha.
-      hidden: H; 0 leaves the hidden units out. The auxiliary machine's hidden units are the same ones.
-      link_features: width F of the backbone's ``features``, from which a linear head gives the noisy labels' biases;
-        None for biases that depend on no input (the paper's best: without the x-y link).
+      hidden: H (paper 200 for 1,000 noisy labels); 0 leaves the hidden units out. The auxiliary machine's are the same.
+      link: whether the noisy labels' biases are a linear function of the backbone's ``features``; without, they depend
+        on no input (the paper's best: without the x-y link).
       pairwise: whether y and the other units interact; without, nothing is sampled and the gradient is exact.
       chains: persistent chains per example.
       sweeps: Gibbs sweeps per step.
@@ -98,37 +119,37 @@ def crf(
       trusted examples hold q too, as if their clean labels were unknown.
 
     Raises:
-      ValueError: sizes out of range, an auxiliary machine of another shape, or an unknown prediction.
+      ArgumentError: sizes out of range, an auxiliary machine of another shape, or an unknown prediction.
 
     References:
       Vahdat, 2017, sections 3 and 4.1.
     """
     if min(num_clean, num_noisy, chains, sweeps, prediction_sweeps, prediction_chains) < 1 or hidden < 0:
-        raise ValueError("numbers of labels, chains and sweeps must be at least 1 and hidden at least 0")
+        raise ArgumentError("numbers of labels, `chains` and `sweeps` must be at least 1 and `hidden` at least 0")
     if prediction not in ("gibbs", "mean_field", "logits"):
-        raise ValueError(f"unknown prediction {prediction!r}; known: gibbs, mean_field, logits")
+        raise ArgumentError(f"unknown `prediction` {prediction!r}; known: gibbs, mean_field, logits")
     hidden = hidden if pairwise else 0
     units = num_clean + hidden
     machine = None if auxiliary is None else _matching(auxiliary, num_clean, num_noisy, hidden)
 
-    def init(key: Array, batch: Batch, size: int) -> tuple[Params, Memory]:
-        del batch
+    def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
+        del num_classes
         params = {"noisy_bias": jnp.zeros(num_noisy)}
-        memory = {"alpha": jnp.full(size, alpha(jnp.zeros((), jnp.int32)), jnp.float32)}
-        if link_features is not None:
-            params["noisy_kernel"] = jnp.zeros((link_features, num_noisy))
+        chains_packed = None
+        if link:
+            params["noisy_kernel"] = jnp.zeros((outputs["features"].shape[-1], num_noisy))
         if pairwise:
             params["coupling"] = jnp.zeros((units, num_noisy))
             if hidden:  # an empty array could not be saved
                 params["hidden_bias"] = jnp.zeros(hidden)
-            memory["chains"] = gibbs.init(key, size, chains, num_noisy, units).packed
-        return params, memory
+            chains_packed = gibbs.init(key, size, chains, num_noisy, units).packed
+        return params, Chains(_first_alpha(alpha, size), chains_packed)
 
     def biases(params: Params, outputs: Outputs) -> tuple[Array, Array]:
         """b ``[B, N]`` and (a, c) ``[B, C + H]``."""
         a = outputs["logits"].astype(jnp.float32)
         b = jnp.broadcast_to(params["noisy_bias"], (len(a), num_noisy))
-        if link_features is not None:
+        if link:
             b = b + outputs["features"].astype(jnp.float32) @ params["noisy_kernel"]
         if hidden:
             a = jnp.concatenate([a, jnp.broadcast_to(params["hidden_bias"], (len(a), hidden))], axis=-1)
@@ -142,8 +163,8 @@ def crf(
         return jax.nn.sigmoid(logits)
 
     def loss(
-        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
-    ) -> tuple[Array, Aux]:
+        key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
+    ) -> tuple[Array, Memory, Metrics]:
         y = batch["noisy_label"].astype(jnp.float32)
         weight = jnp.asarray(alpha(step), jnp.float32)
         b, a = biases(params, outputs)
@@ -155,14 +176,14 @@ def crf(
             clean = jnp.where(known[:, None], label, q[:, :num_clean])
             z, weights = jnp.concatenate([clean, q[:, num_clean:]], axis=-1), field.split_weights(known)
         z = jax.lax.stop_gradient(z)
-        metrics, rows = {"alpha": weight}, {"alpha": jnp.full(len(y), weight)}
+        metrics, weights_used = {"alpha": weight}, jnp.full(len(y), weight)
         if not pairwise:
             # Independent units: the bound's gradient is that of two cross-entropies.
             losses = binary_cross_entropy(a, z) + binary_cross_entropy(b, y)
-            return weights * losses, Aux(metrics, {**memory, **rows})
+            return weights * losses, memory._replace(alpha=weights_used), metrics
         state, info = gibbs.step(
             key,
-            gibbs.State(memory["chains"]),
+            gibbs.State(memory.chains),
             *jax.lax.stop_gradient((params["coupling"], b, a)),
             sweeps,
             generator=generator,
@@ -171,12 +192,13 @@ def crf(
         losses = field.contrast((y, z), (info.y, info.z), params["coupling"], b, a)
         metrics["flip_rate"] = info.flip_rate
         metrics["noisy_gap"] = jnp.mean(jnp.abs(y - info.y_mean), axis=-1)
-        return weights * losses, Aux(metrics, {"chains": state.packed, **rows})
+        return weights * losses, Chains(weights_used, state.packed), metrics
 
     def posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
         y = batch["noisy_label"].astype(jnp.float32)
-        q = infer(params, y, biases(params, outputs)[1], memory["alpha"][:, None])
-        return only("posterior", q[:, :num_clean], {"classifier": jax.nn.sigmoid(outputs["logits"])})
+        q = infer(params, y, biases(params, outputs)[1], memory.alpha[:, None])
+        classifier = Column(jax.nn.sigmoid(outputs["logits"]), "belief")
+        return single_posterior("posterior", q[:, :num_clean], {"classifier": classifier})
 
     def predict(params: Params, outputs: Outputs) -> Array:
         if not pairwise or prediction == "logits":
@@ -200,7 +222,7 @@ def crf(
         inside = jnp.clip(probs, 1e-37, 1 - 6e-8)
         return jnp.log(inside) - jnp.log1p(-inside)
 
-    return Method("crf", init, loss, posterior, predict=predict)
+    return Method("crf", loss, posterior, init, predict=predict)
 
 
 def crf_analytic(table: ArrayLike, *, alpha: optax.Schedule) -> Method:
@@ -209,7 +231,7 @@ def crf_analytic(table: ArrayLike, *, alpha: optax.Schedule) -> Method:
     The loss is the cross-entropy of the classifier against
     :math:`q(k) \propto (p(k \mid x)\, p_{aux}(k \mid \tilde y)^\alpha)^{1 / (\alpha + 1)}`, held constant, or against
     the trusted label where there is one (``trusted_label``, int ``[B]``, negative where unknown); the means over the
-    noisy and over the clean examples of a batch are added. Memory: ``alpha``, float32 ``[n]``, as in :func:`crf`.
+    noisy and over the clean examples of a batch are added.
 
     Args:
       table: p_aux(true class given noisy class), rows are noisy classes and sum to 1, float ``[K, K]``.
@@ -219,28 +241,28 @@ def crf_analytic(table: ArrayLike, *, alpha: optax.Schedule) -> Method:
       The method, with the one candidate ``posterior``.
 
     Raises:
-      ValueError: the table is not square, or its rows are no distributions.
+      ArgumentError: the table is not square, or its rows are no distributions.
 
     References:
       Vahdat, 2017, section 4.3.
     """
     rows = np.asarray(table, np.float32)
     if rows.ndim != 2 or rows.shape[0] != rows.shape[1]:
-        raise ValueError(f"table must be [K, K], got {rows.shape}")
+        raise ArgumentError(f"table must be [K, K], got {rows.shape}")
     if not ((rows >= 0).all() and np.allclose(rows.sum(1), 1, atol=1e-4)):
-        raise ValueError("every row of table must be a distribution over the true classes given one noisy class")
+        raise ArgumentError("every row of table must be a distribution over the true classes given one noisy class")
 
-    def init(key: Array, batch: Batch, size: int) -> tuple[Params, Memory]:
-        del key, batch
-        return {}, {"alpha": jnp.full(size, alpha(jnp.zeros((), jnp.int32)), jnp.float32)}
+    def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
+        del key, outputs, num_classes
+        return {}, Chains(_first_alpha(alpha, size), None)
 
     def infer(outputs: Outputs, batch: Batch, weight: Array) -> Array:
         return field.categorical_posterior(outputs["logits"], jnp.asarray(rows)[batch["noisy_label"]], weight)
 
     def loss(
-        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
-    ) -> tuple[Array, Aux]:
-        del params, memory, key
+        key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
+    ) -> tuple[Array, Memory, Metrics]:
+        del key, params
         logits = outputs["logits"]
         weight = jnp.asarray(alpha(step), jnp.float32)
         target, weights = infer(outputs, batch, weight), jnp.ones(len(logits))
@@ -250,21 +272,25 @@ def crf_analytic(table: ArrayLike, *, alpha: optax.Schedule) -> Method:
             target = jnp.where(known[:, None], jax.nn.one_hot(label, len(rows)), target)
             weights = field.split_weights(known)
         losses = soft_cross_entropy(logits, jax.lax.stop_gradient(target))
-        return weights * losses, Aux({"alpha": weight}, {"alpha": jnp.full(len(logits), weight)})
+        return weights * losses, memory._replace(alpha=jnp.full(len(logits), weight)), {"alpha": weight}
 
     def posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
         del params
-        q = infer(outputs, batch, memory["alpha"][:, None])
-        return only("posterior", q, {"classifier": jax.nn.softmax(outputs["logits"])})
+        q = infer(outputs, batch, memory.alpha[:, None])
+        return single_posterior("posterior", q, {"classifier": Column(jax.nn.softmax(outputs["logits"]), "belief")})
 
-    return Method("crf_analytic", init, loss, posterior)
+    return Method("crf_analytic", loss, posterior, init)
+
+
+def _first_alpha(alpha: optax.Schedule, size: int) -> Array:
+    return jnp.full(size, alpha(jnp.zeros((), jnp.int32)), jnp.float32)
 
 
 def _matching(machine: RBM, num_clean: int, num_noisy: int, hidden: int) -> RBM:
     """The part of an auxiliary machine that speaks of the field's units."""
     units = machine.z_bias.shape[0]
     if machine.coupling.shape != (units, num_noisy) or units < num_clean or (hidden and units != num_clean + hidden):
-        raise ValueError(
+        raise ArgumentError(
             f"the auxiliary machine couples {machine.coupling.shape}; it should have {num_clean} + {hidden} rows and "
             f"{num_noisy} columns: fit it with as many hidden units as the field has"
         )

@@ -1,67 +1,115 @@
-"""The one contract of all methods: what a system for noisy labels must say to be trained, evaluated and exported.
+"""The one contract of all methods: what a system for noisy labels must say to be trained and to clean labels.
 
-A method is a tuple of pure functions, in the manner of optax's ``GradientTransformation``. Training code gives it the
-backbone's outputs and a batch; it gives back a loss to train on and a posterior to clean labels with. A new system is
-one file that returns a :class:`Method`, and one recipe.
+A method is a tuple of pure functions, in the manner of optax's ``GradientTransformation``. Training gives it the
+backbone's outputs and a batch; it gives back a loss to train on and a posterior to clean labels with. A simple method
+is a ``loss``; everything else has a default. A new system is one file that returns a :class:`Method`.
 
 Vocabulary:
   outputs: what the backbone gives for a batch: ``logits`` float32 ``[B, K]``, ``features`` ``[B, F]``, further heads.
   batch: ``noisy_label``, int32 ``[B]`` or {0, 1} float32 ``[B, K]``; ``index``, int32 ``[B]``, the examples' positions
-    in the training set; ``image`` or ``features``. A batch never carries the true label: it is not on the device while
-    training. Where a user says that some true labels are to be trusted, ``trusted_label`` holds them, int32 ``[B]`` or
-    ``[B, C]``, ``UNKNOWN`` for the others, and ``KNOWN_OUTLIER`` for those known to be of no class.
-  params: what a method trains beside the backbone. A method may have none: ``{}``.
-  memory: what a method keeps for every training example, leaves ``[n, ...]``; a batch's functions see the batch's
-    rows, ``[B, ...]``.
+    in the training set; ``inputs`` ``[B, ...]`` as stored. A batch never carries the true label: it is not on the
+    device while training. Where a user says that some true labels are to be trusted, ``trusted_label`` holds them,
+    int32 ``[B]`` or ``[B, C]``, ``UNKNOWN`` for the others, and ``KNOWN_OUTLIER`` for those known to be of no class.
+  params: what a method trains beside the backbone, a dict of arrays; ``{}`` for nothing.
+  memory: what a method keeps for every training example, a NamedTuple of its own with leaves ``[n, ...]``; a batch's
+    functions see the batch's rows, ``[B, ...]``. ``()`` for nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 Params = Any
 Memory = Any
+Metrics = dict[str, Array]
 Batch = dict[str, Array]
 Outputs = dict[str, Array]
+Shapes = dict[str, jax.ShapeDtypeStruct]
 
 UNKNOWN = -1
 """Trusted label of an example whose true label is not to be known."""
 KNOWN_OUTLIER = -2
 """Trusted label of an example that is known to be of no class."""
 
+Kind = Literal["belief", "label", "outlier_score", "value"]
 
-class Aux(NamedTuple):
-    """What a loss gives besides its value.
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Column:
+    """A column of a posterior beside its candidates, one row per example.
 
     Attributes:
-      metrics: values to log as epoch means, scalars or ``[B]``.
-      memory: the batch's rows of memory as they are to be stored, or None to leave the memory as it is.
+      values: ``[B, ...]``.
+      kind: what they are. ``belief``: class probabilities ``[B, K]`` that labels are not cleaned with, such as the
+        classifier's own; ``label``: class numbers, int ``[B]``, -1 for none; ``outlier_score``: float ``[B]``, higher
+        for what is of no class; ``value``: anything else.
     """
 
-    metrics: dict[str, Array]
-    memory: Memory | None = None
+    values: Array
+    kind: Kind = field(default="value", metadata={"static": True})
+
+
+class Candidate(NamedTuple):
+    """A belief about the true labels that they may be cleaned with.
+
+    Attributes:
+      probs: float32 ``[B, K]``: class probabilities that sum to 1 (single-label), or one probability per class.
+      cost: the method's own criterion, computed without true labels, float32 ``[B]``.
+    """
+
+    probs: Array
+    cost: Array
 
 
 class Posterior(NamedTuple):
     """Beliefs about the true labels of a batch, given the inputs and the noisy labels.
 
     Attributes:
-      candidates: by name, float32 ``[B, K]``: class probabilities that sum to 1 (single-label) or one probability per
-        class (multi-label). Most methods have one.
-      cost: by the same names, float32 ``[B]``: the method's own criterion, computed without true labels. Labels are
-        cleaned with the candidate of lowest mean cost over the training set.
-      extras: further columns for the export, ``[B, ...]``.
+      candidates: by name. Most methods have one. Labels are cleaned with the candidate of lowest mean cost over the
+        training set, see :func:`chosen_candidate`.
+      columns: further columns, by name.
     """
 
-    candidates: dict[str, Array]
-    cost: dict[str, Array]
-    extras: dict[str, Array]
+    candidates: dict[str, Candidate]
+    columns: dict[str, Column]
+
+
+def single_posterior(name: str, probs: Array, columns: dict[str, Column] | None = None) -> Posterior:
+    """A posterior with one candidate, float ``[B, K]``, which is then the one chosen."""
+    return Posterior({name: Candidate(probs, jnp.zeros(probs.shape[0], probs.dtype))}, columns or {})
+
+
+def chosen_candidate(posterior: Posterior) -> str:
+    """The candidate of lowest mean cost: the one to clean labels with."""
+    return min(posterior.candidates, key=lambda name: float(posterior.candidates[name].cost.mean()))
+
+
+def to_probs(logits: Array, noisy_label: Array) -> Array:
+    """Class probabilities of logits ``[B, K]``: a softmax for labels ``[B]``, one sigmoid per class for ``[B, K]``.
+
+    Where exactly one class is true, independent Bernoullis given that are a softmax of their log-odds, so that a method
+    with sigmoids has a softmax as its posterior on single-label data.
+    """
+    return jax.nn.softmax(logits) if noisy_label.ndim == 1 else jax.nn.sigmoid(logits)
+
+
+def no_state(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
+    """The ``init`` of a method that has neither parameters nor memory."""
+    del key, outputs, num_classes, size
+    return {}, ()
+
+
+def prediction_posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
+    """The classifier's own prediction, as the one candidate ``classifier``."""
+    del params, memory
+    return single_posterior("classifier", to_probs(outputs["logits"], batch["noisy_label"]))
 
 
 class Method(NamedTuple):
@@ -69,64 +117,27 @@ class Method(NamedTuple):
 
     Attributes:
       name: what outputs call it.
-      init: (key, batch, dataset size n) -> (params, memory with leaves ``[n, ...]``).
-      loss: (params, memory rows, outputs, batch, key, step) -> (loss ``[B]``, Aux). The backbone and ``params`` follow
-        the gradient of its mean.
+      loss: (key, params, memory rows, outputs, batch, step) -> (loss ``[B]``, memory rows, metrics). The backbone and
+        ``params`` follow the gradient of the loss's mean. Memory rows come back as they are to be stored; a leaf that
+        comes back as it was given is not written. Metrics, scalars or ``[B]`` by name, are logged as epoch means.
       posterior: (params, memory rows, outputs, batch) -> Posterior.
+      init: (key, shapes of a batch's outputs, K, n) -> (params, memory with leaves ``[n, ...]``).
       project: params -> params, after every optimizer step (a simplex projection, say).
-      refresh: (memory, features of the training set ``[n, F]``, its labels, key) -> memory, after an epoch. The labels
-        are a dict of ``noisy_label`` and, where some are trusted, ``trusted_label``; -1 in rows that only pad. None
-        where the method has no use for it, so that no pass over the data is spent.
+      refresh: (key, memory, features of the training set ``[n, F]``, labels) -> memory, between epochs. The labels are
+        ``noisy_label`` and, where some are trusted, ``trusted_label``; -1 in rows that only pad. None where the method
+        has no use for it, so that no pass over the data is spent.
       refresh_after: whether ``refresh`` is wanted after the given number of epochs.
-      predict: (params, outputs) -> scores ``[B, C]`` that test examples are ranked by; the logits as they are, unless
-        the method has something better to say.
+      predict: (params, outputs) -> scores ``[B, K]``, log-odds or logits, of examples without a noisy label.
       transition: params -> the transition matrix that the method believes in, ``[K, K]`` or ``[K, 2, 2]``; None where
         it has none.
-      columns: extras of all training examples as NumPy arrays -> further columns for the export, such as ranks.
-      facts: what was found before training, numbers by name, for config.json and the report.
     """
 
     name: str
-    init: Callable[[Array, Batch, int], tuple[Params, Memory]]
-    loss: Callable[[Params, Memory, Outputs, Batch, Array, Array], tuple[Array, Aux]]
-    posterior: Callable[[Params, Memory, Outputs, Batch], Posterior]
+    loss: Callable[[Array, Params, Memory, Outputs, Batch, Array], tuple[Array, Memory, Metrics]]
+    posterior: Callable[[Params, Memory, Outputs, Batch], Posterior] = prediction_posterior
+    init: Callable[[Array, Shapes, int, int], tuple[Params, Memory]] = no_state
     project: Callable[[Params], Params] = lambda params: params
-    refresh: Callable[[Memory, Array, Batch, Array], Memory] | None = None
+    refresh: Callable[[Array, Memory, Array, Batch], Memory] | None = None
     refresh_after: Callable[[int], bool] = lambda epochs: True
     predict: Callable[[Params, Outputs], Array] = lambda params, outputs: outputs["logits"]
     transition: Callable[[Params], Array] | None = None
-    columns: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = lambda extras: {}
-    facts: Mapping[str, float] = MappingProxyType({})
-
-
-def without_state(key: Array, batch: Batch, size: int) -> tuple[Params, Memory]:
-    """The ``init`` of a method that has neither parameters nor memory."""
-    del key, batch, size
-    return {}, {}
-
-
-def only(name: str, probs: Array, extras: dict[str, Array] | None = None) -> Posterior:
-    """A posterior with one candidate, float ``[B, K]``, which is then the one chosen."""
-    return Posterior({name: probs}, {name: jnp.zeros(probs.shape[0])}, extras or {})
-
-
-def followed_by(method: Method, last: Method, start: int) -> Method:
-    """A method whose loss gives way to that of another, which has neither parameters nor memory.
-
-    Args:
-      method: until ``start``; its posterior and memory stay to the end.
-      last: from ``start`` on.
-      start: step.
-
-    Returns:
-      The method, under the first one's name.
-    """
-
-    def loss(
-        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
-    ) -> tuple[Array, Aux]:
-        before, aux = method.loss(params, memory, outputs, batch, key, step)
-        after, _ = last.loss({}, {}, outputs, batch, key, step)
-        return jnp.where(step < start, before, after), aux
-
-    return method._replace(loss=loss)

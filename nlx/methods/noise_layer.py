@@ -10,18 +10,21 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from nlx import transitions
+from nlx.arguments import ArgumentError
 from nlx.losses import binary_forward_corrected, forward_corrected
 from nlx.methods.method import (
     KNOWN_OUTLIER,
-    Aux,
     Batch,
+    Column,
     Memory,
     Method,
+    Metrics,
     Outputs,
     Params,
     Posterior,
-    only,
-    without_state,
+    Shapes,
+    single_posterior,
+    to_probs,
 )
 
 Penalty = Literal["decay", "trace"]
@@ -30,11 +33,11 @@ Penalty = Literal["decay", "trace"]
 def noise_layer(
     num_classes: int,
     *,
-    learn_from: int = 0,
+    learn_from: int,
     learn_until: int | None = None,
     penalty: Penalty = "decay",
     strength: float = 0.1,
-    gradient_limit: float | None = None,
+    gradient_limit: float | None = 1.0,
     multi_label: bool = False,
 ) -> Method:
     r"""Learn the transition matrix together with the network.
@@ -49,7 +52,8 @@ def noise_layer(
 
     Args:
       num_classes: K.
-      learn_from: step from which T is learned (paper: 5 or 30 epochs).
+      learn_from: step from which T is learned (paper: 5 or 30 epochs; one epoch's steps are a good start, for a network
+        that has begun to memorize wrong labels keeps T at the identity, which explains them).
       learn_until: step from which T is held where it is; None for the end of the run (paper).
       penalty: weight decay (paper's experiments) or trace (paper's theory).
       strength: s, at least 0 (paper 0.1, or 0.02 to be milder).
@@ -62,25 +66,25 @@ def noise_layer(
       The method, with the one candidate ``bayes``; predictions leave the layer out.
 
     Raises:
-      ValueError: strength < 0, or a gradient limit that is not above 0.
+      ArgumentError: strength < 0, or a gradient limit that is not above 0.
 
     References:
       Sukhbaatar et al., Training Convolutional Networks with Noisy Labels, 2014, section 4.2.
     """
     if strength < 0:
-        raise ValueError(f"strength must be at least 0, got {strength}")
+        raise ArgumentError(f"`strength` must be at least 0, got {strength}")
     if gradient_limit is not None and not gradient_limit > 0:
-        raise ValueError(f"gradient_limit must be above 0, got {gradient_limit}")
+        raise ArgumentError(f"`gradient_limit` must be above 0, got {gradient_limit}")
     identity = jnp.broadcast_to(jnp.eye(2), (num_classes, 2, 2)) if multi_label else jnp.eye(num_classes)
 
-    def init(key: Array, batch: Batch, size: int) -> tuple[Params, Memory]:
-        del key, batch, size
-        return {"transition": identity}, {}
+    def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
+        del key, outputs, num_classes, size
+        return {"transition": identity}, ()
 
     def loss(
-        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
-    ) -> tuple[Array, Aux]:
-        del memory, key
+        key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
+    ) -> tuple[Array, Memory, Metrics]:
+        del key
         learning = (step >= learn_from) & (step < (2**31 - 1 if learn_until is None else learn_until))
         transition = params["transition"]
         if gradient_limit is not None:
@@ -90,7 +94,7 @@ def noise_layer(
         diagonal = jnp.diagonal(transition, axis1=-2, axis2=-1)
         size = 0.5 * jnp.sum(transition**2) if penalty == "decay" else jnp.sum(diagonal)
         metrics = {"explained": explained, "mean_diagonal": jnp.mean(diagonal)}
-        return explained + strength * size, Aux(metrics)
+        return explained + strength * size, memory, metrics
 
     def posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
         del memory
@@ -99,7 +103,7 @@ def noise_layer(
     def project(params: Params) -> Params:
         return {"transition": transitions.project(params["transition"])}
 
-    return Method("noise_layer", init, loss, posterior, project, transition=lambda params: params["transition"])
+    return Method("noise_layer", loss, posterior, init, project, transition=lambda params: params["transition"])
 
 
 def forward(transition: ArrayLike) -> Method:
@@ -117,19 +121,19 @@ def forward(transition: ArrayLike) -> Method:
     matrix = jnp.asarray(transition, jnp.float32)
 
     def loss(
-        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
-    ) -> tuple[Array, Aux]:
-        del params, memory, key, step
-        return _forward(outputs["logits"], batch["noisy_label"], matrix), Aux({})
+        key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
+    ) -> tuple[Array, Memory, Metrics]:
+        del key, params, step
+        return _forward(outputs["logits"], batch["noisy_label"], matrix), memory, {}
 
     def posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
         del params, memory
         return _bayes(outputs["logits"], batch["noisy_label"], matrix)
 
-    return Method("forward", without_state, loss, posterior, transition=lambda params: matrix)
+    return Method("forward", loss, posterior, transition=lambda params: matrix)
 
 
-def outliers(num_classes: int, alpha: float, num_features: int) -> Method:
+def outliers(num_classes: int, alpha: float) -> Method:
     r"""Train with one more class, for examples that are of none of the others.
 
     T is fixed: the identity on the K classes, and for an outlier alpha on its own class and (1 - alpha)/K on every
@@ -139,7 +143,6 @@ def outliers(num_classes: int, alpha: float, num_features: int) -> Method:
     Args:
       num_classes: K.
       alpha: share of outliers that are known to be outliers, an estimate, in (0, 1].
-      num_features: F, width of the backbone's ``features``.
 
     Returns:
       The method, whose posterior is the classifier's prediction given that an example is of one of the K classes.
@@ -153,30 +156,31 @@ def outliers(num_classes: int, alpha: float, num_features: int) -> Method:
     """
     matrix = transitions.outlier(num_classes, alpha)
 
-    def init(key: Array, batch: Batch, size: int) -> tuple[Params, Memory]:
-        del key, batch, size
-        return {"weights": jnp.zeros((num_features, 1)), "bias": jnp.zeros(1)}, {}
+    def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
+        del key, num_classes, size
+        return {"weights": jnp.zeros((outputs["features"].shape[-1], 1)), "bias": jnp.zeros(1)}, ()
 
     def with_outlier(params: Params, outputs: Outputs) -> Array:
         logit = outputs["features"] @ params["weights"] + params["bias"][None]
         return jnp.concatenate([outputs["logits"], logit], axis=-1)
 
     def loss(
-        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
-    ) -> tuple[Array, Aux]:
-        del memory, key, step
+        key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
+    ) -> tuple[Array, Memory, Metrics]:
+        del key, step
         labels = batch["noisy_label"]
         if "trusted_label" in batch:
             labels = jnp.where(batch["trusted_label"] == KNOWN_OUTLIER, num_classes, labels)
         logits = with_outlier(params, outputs)
-        return forward_corrected(logits, labels, matrix), Aux({"outliers": jax.nn.softmax(logits)[:, -1]})
+        return forward_corrected(logits, labels, matrix), memory, {"outliers": jax.nn.softmax(logits)[:, -1]}
 
     def posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
         del memory, batch
         score = jax.nn.softmax(with_outlier(params, outputs))[:, -1]
-        return only("classifier", jax.nn.softmax(outputs["logits"]), {"outlier_score": score})
+        column = Column(score, "outlier_score")
+        return single_posterior("classifier", jax.nn.softmax(outputs["logits"]), {"outlier_score": column})
 
-    return Method("outlier_layer", init, loss, posterior)
+    return Method("outlier_layer", loss, posterior, init)
 
 
 def _forward(logits: Array, labels: Array, transition: Array) -> Array:
@@ -186,11 +190,9 @@ def _forward(logits: Array, labels: Array, transition: Array) -> Array:
 
 
 def _bayes(logits: Array, labels: Array, transition: Array) -> Posterior:
-    if labels.ndim == 2:
-        return only(
-            "bayes", transitions.binary_posterior(logits, labels, transition), {"classifier": jax.nn.sigmoid(logits)}
-        )
-    return only("bayes", transitions.posterior(logits, labels, transition), {"classifier": jax.nn.softmax(logits)})
+    bayes = transitions.posterior if labels.ndim == 1 else transitions.binary_posterior
+    classifier = Column(to_probs(logits, labels), "belief")
+    return single_posterior("bayes", bayes(logits, labels, transition), {"classifier": classifier})
 
 
 def _limited(x: Array, limit: float) -> Array:

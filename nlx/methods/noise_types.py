@@ -13,13 +13,26 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from nlx import posteriors, transitions
+from nlx.arguments import ArgumentError
 from nlx.losses import cross_entropy, forward_corrected, soft_cross_entropy
-from nlx.methods.method import UNKNOWN, Aux, Batch, Memory, Method, Outputs, Params, Posterior, only, without_state
+from nlx.methods.method import (
+    UNKNOWN,
+    Batch,
+    Candidate,
+    Column,
+    Memory,
+    Method,
+    Metrics,
+    Outputs,
+    Params,
+    Posterior,
+    Shapes,
+    single_posterior,
+)
 from nlx.transitions.confusing import CONFUSING, noise_kinds
 
 
@@ -27,28 +40,21 @@ class Branch(NamedTuple):
     """The network p(z given x) as pure functions; it has no batch statistics, so no batch normalization.
 
     Attributes:
-      init: key -> params.
+      init: (key, shapes of the backbone's outputs) -> params.
       apply: (params, outputs of the backbone, batch) -> logits of none, random and confusing noise, float32
         ``[B, 3]``.
     """
 
-    init: Callable[[Array], Params]
+    init: Callable[[Array, Shapes], Params]
     apply: Callable[[Params, Outputs, Batch], Array]
 
 
-def shared_trunk(num_features: int) -> Branch:
-    """A linear layer on the backbone's ``features``, zero at the start: two heads on one trunk.
+def shared_trunk() -> Branch:
+    """A linear layer on the backbone's ``features``, zero at the start: two heads on one trunk."""
 
-    Args:
-      num_features: F, width of ``features``.
-
-    Returns:
-      The branch.
-    """
-
-    def init(key: Array) -> Params:
+    def init(key: Array, outputs: Shapes) -> Params:
         del key
-        return {"head": {"weights": jnp.zeros((num_features, 3)), "bias": jnp.zeros(3)}}
+        return {"head": {"weights": jnp.zeros((outputs["features"].shape[-1], 3)), "bias": jnp.zeros(3)}}
 
     def apply(params: Params, outputs: Outputs, batch: Batch) -> Array:
         del batch
@@ -63,7 +69,7 @@ def second_backbone(init: Callable[[Array], Params], apply: Callable[[Params, Ar
 
     Args:
       init: key -> params.
-      apply: (params, prepared inputs ``[B, ...]``) -> logits float32 ``[B, 3]``, the same when training and not.
+      apply: (params, inputs ``[B, ...]`` as stored) -> logits float32 ``[B, 3]``, the same when training and not.
 
     Returns:
       The branch.
@@ -71,31 +77,22 @@ def second_backbone(init: Callable[[Array], Params], apply: Callable[[Params, Ar
 
     def on_batch(params: Params, outputs: Outputs, batch: Batch) -> Array:
         del outputs
-        return apply(params, batch["image"] if "image" in batch else batch["features"])
+        return apply(params, batch["inputs"])
 
-    return Branch(init, on_batch)
+    return Branch(lambda key, outputs: init(key), on_batch)
 
 
 def noise_types(
-    num_classes: int,
-    confusing: ArrayLike,
-    branch: Branch,
-    *,
-    boundaries: tuple[int, int],
-    clean_weight: float = 1.0,
-    branch_rate: float = 1.0,
+    num_classes: int, confusing: ArrayLike, branch: Branch, *, clean_weight: float = 1.0, branch_rate: float = 1.0
 ) -> Method:
-    r"""Train classifier and noise-type network by generalized EM, after pretraining both on trusted examples.
+    r"""Train classifier and noise-type network by generalized EM, after both were pretrained on trusted examples.
 
-    The loss changes with the step. In stage 1 it is the classifier's cross-entropy on trusted labels; in stage 2 that
-    of p(z given x) on the noise types of trusted examples, which leaves the backbone without gradient (plain SGD then
-    leaves it as it is; momentum runs out and weight decay goes on). In stage 3, with q the posterior of
-    :func:`nlx.posteriors.noise_types`, held constant,
+    With q the posterior of :func:`nlx.posteriors.noise_types`, held constant,
 
     .. math:: \ell = \mathrm{CE}(p(y \mid x), q(y)) + \mathrm{CE}(p(z \mid x), q(z))
 
-    where q is replaced by the known class and noise type of trusted examples. Examples without a trusted label give 0
-    in the first two stages.
+    where q is replaced by the known class and noise type of trusted examples. Stages before it pretrain the classifier
+    (:func:`nlx.methods.plain.trusted_cross_entropy`) and p(z given x) (:func:`pretrain_noise_types`).
 
     Args:
       num_classes: K.
@@ -103,65 +100,53 @@ def noise_types(
         :func:`nlx.transitions.confusing.estimate_confusing`; it stays as it is, for learning it too has trivial
         solutions.
       branch: p(z given x): :func:`shared_trunk` or :func:`second_backbone` (paper).
-      boundaries: steps at which stages 2 and 3 start.
-      clean_weight: weight of trusted examples in stage 3 (paper 1, with trusted examples upsampled). Above 1 the
-        classifier follows few trusted examples more closely; below 1 it takes upsampling back.
+      clean_weight: weight of trusted examples (paper 1, with trusted examples upsampled). Above 1 the classifier
+        follows few trusted examples more closely; below 1 it takes upsampling back.
       branch_rate: learning rate of p(z given x) relative to the optimizer's, by scaling its gradient: right for SGD,
         without effect under Adam (paper 1). Below 1 for a branch that learns the trusted examples by heart.
 
     Returns:
-      The method. The one candidate is q(y), ``posterior``, with the negative log-evidence as its cost; extras are
-      ``noise_type``, q(z) ``[B, 3]``, and ``classifier``; the export has the rank by q(z = confusing) as well. Trusted
-      labels have no part in them, so that they can be scored on any example; whoever exports cleaned labels knows the
-      trusted ones.
+      The method. The one candidate is q(y), ``posterior``, with the negative log-evidence as its cost; columns are
+      ``noise_type``, q(z) ``[B, 3]``, and ``classifier``. Trusted labels have no part in them, so that they can be
+      scored on any example; whoever exports cleaned labels knows the trusted ones.
 
     Raises:
-      ValueError: shapes disagree, boundaries not in order, or a weight or rate that is negative.
+      ArgumentError: shapes disagree, or a weight or rate that is negative.
 
     References:
       Xiao et al., Learning From Massive Noisy Labeled Data for Image Classification, 2015, sections 3 and 4.
     """
-    matrix = jnp.asarray(confusing, jnp.float32)
+    matrix = _confusing(confusing)
     if matrix.shape != (num_classes, num_classes):
-        raise ValueError(f"confusing must be ({num_classes}, {num_classes}) for {num_classes} classes: {matrix.shape}")
-    types_from, together_from = boundaries
-    if not 0 <= types_from <= together_from:
-        raise ValueError(f"boundaries must be two steps in order, got {boundaries}")
+        raise ArgumentError(f"confusing must be [K, K] for K = {num_classes} classes, got {matrix.shape}")
     if clean_weight < 0 or branch_rate < 0:
-        raise ValueError(f"clean_weight and branch_rate must be at least 0, got {clean_weight} and {branch_rate}")
+        raise ArgumentError(
+            f"`clean_weight` and `branch_rate` must be at least 0, got {clean_weight} and {branch_rate}"
+        )
 
-    def init(key: Array, batch: Batch, size: int) -> tuple[Params, Memory]:
-        del batch, size
-        return branch.init(key), {}
+    def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
+        del num_classes, size
+        return branch.init(key, outputs), ()
 
     def believe(params: Params, outputs: Outputs, batch: Batch) -> tuple[Array, posteriors.NoiseTypes]:
         kinds = branch.apply(params, outputs, batch)
         return kinds, posteriors.noise_types(outputs["logits"], kinds, batch["noisy_label"], matrix)
 
     def loss(
-        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
-    ) -> tuple[Array, Aux]:
-        del memory, key
-        together = step >= together_from
-        # A head on the trunk must not move the trunk while the classifier rests.
-        seen = jax.tree.map(lambda x: jnp.where(together, x, jax.lax.stop_gradient(x)), outputs)
+        key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
+    ) -> tuple[Array, Memory, Metrics]:
+        del key, step
         params = jax.tree.map(lambda x: _slowed(x, branch_rate), params)
-        kinds, found = believe(params, seen, batch)
-        target = jax.tree.map(jax.lax.stop_gradient, found)
-        trusted = _trusted(batch)
-        known = trusted >= 0
-        true = jnp.where(known, trusted, batch["noisy_label"])
-        true_kind = noise_kinds(true, batch["noisy_label"], matrix)
-        hard, logits = known[:, None], outputs["logits"]
+        kinds, target = believe(params, outputs, batch)
+        target = jax.tree.map(jax.lax.stop_gradient, target)
+        known, true, true_kind = _trusted(batch, matrix)
+        logits = outputs["logits"]
         about_class = soft_cross_entropy(
-            logits, jnp.where(hard, jax.nn.one_hot(true, num_classes, dtype=logits.dtype), target.label)
+            logits, jnp.where(known[:, None], jax.nn.one_hot(true, num_classes, dtype=logits.dtype), target.label)
         )
         about_kind = soft_cross_entropy(
-            kinds, jnp.where(hard, jax.nn.one_hot(true_kind, 3, dtype=kinds.dtype), target.kind)
+            kinds, jnp.where(known[:, None], jax.nn.one_hot(true_kind, 3, dtype=kinds.dtype), target.kind)
         )
-        first, second = step < types_from, (step >= types_from) & ~together
-        pretrained = jnp.where(first, about_class, 0.0) + jnp.where(second, about_kind, 0.0)
-        weighed = jnp.where(known, clean_weight, 1.0) * (about_class + about_kind)
         metrics = {
             "class_loss": about_class,
             "kind_loss": about_kind,
@@ -169,15 +154,41 @@ def noise_types(
             "believed_confusing": target.kind[:, CONFUSING],
             "trusted": known.astype(jnp.float32),
         }
-        return jnp.where(together, weighed, jnp.where(known, pretrained, 0.0)), Aux(metrics)
+        return jnp.where(known, clean_weight, 1.0) * (about_class + about_kind), memory, metrics
 
     def posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
         del memory
-        _, found = believe(params, outputs, batch)
-        extras = {"noise_type": found.kind, "classifier": jax.nn.softmax(outputs["logits"])}
-        return Posterior({"posterior": found.label}, {"posterior": -found.log_evidence}, extras)
+        _, belief = believe(params, outputs, batch)
+        classifier = Column(jax.nn.softmax(outputs["logits"]), "belief")
+        candidates = {"posterior": Candidate(belief.label, -belief.log_evidence)}
+        return Posterior(candidates, {"noise_type": Column(belief.kind), "classifier": classifier})
 
-    return Method("noise_types", init, loss, posterior, columns=_rank_by_confusion)
+    return Method("noise_types", loss, posterior, init)
+
+
+def pretrain_noise_types(confusing: ArrayLike, branch: Branch, *, branch_rate: float = 1.0) -> Method:
+    """Train p(z given x) alone, on the noise types of trusted examples; others give 0. The loss of a stage.
+
+    The backbone gets no gradient: plain SGD leaves it as it is; momentum runs out and weight decay goes on.
+
+    Args:
+      confusing: as in :func:`noise_types`, whose parameters these are.
+      branch: likewise.
+      branch_rate: likewise.
+    """
+    matrix = _confusing(confusing)
+
+    def loss(
+        key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
+    ) -> tuple[Array, Memory, Metrics]:
+        del key, step
+        params = jax.tree.map(lambda x: _slowed(x, branch_rate), params)
+        # A head on the trunk must not move the trunk while the classifier rests.
+        kinds = branch.apply(params, jax.tree.map(jax.lax.stop_gradient, outputs), batch)
+        known, _, true_kind = _trusted(batch, matrix)
+        return cross_entropy(kinds, true_kind, where=known), memory, {}
+
+    return Method("pretrain_noise_types", loss)
 
 
 def bottom_up(transition: ArrayLike) -> Method:
@@ -195,35 +206,40 @@ def bottom_up(transition: ArrayLike) -> Method:
     matrix = jnp.asarray(transition, jnp.float32)
 
     def loss(
-        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
-    ) -> tuple[Array, Aux]:
-        del params, memory, key, step
-        trusted, noisy = _trusted(batch), batch["noisy_label"]
+        key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
+    ) -> tuple[Array, Memory, Metrics]:
+        del key, params, step
+        logits, noisy = outputs["logits"], batch["noisy_label"]
+        trusted = _trusted_label(batch)
         known = trusted >= 0
-        plain = cross_entropy(outputs["logits"], jnp.where(known, trusted, noisy))
-        return jnp.where(known, plain, forward_corrected(outputs["logits"], noisy, matrix)), Aux({})
+        plain = cross_entropy(logits, jnp.where(known, trusted, noisy))
+        return jnp.where(known, plain, forward_corrected(logits, noisy, matrix)), memory, {}
 
     def posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
         del params, memory
         logits = outputs["logits"]
         q = transitions.posterior(logits, batch["noisy_label"], matrix)
-        return only("bayes", q, {"classifier": jax.nn.softmax(logits)})
+        return single_posterior("bayes", q, {"classifier": Column(jax.nn.softmax(logits), "belief")})
 
-    return Method("bottom_up", without_state, loss, posterior)
+    return Method("bottom_up", loss, posterior)
 
 
-def _trusted(batch: Batch) -> Array:
+def _confusing(matrix: ArrayLike) -> Array:
+    return jnp.asarray(matrix, jnp.float32)
+
+
+def _trusted_label(batch: Batch) -> Array:
     """The trusted label of each example, negative where there is none, int ``[B]``."""
     noisy = batch["noisy_label"]
     return batch["trusted_label"] if "trusted_label" in batch else jnp.full_like(noisy, UNKNOWN)
 
 
-def _rank_by_confusion(extras: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """0 for the label that is most probably wrong in the way of its class, int32 ``[n]``."""
-    order = np.argsort(-extras["noise_type"][:, CONFUSING], kind="stable")
-    rank = np.empty(len(order), np.int32)
-    rank[order] = np.arange(len(order), dtype=np.int32)
-    return {"confusing_rank": rank}
+def _trusted(batch: Batch, confusing: Array) -> tuple[Array, Array, Array]:
+    """Which examples have a trusted label; the class of each, and the kind of its noise, where that one is right."""
+    trusted, noisy = _trusted_label(batch), batch["noisy_label"]
+    known = trusted >= 0
+    true = jnp.where(known, trusted, noisy)
+    return known, true, noise_kinds(true, noisy, confusing)
 
 
 def _slowed(x: Array, rate: float) -> Array:

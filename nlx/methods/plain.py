@@ -11,79 +11,85 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from nlx import losses
-from nlx.methods.method import Aux, Batch, Memory, Method, Outputs, Params, Posterior, only, without_state
+from nlx.methods.method import (
+    Batch,
+    Column,
+    Memory,
+    Method,
+    Metrics,
+    Outputs,
+    Params,
+    Posterior,
+    single_posterior,
+    to_probs,
+)
 from nlx.metrics import as_vectors
 
-_SINGLE_LABEL: dict[str, Callable[..., Array]] = {
-    "bootstrap_soft": losses.bootstrap_soft,
-    "bootstrap_hard": losses.bootstrap_hard,
-    "generalized_ce": losses.generalized_cross_entropy,
-    "symmetric_ce": losses.symmetric_cross_entropy,
-    "mae": losses.mean_absolute_error,
-}
+Loss = Callable[[Array, Array], Array]
+"""(logits ``[B, K]``, noisy labels ``[B]`` or ``[B, K]``) -> one value per example, ``[B]``."""
 
 
-def plain(loss: str = "cross_entropy", **options: float) -> Method:
+def plain(loss: Loss, name: str | None = None) -> Method:
     """Train on the labels as they are; the classifier's own prediction stands for the posterior.
 
     Args:
-      loss: ``cross_entropy`` is softmax cross-entropy for single-label data and binary cross-entropy for multi-label
-        data; ``binary_cross_entropy`` treats every class as its own yes-or-no question on both; the others are for
-        single-label data, see ``nlx.losses``. With several labels, ``bootstrap_soft`` and ``bootstrap_hard`` mix label
-        and prediction class by class.
-      options: of the loss: ``beta``, ``q``, ``alpha``, ``log_zero``.
+      loss: any loss of one value per example, such as those of ``nlx.losses`` or optax. Labels are classes, int32
+        ``[B]``, or {0, 1} vectors, float32 ``[B, K]``, as the data have them.
+      name: what outputs call the method; the loss's own name by default.
 
     Returns:
-      The method, with the one candidate ``classifier``; on single-label data ``outlier_score`` is the prediction's
-      entropy.
-
-    Raises:
-      ValueError: unknown loss, or, once data are seen, a loss that several labels cannot have.
+      The method, with the one candidate ``classifier``; on single-label data the column ``outlier_score`` is the
+      prediction's entropy.
     """
-    known = ("cross_entropy", "binary_cross_entropy", *_SINGLE_LABEL)
-    if loss not in known:
-        raise ValueError(f"unknown loss {loss!r}; known: {', '.join(known)}")
-    of_classes = partial(_SINGLE_LABEL[loss], **options) if loss in _SINGLE_LABEL else losses.cross_entropy
 
     def objective(
-        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
-    ) -> tuple[Array, Aux]:
-        del params, memory, key, step
-        logits, labels = outputs["logits"], batch["noisy_label"]
-        if labels.ndim == 1 and loss != "binary_cross_entropy":
-            return of_classes(logits, labels), Aux({})
-        vectors = as_vectors(labels, logits.shape[-1])
-        if loss in ("cross_entropy", "binary_cross_entropy"):
-            return losses.binary_cross_entropy(logits, vectors), Aux({})
-        if not loss.startswith("bootstrap"):
-            raise ValueError(f"loss {loss!r} is for one label per example; take cross_entropy or bootstrap_soft")
-        # A yes-or-no question is a choice between two classes of logits 0 and l.
+        key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
+    ) -> tuple[Array, Memory, Metrics]:
+        del key, params, step
+        return loss(outputs["logits"], batch["noisy_label"]), memory, {}
+
+    return Method(name or _name_of(loss), objective, _prediction)
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """Plain training's loss: a softmax for one class per example, one sigmoid per class for {0, 1} vectors."""
+    return (losses.cross_entropy if labels.ndim == 1 else losses.binary_cross_entropy)(logits, labels)
+
+
+def per_class(logits: Array, labels: Array) -> Array:
+    """Binary cross-entropy, also where labels are classes: every class is a yes-or-no question of its own."""
+    return losses.binary_cross_entropy(logits, as_vectors(labels, logits.shape[-1]))
+
+
+def with_vectors(loss: Loss) -> Loss:
+    """A loss of classes that also takes {0, 1} vectors: each class is a choice between two, of logits 0 and l."""
+
+    def either(logits: Array, labels: Array) -> Array:
+        if labels.ndim == 1:
+            return loss(logits, labels)
         pair = jnp.stack([jnp.zeros_like(logits), logits], axis=-1)
-        return jnp.sum(of_classes(pair, vectors.astype(jnp.int32)), axis=-1), Aux({})
+        return jnp.sum(loss(pair, labels.astype(jnp.int32)), axis=-1)
 
-    name = {"cross_entropy": "plain", "binary_cross_entropy": "plain_binary"}.get(loss, loss)
-    return Method(name, without_state, objective, _prediction)
+    return either
 
 
-def trusting() -> Method:
+def trusted_cross_entropy() -> Method:
     """Cross-entropy on the true label where it is trusted and on the noisy one elsewhere.
 
     With all labels trusted this is the upper bound of every comparison.
     """
 
     def objective(
-        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
-    ) -> tuple[Array, Aux]:
-        del params, memory, key, step
+        key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
+    ) -> tuple[Array, Memory, Metrics]:
+        del key, params, step
         labels = batch["noisy_label"]
         if "trusted_label" in batch:
             trusted = batch["trusted_label"]
             labels = jnp.where(trusted >= 0, trusted.astype(labels.dtype), labels)
-        logits = outputs["logits"]
-        loss = losses.cross_entropy if labels.ndim == 1 else losses.binary_cross_entropy
-        return loss(logits, labels), Aux({})
+        return cross_entropy(outputs["logits"], labels), memory, {}
 
-    return Method("trusting", without_state, objective, _prediction)
+    return Method("trusted_cross_entropy", objective, _prediction)
 
 
 def backward(inverse: ArrayLike) -> Method:
@@ -91,26 +97,22 @@ def backward(inverse: ArrayLike) -> Method:
 
     Args:
       inverse: of the transition matrix, see ``nlx.transitions.invert``, float ``[K, K]``.
-
-    Returns:
-      The method, with the one candidate ``classifier``.
     """
     matrix = jnp.asarray(inverse, jnp.float32)
-
-    def objective(
-        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
-    ) -> tuple[Array, Aux]:
-        del params, memory, key, step
-        return losses.backward_corrected(outputs["logits"], batch["noisy_label"], matrix), Aux({})
-
-    return Method("backward", without_state, objective, _prediction)
+    return plain(partial(losses.backward_corrected, inverse=matrix), "backward")
 
 
 def _prediction(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
     del params, memory
-    logits = outputs["logits"]
-    if batch["noisy_label"].ndim == 2:
-        return only("classifier", jax.nn.sigmoid(logits))
+    logits, labels = outputs["logits"], batch["noisy_label"]
+    if labels.ndim == 2:
+        return single_posterior("classifier", to_probs(logits, labels))
     log_probs = jax.nn.log_softmax(logits)
     entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
-    return only("classifier", jnp.exp(log_probs), {"outlier_score": entropy})
+    return single_posterior("classifier", jnp.exp(log_probs), {"outlier_score": Column(entropy, "outlier_score")})
+
+
+def _name_of(loss: Loss) -> str:
+    while isinstance(loss, partial):
+        loss = loss.func
+    return getattr(loss, "__name__", "plain")

@@ -13,15 +13,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from nlx.arguments import ArgumentError
 from nlx.losses import cross_entropy
-from nlx.methods.method import UNKNOWN, Aux, Batch, Memory, Method, Outputs, Params, Posterior
+from nlx.methods.method import (
+    UNKNOWN,
+    Batch,
+    Candidate,
+    Column,
+    Memory,
+    Method,
+    Metrics,
+    Outputs,
+    Params,
+    Posterior,
+    Shapes,
+)
 from nlx.prototypes import (
     Selector,
     by_density,
@@ -33,8 +46,24 @@ from nlx.prototypes import (
     decide,
 )
 
-Selection = Literal["density", "kmeans", "density_peaks"]
-Candidate = Literal["prototypes", "classifier", "combined"]
+Select = Literal["density", "kmeans", "density_peaks"]
+CleanWith = Literal["prototypes", "classifier", "combined"]
+
+
+class Corrections(NamedTuple):
+    """What is kept of every example, by position in the training set.
+
+    Attributes:
+      corrected: corrected label, int32 ``[n]``, -1 before any.
+      first: the first of them.
+      margin: by how much it won, float32 ``[n]``.
+      scores: sigma of all classes, float32 ``[n, K]``; None where they are not kept.
+    """
+
+    corrected: Array
+    first: Array
+    margin: Array
+    scores: Array | None
 
 
 def corrections(start: int, every: int = 1, last: int | None = None) -> Callable[[int], bool]:
@@ -49,16 +78,16 @@ def corrections(start: int, every: int = 1, last: int | None = None) -> Callable
       Number of epochs done -> whether labels are to be corrected now.
 
     Raises:
-      ValueError: start or every below 1, or last below start.
+      ArgumentError: start or every below 1, or last below start.
 
     Examples:
       >>> [done for done in range(1, 11) if corrections(3, every=2, last=8)(done)]
       [3, 5, 7]
     """
     if start < 1 or every < 1:
-        raise ValueError(f"start and every must be at least 1 epoch, got {start} and {every}")
+        raise ArgumentError(f"`start` and `every` must be at least 1 epoch, got {start} and {every}")
     if last is not None and last < start:
-        raise ValueError(f"last ({last}) must not come before start ({start})")
+        raise ArgumentError(f"`last` ({last}) must not come before `start` ({start})")
     return lambda done: done >= start and (done - start) % every == 0 and (last is None or done <= last)
 
 
@@ -97,11 +126,11 @@ def self_learning(
     members: int = 1280,
     quantile: float = 0.4,
     limit: float = 0.95,
-    select: Selection = "density",
+    select: Select = "density",
     center: bool = True,
     verified: bool = False,
     temperature: float = 0.1,
-    clean_with: Candidate = "prototypes",
+    clean_with: CleanWith = "combined",
     keep_scores: bool = True,
     parts: int = 1,
 ) -> Method:
@@ -141,7 +170,7 @@ def self_learning(
       ``clean_with`` names: 0 for it, 1 for the others. Before the first correction, all three are the classifier.
 
     Raises:
-      ValueError: an option out of its range.
+      ArgumentError: an option out of its range.
 
     References:
       Han et al., 2019, Eq. 4 and Algorithm 1.
@@ -167,35 +196,31 @@ def self_learning(
         "density_peaks": by_density_peaks,
     }
 
-    def init(key: Array, batch: Batch, size: int) -> tuple[Params, Memory]:
-        del key
-        _single(batch)
-        memory = {
-            "corrected": jnp.full(size, -1, jnp.int32),
-            "first": jnp.full(size, -1, jnp.int32),
-            "margin": jnp.zeros(size, jnp.float32),
-        }
-        return {}, {**memory, **({"scores": jnp.zeros((size, num_classes), jnp.float32)} if keep_scores else {})}
+    def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
+        del key, outputs
+        none = jnp.full(size, -1, jnp.int32)
+        scores = jnp.zeros((size, num_classes), jnp.float32) if keep_scores else None
+        return {}, Corrections(none, none, jnp.zeros(size, jnp.float32), scores)
 
     def loss(
-        params: Params, memory: Memory, outputs: Outputs, batch: Batch, key: Array, step: Array
-    ) -> tuple[Array, Aux]:
-        del params, key, step
-        logits, noisy, corrected = outputs["logits"], _single(batch), memory["corrected"]
+        key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
+    ) -> tuple[Array, Memory, Metrics]:
+        del key, params, step
+        logits, noisy, corrected = outputs["logits"], _single(batch), memory.corrected
         known = corrected >= 0
         share = jnp.where(known, jnp.asarray(alpha, logits.dtype), jnp.zeros((), logits.dtype))
         given = cross_entropy(logits, noisy)
         better = cross_entropy(logits, jnp.maximum(corrected, 0))
         changed = known & (corrected != noisy)
-        return (1 - share) * given + share * better, Aux({"labels_changed": changed.astype(jnp.float32)})
+        return (1 - share) * given + share * better, memory, {"labels_changed": changed.astype(jnp.float32)}
 
     def posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
         del params, batch
-        corrected, margin = memory["corrected"], memory["margin"]
+        corrected, margin = memory.corrected, memory.margin
         known = (corrected >= 0)[:, None]
         classifier = jax.nn.log_softmax(outputs["logits"])
         if keep_scores:
-            log_q = jax.nn.log_softmax(jnp.where(known, memory["scores"], 0.0) / temperature)
+            log_q = jax.nn.log_softmax(jnp.where(known, memory.scores, 0.0) / temperature)
         else:
             # As if there were the best class and the next only; what is left is spread over the others.
             sure = jax.nn.log_sigmoid(margin / temperature)
@@ -209,10 +234,15 @@ def self_learning(
             "combined": jax.nn.softmax((classifier + log_q) / 2),
         }
         cost = {name: jnp.full(corrected.shape, float(name != clean_with), jnp.float32) for name in candidates}
-        extras = {"corrected_label": corrected, "first_label": memory["first"], "margin": margin}
-        return Posterior(candidates, cost, {**extras, **({"sigma": memory["scores"]} if keep_scores else {})})
+        columns = {
+            "corrected_label": Column(corrected, "label"),
+            "first_label": Column(memory.first, "label"),
+            "margin": Column(margin),
+            **({"sigma": Column(memory.scores)} if keep_scores else {}),
+        }
+        return Posterior({n: Candidate(probs, cost[n]) for n, probs in candidates.items()}, columns)
 
-    def refresh(memory: Memory, features: Array, labels: Batch, key: Array) -> Memory:
+    def refresh(key: Array, memory: Memory, features: Array, labels: Batch) -> Memory:
         noisy = _single(labels)
         if center:
             real = (noisy >= 0)[:, None]
@@ -232,27 +262,23 @@ def self_learning(
             selector=selectors[select],
         )
         present = jnp.any(chosen.valid, axis=1)
-        kept = {}
-        if keep_scores:
-            kept["scores"] = class_scores(features, chosen.mean, present)
-            found = decide(kept["scores"])
-        else:
-            found = correct(features, chosen.mean, present, parts=parts)
-        corrected = jnp.where(noisy >= 0, found.label, -1)
-        first = jnp.where(memory["first"] >= 0, memory["first"], corrected)
-        return {"corrected": corrected, "first": first, "margin": found.margin, **kept}
+        scores = class_scores(features, chosen.mean, present) if keep_scores else None
+        decision = correct(features, chosen.mean, present, parts=parts) if scores is None else decide(scores)
+        corrected = jnp.where(noisy >= 0, decision.label, -1)
+        first = jnp.where(memory.first >= 0, memory.first, corrected)
+        return Corrections(corrected, first, decision.margin, scores)
 
-    return Method("self_learning", init, loss, posterior, refresh=refresh, refresh_after=refresh_after)
+    return Method("self_learning", loss, posterior, init, refresh=refresh, refresh_after=refresh_after)
 
 
 def _single(batch: Batch) -> Array:
     labels = batch["noisy_label"]
     if labels.ndim != 1:
-        raise ValueError(f"self_learning needs one class per example, int [n], got labels of shape {labels.shape}")
+        raise ArgumentError(f"self-learning needs one class per example, int [n], got labels of shape {labels.shape}")
     return labels
 
 
 def _check(**options: tuple[object, bool, str]) -> None:
     for name, (value, fine, domain) in options.items():
         if not fine:
-            raise ValueError(f"{name} must be {domain}, got {value!r}")
+            raise ArgumentError(f"`{name}` must be {domain}, got {value!r}")

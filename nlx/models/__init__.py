@@ -1,9 +1,12 @@
-"""Networks that map inputs to logits and features, as Flax modules and as pure functions."""
+"""Networks that map inputs to logits and features, as Flax modules and as pure functions.
+
+Imports nothing of nlx but arguments' errors.
+"""
 
 from nlx.models.convnet import ConvNet
 from nlx.models.head import Outputs
 from nlx.models.mlp import AMT_WIDTHS, MLP
-from nlx.models.model import NAMES, Model, Params, Stats, build
+from nlx.models.model import NAMES, Model, Params, Stats, build, from_nnx, prepared
 from nlx.models.resnet import DEPTHS, ResNet
 
 __all__ = [
@@ -18,4 +21,6 @@ __all__ = [
     "ResNet",
     "Stats",
     "build",
+    "from_nnx",
+    "prepared",
 ]

@@ -1,0 +1,4 @@
+"""Pictures and the page that a run leaves.
+
+Imports the table of labels, data, and primitives; no method.
+"""

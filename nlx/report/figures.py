@@ -9,6 +9,11 @@ from matplotlib.figure import Figure
 
 from nlx.files import replacing
 
+# Okabe and Ito's colours, which remain apart for colour-blind readers; styles, markers and hatches differ as well.
+BLUE, GREEN, RED, PURPLE, SKY, ORANGE = "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00"
+GREY, PALE = "#666666", "#cccccc"
+LINES = ((BLUE, "-"), (RED, ":"), (GREEN, "--"), (PURPLE, "-."), (SKY, "-"))
+
 _LONGEST_NAME = 16  # characters of a class name on an axis
 
 

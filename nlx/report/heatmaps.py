@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.ticker import PercentFormatter
 
-from nlx.report.figures import new_figure, save, short
+from nlx.report.figures import BLUE, RED, new_figure, save, short
 
 _MOST_ANNOTATED = 20  # classes; more than that and the numbers in a heat map could not be read
 
@@ -73,12 +73,12 @@ def transition_heatmaps(
 
 
 def transition_comparison(
-    found: np.ndarray, true: np.ndarray | None, class_names: Sequence[str], path: str | Path
+    learned: np.ndarray, true: np.ndarray | None, class_names: Sequence[str], path: str | Path
 ) -> None:
     """Plot a transition matrix beside the true one (noise layer, Fig. 3c).
 
     Args:
-      found: T, float ``[K, K]``, or ``[K, 2, 2]``, a matrix for every class, of which both rates of a positive label
+      learned: T, float ``[K, K]``, or ``[K, 2, 2]``, a matrix for every class, of which both rates of a positive label
         are drawn.
       true: in the same form; None where it is not known.
       class_names: K names.
@@ -87,18 +87,18 @@ def transition_comparison(
     Raises:
       ValueError: shapes disagree.
     """
-    if true is not None and true.shape != found.shape:
-        raise ValueError(f"found {found.shape} and true {true.shape} must have the same shape")
-    if found.ndim == 2:
-        title = "T of the model" + ("" if true is None else f" (mean error {np.abs(found - true).mean():.3f})")
-        groups = {title: found} if true is None else {title: found, "True T": true}
+    if true is not None and true.shape != learned.shape:
+        raise ValueError(f"learned {learned.shape} and true {true.shape} must have the same shape")
+    if learned.ndim == 2:
+        title = "T of the model" + ("" if true is None else f" (mean error {np.abs(learned - true).mean():.3f})")
+        groups = {title: learned} if true is None else {title: learned, "True T": true}
         transition_heatmaps(groups, class_names, path, latent="true")
         return
     k = len(class_names)
     figure = new_figure(6.4, 1.6 + 0.22 * k)
     axes = figure.subplots()
-    for row, colour, words in ((1, "#0072B2", "present"), (0, "#D55E00", "absent")):
-        axes.plot(found[:, row, 1], range(k), "o", color=colour, label=f"where the class is {words}")
+    for row, colour, words in ((1, BLUE, "present"), (0, RED, "absent")):
+        axes.plot(learned[:, row, 1], range(k), "o", color=colour, label=f"where the class is {words}")
         if true is not None:
             axes.plot(true[:, row, 1], range(k), "x", color=colour, label=f"where the class is {words}, true")
     axes.set_yticks(range(k), [short(name) for name in class_names], fontsize=8, parse_math=False)

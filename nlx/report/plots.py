@@ -10,11 +10,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from threadpoolctl import threadpool_limits
 
-from nlx.report.figures import new_figure, save
-
-# Okabe and Ito's colours, which remain apart for colour-blind readers; markers differ as well.
-_BLUE, _GREEN, _ORANGE, _PURPLE, _SKY = "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
-_LINES = ((_BLUE, "-"), (_ORANGE, ":"), (_GREEN, "--"), (_PURPLE, "-."), (_SKY, "-"))
+from nlx.report.figures import BLUE, GREEN, GREY, LINES, new_figure, save
 
 
 def training_curves(
@@ -50,7 +46,7 @@ def training_curves(
     figure = new_figure(8.0, 0.8 + 2.3 * len(panels))
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
     for axes, (title, series) in zip(grid[:, 0], panels.items(), strict=True):
-        for name, (colour, style) in zip(series, _LINES, strict=False):
+        for name, (colour, style) in zip(series, LINES, strict=False):
             points = [(row["epoch"], row[name]) for row in metrics if row.get(name) is not None]
             # One of the candidates is the one that labels are cleaned with: a band behind that candidate's line.
             band = name == "recovery" and len(series) > 1
@@ -66,7 +62,7 @@ def training_curves(
                 label=_words(name),
             )
         if "recovery" in series and given_recovery is not None:
-            axes.axhline(given_recovery, color="#666666", linestyle="--", linewidth=1, label="given labels")
+            axes.axhline(given_recovery, color=GREY, linestyle="--", linewidth=1, label="given labels")
         if series != ["train_loss"]:
             axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
@@ -112,7 +108,7 @@ def quality_embedding(
 
     figure = new_figure(6.4, 6.0)
     axes = figure.subplots()
-    groups = (("trustworthy", trustworthy, _BLUE, "o"), ("not trustworthy", ~trustworthy, _GREEN, "^"))
+    groups = (("trustworthy", trustworthy, BLUE, "o"), ("not trustworthy", ~trustworthy, GREEN, "^"))
     for name, rows, colour, marker in groups:
         if rows.any():
             label = f"{name} ({rows.sum():,})"
@@ -148,10 +144,10 @@ def outlier_curve(score: np.ndarray, outlier: np.ndarray, path: str | Path) -> N
     precision, recall, _ = precision_recall_curve(outlier, score)
     figure = new_figure(5.6, 4.6)
     axes = figure.subplots()
-    axes.plot(recall, precision, color=_BLUE, label=f"average precision {average_precision_score(outlier, score):.3f}")
-    axes.axhline(outlier.mean(), color="#666666", linestyle="--", linewidth=1, label="by chance")
+    axes.plot(recall, precision, color=BLUE, label=f"average precision {average_precision_score(outlier, score):.3f}")
+    axes.axhline(outlier.mean(), color=GREY, linestyle="--", linewidth=1, label="by chance")
     axes.set_xlabel("recall: share of the outliers found")
-    axes.set_ylabel("precision: share of outliers among the found")
+    axes.set_ylabel("precision: share of outliers among those found")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     axes.grid(alpha=0.25)

@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import PercentFormatter
 
-from nlx.report.figures import new_figure, save, short
+from nlx.report.figures import BLUE, GREEN, GREY, ORANGE, PALE, RED, new_figure, save, short
 
-# Okabe and Ito's colours, which remain apart for colour-blind readers; markers and hatches differ as well.
-_BLUE, _GREEN, _ORANGE, _RED = "#0072B2", "#009E73", "#E69F00", "#D55E00"
-_GREY = "#888888"
-_MARKERS = ((_GREY, "o"), (_ORANGE, "^"), (_BLUE, "D"), (_GREEN, "s"))
+_MARKERS = ((GREY, "o"), (ORANGE, "^"), (BLUE, "D"), (GREEN, "s"))
 _MOST_CLASSES = 30  # rows of a picture; more could not be read
 
 
@@ -34,7 +31,7 @@ def density_histogram(density: np.ndarray, right: np.ndarray, path: str | Path, 
     figure = new_figure(6.4, 3.8)
     axes = figure.subplots()
     edges = np.histogram_bin_edges(density, bins).tolist()
-    for name, rows, colour, fill in (("right", right, _BLUE, True), ("wrong", ~right, _GREEN, False)):
+    for name, rows, colour, fill in (("right", right, BLUE, True), ("wrong", ~right, GREEN, False)):
         if rows.any():
             share = np.full(rows.sum(), 1 / rows.sum())
             axes.hist(
@@ -74,11 +71,11 @@ def density_scatter(
     chosen = np.asarray(chosen)
     figure = new_figure(6.4, 4.6)
     axes = figure.subplots()
-    axes.scatter(density, separation, s=9, c=_BLUE, alpha=0.45, linewidths=0, label=f"members ({len(density):,})")
+    axes.scatter(density, separation, s=9, c=BLUE, alpha=0.45, linewidths=0, label=f"members ({len(density):,})")
     axes.scatter(
-        density[chosen], separation[chosen], s=44, c=_RED, marker="D", linewidths=0, label=f"prototypes ({len(chosen)})"
+        density[chosen], separation[chosen], s=44, c=RED, marker="D", linewidths=0, label=f"prototypes ({len(chosen)})"
     )
-    axes.axhline(limit, color=_GREY, linestyle="--", linewidth=1, label=f"limit {limit:g}")
+    axes.axhline(limit, color=GREY, linestyle="--", linewidth=1, label=f"limit {limit:g}")
     axes.set_xlabel(r"density $\rho$")
     axes.set_ylabel(r"similarity $\eta$ to a denser member")
     axes.spines[["top", "right"]].set_visible(False)
@@ -123,7 +120,7 @@ def accuracy_by_class(
     figure = new_figure(6.8, 1.4 + 0.34 * len(shown))
     axes = figure.subplots()
     rows = np.arange(len(shown))
-    axes.hlines(rows, by_class.min(axis=0)[shown], by_class.max(axis=0)[shown], color="#cccccc", linewidth=2, zorder=1)
+    axes.hlines(rows, by_class.min(axis=0)[shown], by_class.max(axis=0)[shown], color=PALE, linewidth=2, zorder=1)
     for (name, share), (colour, marker) in zip(shares.items(), _MARKERS, strict=False):
         overall = float((np.asarray(labels[name]) == true_label).mean())
         label = f"{name} ({overall:.1%} of all)"
@@ -179,7 +176,7 @@ def prototype_grid(
         axes.set_yticks([])
         framed = bool(valid[c, i] and not right[c, i])
         for spine in axes.spines.values():
-            spine.set(visible=framed, color=_RED, linewidth=3)
+            spine.set(visible=framed, color=RED, linewidth=3)
         if valid[c, i]:
             axes.imshow(images[c, i].squeeze(-1) if images.shape[4] == 1 else images[c, i], cmap="gray")
         if i == 0:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from nlx.cleaning.table import LabelTable
+from nlx.data.dataset import Dataset
 from nlx.metrics import as_vectors, transition_counts
 from nlx.report.heatmaps import count_text, transition_heatmaps
 from nlx.report.plots import quality_embedding
@@ -49,39 +51,17 @@ def trustworthy(quality_mean: np.ndarray, agrees: np.ndarray, seed: int) -> np.n
     return group if agrees[group].mean() >= agrees[~group].mean() else ~group
 
 
-def quality_pictures(
-    folder: Path,
-    *,
-    quality_mean: np.ndarray,
-    prediction: np.ndarray,
-    latent: np.ndarray,
-    noisy_label: np.ndarray,
-    class_names: tuple[str, ...],
-    seed: int,
-) -> list[Path]:
-    """Write quality.png (Fig. 7) and transitions.png (Fig. 9) to a folder.
-
-    Args:
-      folder: where to.
-      quality_mean: mu, float ``[n, D]``.
-      prediction: the classifier's P(z given x), ``[n, K]``.
-      latent: the posterior over true labels, ``[n, K]``; its argmax, or its entries from 0.5 on, are counted.
-      noisy_label: int ``[n]`` or {0, 1} ``[n, K]``.
-      class_names: K names.
-      seed: of K-means and t-SNE.
-
-    Returns:
-      The two paths.
-    """
-    agrees = consistent(prediction, noisy_label)
-    quality_embedding(quality_mean, agrees, folder / "quality.png", seed=seed)
-    k = len(class_names)
+def quality_pictures(folder: Path, table: LabelTable, data: Dataset) -> list[Path]:
+    """Write quality.png (Fig. 7) and transitions.png (Fig. 9), of a posterior with CAN's columns, to a folder."""
+    quality_mean, noisy_label, k = table.extras["quality_mean"], table.noisy_label, data.num_classes
+    agrees = consistent(table.extras["classifier"], noisy_label)
+    quality_embedding(quality_mean, agrees, folder / "quality.png", seed=0)
     noisy = np.asarray(as_vectors(noisy_label.astype(np.int32), k))
-    z = np.asarray(as_vectors(np.argmax(latent, axis=1), k)) if noisy_label.ndim == 1 else latent >= 0.5
-    good = trustworthy(quality_mean, agrees, seed)
+    latent = np.asarray(as_vectors(table.cleaned_label.astype(np.int32), k))
+    good = trustworthy(quality_mean, agrees, seed=0)
     groups = {}
     for title, rows in (("Trustworthy annotations", good), ("Annotations that are not", ~good)):
-        counts = np.asarray(transition_counts(z, noisy, where=rows))
+        counts = np.asarray(transition_counts(latent, noisy, where=rows))
         groups[f"{title} ({count_text(float(counts.sum()))} pairs)"] = counts
-    transition_heatmaps(groups, class_names, folder / "transitions.png")
+    transition_heatmaps(groups, data.class_names, folder / "transitions.png")
     return [folder / "quality.png", folder / "transitions.png"]

@@ -8,32 +8,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import PercentFormatter
 
-from nlx.report.figures import new_figure, save
-
-# Okabe and Ito's colours, which remain apart for colour-blind readers; styles differ as well.
-_LINES = (("#0072B2", "-"), ("#D55E00", ":"), ("#009E73", "--"), ("#CC79A7", "-."), ("#56B4E9", "-"))
-
-
-def ranks(scores: np.ndarray) -> np.ndarray:
-    """Each example's place when sorted from the highest score down; of equal scores the earlier example is first.
-
-    Args:
-      scores: higher is more suspicious, for instance q(z = confusing), float ``[n]``; no NaN.
-
-    Returns:
-      Places from 0, int32 ``[n]``.
-
-    Raises:
-      ValueError: scores are no vector, or have NaN.
-
-    Examples:
-      >>> ranks(np.array([0.1, 0.9, 0.5]))
-      array([2, 0, 1], dtype=int32)
-    """
-    scores = _checked(scores)
-    places = np.empty(len(scores), np.int32)
-    places[np.argsort(-scores, kind="stable")] = np.arange(len(scores), dtype=np.int32)
-    return places
+from nlx.cleaning.table import LabelTable
+from nlx.data.dataset import Dataset
+from nlx.report.figures import GREY, LINES, new_figure, save
+from nlx.transitions.confusing import CONFUSING
 
 
 def precision_at(scores: np.ndarray, wrong: np.ndarray, ks: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -68,10 +46,10 @@ def precision_at(scores: np.ndarray, wrong: np.ndarray, ks: Sequence[int] | np.n
         raise ValueError(f"ks must lie in [1, {n}], got {ks.min()} to {ks.max()}")
     order = np.argsort(-scores, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(scores[order])), n - 1) + 1  # of each run of equal scores
-    found = np.concatenate([[0], np.cumsum(wrong[order])])
+    wrong_so_far = np.concatenate([[0], np.cumsum(wrong[order])])
     ends = np.concatenate([[0], ends])
     # Between two thresholds the expected number grows evenly.
-    precision: np.ndarray = np.interp(ks, ends, found[ends]) / ks
+    precision: np.ndarray = np.interp(ks, ends, wrong_so_far[ends]) / ks
     return precision
 
 
@@ -92,8 +70,8 @@ def rank_precision(
     Raises:
       ValueError: no or too many scores, shapes disagree, NaN among the scores, or top < 1.
     """
-    if not 1 <= len(scores) <= len(_LINES):
-        raise ValueError(f"scores must have 1 to {len(_LINES)} names, got {len(scores)}")
+    if not 1 <= len(scores) <= len(LINES):
+        raise ValueError(f"scores must have 1 to {len(LINES)} names, got {len(scores)}")
     if top is not None and top < 1:
         raise ValueError(f"top must be at least 1, got {top}")
     wrong = np.asarray(wrong)
@@ -104,9 +82,9 @@ def rank_precision(
     ks = np.unique(np.linspace(1, last, min(last, 1000)).astype(np.int64))
     figure = new_figure(7.0, 4.2)
     axes = figure.subplots()
-    for (name, values), (colour, style) in zip(scores.items(), _LINES, strict=False):
+    for (name, values), (colour, style) in zip(scores.items(), LINES, strict=False):
         axes.plot(ks, precision_at(values, wrong, ks), style, color=colour, linewidth=1.8, label=name)
-    axes.axhline(wrong.mean(), color="#666666", linestyle="--", linewidth=1, label="any order")
+    axes.axhline(wrong.mean(), color=GREY, linestyle="--", linewidth=1, label="any order")
     axes.set_title(f"Wrong labels among the most suspicious of {wrong.size:,}", loc="left", fontsize=11)
     axes.set_xlabel("k, most suspicious first")
     axes.set_ylabel("wrong among the top k")
@@ -118,6 +96,19 @@ def rank_precision(
     axes.legend(frameon=False, fontsize=9)
     save(figure, path)
     return Path(path)
+
+
+def rank_precision_pictures(folder: Path, table: LabelTable, data: Dataset) -> list[Path]:
+    """Write rank-precision.png (Fig. 8) for a posterior with noise types, where the truth is known."""
+    if "noise_type" not in table.extras or table.true_label is None:
+        return []
+    rows = data.train.scored
+    wrong = np.asarray(table.noisy_label != table.true_label)[rows]
+    scores = {
+        "q(z = confusing)": table.extras["noise_type"][rows, CONFUSING],
+        "q(given label wrong)": 1 - table.label_score[rows],
+    }
+    return [rank_precision(scores, wrong, folder / "rank-precision.png")]
 
 
 def _checked(scores: np.ndarray) -> np.ndarray:

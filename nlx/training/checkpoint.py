@@ -3,56 +3,91 @@
 from __future__ import annotations
 
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
+from nlx.training.mesh import agree
+from nlx.training.observers import Observer, Row
+from nlx.training.stages import Stages
 from nlx.training.state import TrainState
+
+if TYPE_CHECKING:
+    from nlx.training.trainer import Trainer
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint that could not be written or read; the message names the fix."""
 
 
-class Checkpoints:
-    """The last two checkpoints of a run. Use it as a context manager: leaving it waits for writing to end."""
+class Checkpoints(Observer):
+    """Keeps the last two states of a training in a folder; an observer for :class:`nlx.training.trainer.Trainer`.
 
-    def __init__(self, directory: Path):
-        self.directory = directory
-        context = ocp.Context()
-        # Spreading each array's rows over the devices that hold it compiles a slice per shape: seconds to minutes.
-        context.array.saving.use_replica_parallel = False
-        self._orbax = ocp.training.Checkpointer(
-            directory.resolve(),
-            context=context,
-            preservation_policy=ocp.training.preservation_policies.LatestN(2),
-            cleanup_tmp_directories=True,
-        )
+    Args:
+      directory: of these checkpoints alone.
+      seconds: least time between two checkpoints, which come at ends of epochs. One is written at the end in any case,
+        and wherever a stop is asked for.
+    """
+
+    def __init__(self, directory: str | Path, seconds: float = 60.0):
+        self.directory, self._seconds, self._saved = Path(directory), seconds, time.monotonic()
         self._damaged: set[int] = set()
+        self._opened: ocp.training.Checkpointer | None = None
 
-    def __enter__(self) -> Checkpoints:
-        return self
+    @property
+    def _orbax(self) -> ocp.training.Checkpointer:
+        if self._opened is None:
+            context = ocp.Context()
+            # Spreading each array's rows over the devices that hold it compiles a slice per shape: seconds to minutes.
+            context.array.saving.use_replica_parallel = False
+            self._opened = ocp.training.Checkpointer(
+                self.directory.resolve(),
+                context=context,
+                preservation_policy=ocp.training.preservation_policies.LatestN(2),
+                cleanup_tmp_directories=True,
+            )
+        return self._opened
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._guard(self._orbax.close)
-        else:
-            # The error under way is what the user has to hear of.
-            try:
-                self._orbax.close()
-            except Exception as late:
-                assert error is not None
-                error.add_note(f"the last checkpoint was not written either: {late}")
+    def on_start(self, trainer: Trainer, stages: Stages, state: TrainState) -> None:
+        """See :class:`Observer`."""
+        self._saved = time.monotonic()
 
-    def save(self, step: int, state: TrainState) -> None:
+    def on_epoch(self, state: TrainState, row: Row) -> None:
+        """See :class:`Observer`."""
+        if agree(0, time.monotonic() - self._saved >= self._seconds)[1]:
+            self.save(state)
+            self._saved = time.monotonic()
+
+    def on_stop(self, state: TrainState) -> None:
+        """See :class:`Observer`."""
+        self.save(state)
+        self.wait()
+
+    def on_end(self, state: TrainState) -> None:
+        """See :class:`Observer`."""
+        self.save(state)
+
+    def close(self, error: BaseException | None) -> None:
+        """Wait for writing to end."""
+        if self._opened is None:
+            return
+        opened, self._opened = self._opened, None
+        if error is None:
+            self._guard(opened.close)
+            return
+        try:
+            opened.close()
+        except Exception as late:  # the error under way is what the user has to hear of
+            error.add_note(f"the last checkpoint was not written either: {late}")
+
+    def save(self, state: TrainState) -> None:
         """Write a state in the background; waits only where the one before is still being written."""
+        step = int(state.step)
         if step in {c.step for c in self._orbax.checkpoints} - self._damaged:
             return
         # On CPU the writer may still read the buffers that the next step, which gets the state donated, writes to.
@@ -65,7 +100,10 @@ class Checkpoints:
         self._guard(self._orbax.wait)
 
     def load(self, abstract: TrainState) -> TrainState | None:
-        """The latest readable state, placed as ``abstract`` says (shapes, dtypes and shardings), or None without any.
+        """The latest readable state, placed as ``abstract`` says, or None without any.
+
+        Args:
+          abstract: shapes, dtypes and shardings, see :meth:`nlx.training.trainer.Trainer.abstract_state`.
 
         Damaged checkpoints (a disk that was full, a machine that lost power) are passed over for the one before, and
         left where they are until the run comes to their step again.
@@ -76,16 +114,17 @@ class Checkpoints:
         first: Exception | None = None
         for step in sorted((c.step for c in self._orbax.checkpoints), reverse=True):
             try:
-                difference = _difference(self._orbax.metadata(step).metadata, abstract)
-                state = None if difference else self._orbax.load(step, abstract_state=abstract)
+                stored = self._orbax.metadata(step).metadata
+                difference, wanted = _difference(stored, abstract), _with_sums(stored, abstract)
+                state = None if difference else self._orbax.load(step, abstract_state=wanted)
             except Exception as error:
                 first = first or error
                 self._damaged.add(step)
                 continue
             if difference:
                 raise CheckpointError(
-                    f"checkpoint {step} in {self.directory} is of another run ({difference}): resume with the options "
-                    "that run was started with, or choose another --run_dir"
+                    f"checkpoint {step} in {self.directory} is of another training ({difference}): go on with the "
+                    "model, method and data that it was started with, or choose another folder"
                 )
             return state
         if first is None:
@@ -100,13 +139,8 @@ class Checkpoints:
         except Exception as error:
             raise CheckpointError(
                 f"could not write a checkpoint to {self.directory} ({_first_line(error)}); free space or fix the "
-                "folder, then go on with --resume: the checkpoint before is intact"
+                "folder, then resume: the checkpoint before is intact"
             ) from error
-
-
-def abstract_state(state: TrainState) -> TrainState:
-    """Shapes, dtypes and shardings of a state."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
 
 
 def _difference(stored: Any, abstract: TrainState) -> str:
@@ -121,6 +155,18 @@ def _difference(stored: Any, abstract: TrainState) -> str:
     return f"{name} is {has.get(name, 'missing')} there and {needs.get(name, 'missing')} here"
 
 
+def _with_sums(stored: Any, abstract: TrainState) -> TrainState:
+    """What to load: the sums of the epoch under way are whatever the stage that was left had."""
+    scalar = jax.ShapeDtypeStruct((), jnp.float32, sharding=abstract.step.sharding)
+    sums: dict[str, Any] = dict.fromkeys(_sums(stored), scalar)
+    return abstract._replace(sums=sums)
+
+
+def _sums(stored: Any) -> list[str]:
+    names = (jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in _leaves(stored))
+    return [name.removeprefix("sums/") for name in names if name.startswith("sums/")]
+
+
 def _forms(tree: Any) -> dict[str, str]:
     """Dtype and shape of each leaf by its place, the same for a state and for what orbax says of a stored one."""
 
@@ -129,8 +175,12 @@ def _forms(tree: Any) -> dict[str, str]:
             leaf = jax.eval_shape(jax.random.key_data, leaf)  # keys are stored as their words
         return f"{jnp.dtype(leaf.dtype).name}{list(leaf.shape)}"
 
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): form(leaf) for path, leaf in leaves}
+    named = {jax.tree_util.keystr(path, simple=True, separator="/"): form(leaf) for path, leaf in _leaves(tree)}
+    return {name: text for name, text in named.items() if not name.startswith("sums/")}
+
+
+def _leaves(tree: Any) -> list[tuple[jax.tree_util.KeyPath, Any]]:
+    return jax.tree_util.tree_leaves_with_path(tree)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,180 +1,120 @@
-"""The loop: epochs of steps, an evaluation after each, checkpoints, and a clean stop whenever one is asked for."""
+"""The loop: epochs of steps, and observers told of all that happens."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 
-from nlx.files import replacing
-from nlx.training.checkpoint import Checkpoints
 from nlx.training.feed import Feed
-from nlx.training.stages import Course
+from nlx.training.mesh import agree
+from nlx.training.observers import Observer, Progress, Row
+from nlx.training.stages import Position, Stages
 from nlx.training.state import TrainState
-
-Row = dict[str, Any]
 
 
 class Diverged(RuntimeError):
-    """The loss is no longer finite; the message names the step and the fix."""
+    """A loss or a posterior is no longer finite."""
 
 
-class Stopped(Exception):
-    """A stop was asked for and the state is saved; ``step`` says where."""
+class Fitted(NamedTuple):
+    """What a training gives.
 
-    def __init__(self, step: int):
-        super().__init__(f"stopped after step {step}")
-        self.step = step
-
-
-class Watcher(Protocol):
-    """Who looks on while a run trains."""
-
-    def progress(self, epoch: int, done: int, total: int, loss: float, examples_per_second: float) -> None:
-        """Told several times an epoch: steps done of the epoch's total, mean loss of the epoch so far."""
-
-    def epoch(self, row: Row) -> None:
-        """Told after each epoch, with the row that went into metrics.jsonl."""
-
-
-class MetricsLog:
-    """metrics.jsonl: one object an epoch.
-
-    When a run resumes, rows after its step are dropped, and so is half a row that a killed process or a full disk left.
+    Attributes:
+      state: the last state; of several members, with a leading axis.
+      history: a row per epoch; of several members, metrics are float arrays over them.
+      stopped: whether an observer ended it before its time.
     """
 
-    def __init__(self, path: Path, step: int):
-        self.path = path
-        text = path.read_text() if path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]
-        self.rows: list[Row] = [row for row in map(json.loads, whole.splitlines()) if row["step"] <= step]
-        kept = "".join(json.dumps(row) + "\n" for row in self.rows)
-        if kept != text:
-            with replacing(path) as file:
-                file.write(kept.encode())
+    state: TrainState
+    history: list[Row]
+    stopped: bool = False
 
-    def append(self, row: Row) -> None:
-        """Add a row, on disk before this returns."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self.rows.append(row)
+    def member(self, i: int) -> Fitted:
+        """One of several members."""
+        history = [{k: v[i] if isinstance(v, np.ndarray) else v for k, v in row.items()} for row in self.history]
+        return Fitted(jax.tree.map(lambda leaf: leaf[i], self.state), history)
 
 
-def fit(
+def run_stages(
     state: TrainState,
+    plan: Stages,
     feed: Feed,
     *,
-    course: Course,
-    evaluate: Callable[[TrainState], Row],
-    evaluate_every: int = 1,
-    refresh: Callable[[TrainState, int], TrainState] | None = None,
-    redraw: Callable[[TrainState], TrainState] | None = None,
-    log: MetricsLog | None,
-    checkpoints: Checkpoints | None,
-    checkpoint_seconds: float,
-    watcher: Watcher,
-    should_stop: Callable[[], bool],
-) -> TrainState:
-    """Train to the end of the course, from wherever the state is.
+    begin_epoch: Callable[[TrainState, Position], TrainState],
+    refresh: Callable[[TrainState, int], TrainState],
+    observers: Sequence[Observer],
+) -> Fitted:
+    """Train to the end of the plan, from wherever the state is.
 
     Args:
       state: consumed.
+      plan: what is visited when.
       feed: takes the steps.
-      course: what is visited when.
-      evaluate: called after an epoch; what it returns joins the epoch's row.
-      evaluate_every: after how many epochs; always after the last.
-      refresh: called after each epoch, before its evaluation, with the number of epochs done; None for nothing.
-      redraw: gives a state fresh last layers, for courses with stages that begin so.
-      log: where rows go; None on processes that do not write.
-      checkpoints: where states go; None to keep none.
-      checkpoint_seconds: least time between two checkpoints at epochs' ends.
-      watcher: told how it goes.
-      should_stop: asked between programs of about half a second; when True, the state is saved and Stopped raised.
-
-    Returns:
-      The last state.
+      begin_epoch: gives a state what an epoch begins with.
+      refresh: called after each epoch, with the number of epochs done.
+      observers: told how it goes.
 
     Raises:
-      Diverged: the loss is not finite. Checkpoints from before stay.
-      Stopped: see ``should_stop``.
+      Diverged: the loss is not finite.
     """
-    step, total = int(state.step), course.total
-    count, saved = 1, time.monotonic()
-    while step < total:
-        place = course.at(step)
-        epoch, done, steps = place.epoch, place.start, place.steps
-        first, seconds = done, 0.0
+    history: list[Row] = []
+    step, count = int(state.step), 1
+    while step < plan.total:
+        at = plan.position(step)
+        done, seconds, stop = at.start, 0.0, False
         if done == 0:
-            state = state._replace(sums=jax.tree.map(jnp.zeros_like, state.sums))
-            if redraw is not None and course.starts_afresh(step):
-                state = redraw(state)
-        while done < steps:
-            took = min(count, feed.longest, steps - done)
+            state = begin_epoch(state, at)
+        while done < at.steps and not stop:
+            took = min(count, feed.longest, at.steps - done)
             began = time.perf_counter()
             state = feed.advance(state, step, took)
             loss = float(state.sums["train_loss"]) / (done + took)
             elapsed = time.perf_counter() - began
             step, done, seconds = step + took, done + took, seconds + elapsed
-            if not math.isfinite(loss):
-                raise Diverged(
-                    f"the loss is not finite after step {step}: take a lower --learning_rate and another --run_dir"
-                )
-            watcher.progress(epoch + 1, done, steps, loss, took * course.batch_size / elapsed)
-            # Aim at half a second between looks: long enough to keep the device busy, short enough to stop at once.
+            check_finite(loss, step)
+            progress = Progress(at.epoch + 1, done, at.steps, loss, took * plan.batch_size / elapsed)
+            for observer in observers:
+                observer.on_progress(progress)
+            # Aim at half a second between looks: long enough to keep the device busy, short enough to stop soon.
             count = max(1, min(2 * took, round(0.5 * took / elapsed)))
-            count, stop = _agree(count, should_stop())
-            if stop and done < steps:
-                _save(checkpoints, step, state)
-                raise Stopped(step)
-        if refresh is not None:
-            state = refresh(state, epoch + 1)
-        means = {name: float(value) / steps for name, value in state.sums.items()}
-        row = {
-            "epoch": epoch + 1,
-            "step": step,
-            **({"stage": course.stages[place.stage].name} if len(course.stages) > 1 else {}),
-            "seconds": round(seconds, 4),
-            "examples_per_second": round((done - first) * course.batch_size / seconds, 1),
-            **means,
-            **(evaluate(state) if step == total or (epoch + 1) % evaluate_every == 0 else {}),
-        }
-        if log is not None:
-            log.append(row)
-        watcher.epoch(row)
-        due = time.monotonic() - saved >= checkpoint_seconds
-        if step == total or _agree(0, due)[1]:
-            if checkpoints is not None:
-                checkpoints.save(step, state)
-            saved = time.monotonic()
-        if step < total and _agree(count, should_stop())[1]:
-            _save(checkpoints, step, state)
-            raise Stopped(step)
-    return state
+            count, stop = agree(count, _stop_requested(observers))
+        if done == at.steps:
+            state = refresh(state, at.epoch + 1)
+            row = {
+                "epoch": at.epoch + 1,
+                "step": step,
+                **({"stage": plan.all[at.stage].name} if len(plan.all) > 1 else {}),
+                "seconds": round(seconds, 4),
+                "examples_per_second": round((done - at.start) * plan.batch_size / seconds, 1),
+                **{name: float(state.sums[name]) / at.steps for name in sorted(state.sums, key=_loss_first)},
+            }
+            for observer in observers:
+                observer.on_epoch(state, row)
+            history.append(row)
+            stop = step < plan.total and agree(count, stop or _stop_requested(observers))[1]
+        if stop:
+            for observer in observers:
+                observer.on_stop(state)
+            return Fitted(state, history, stopped=True)
+    for observer in observers:
+        observer.on_end(state)
+    return Fitted(state, history)
 
 
-def _agree(count: int, flag: bool) -> tuple[int, bool]:
-    """What all processes do next: the first one's count, and the flag if any raised it.
-
-    Programs of different lengths on different processes would wait for each other for ever.
-    """
-    if jax.process_count() == 1:
-        return count, flag
-    every = multihost_utils.process_allgather(np.array([count, flag], np.int32))
-    return int(every[0, 0]), bool(every[:, 1].any())
+def check_finite(loss: float, step: int) -> None:
+    """Raise Diverged where a loss is not finite."""
+    if not math.isfinite(loss):
+        raise Diverged(f"the loss is not finite after step {step}: take a lower `learning_rate`")
 
 
-def _save(checkpoints: Checkpoints | None, step: int, state: TrainState) -> None:
-    if checkpoints is not None:
-        checkpoints.save(step, state)
-        checkpoints.wait()
+def _loss_first(name: str) -> tuple[bool, str]:
+    return name != "train_loss", name
+
+
+def _stop_requested(observers: Sequence[Observer]) -> bool:
+    return any(observer.stop_requested() for observer in observers)

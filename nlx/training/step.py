@@ -12,83 +12,110 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from nlx.methods.method import Aux, Batch, Method
+from nlx.methods.method import Batch, Memory, Method, Metrics
 from nlx.models import Model
-from nlx.training.state import TrainState, batch_inputs, by_example
+from nlx.training.mesh import by_example
+from nlx.training.state import ORDER, STEP, TrainState, key_for
 
-Prepare = Callable[[Array, Array | None], Array]
-"""(raw inputs, key or None for evaluation) -> float inputs of the model."""
+Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+"""(state, batch) -> (state, means of the metrics over the batch)."""
 
-Step = Callable[[TrainState, Batch], TrainState]
+_ALLOWED = {"inputs", "noisy_label", "trusted_label", "index"}
 
 
 def make_step(
-    model: Model, method: Method, optimizer: optax.GradientTransformation, prepare: Prepare, mesh: Mesh
+    model: Model,
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    loss_of: Method | None = None,
+    rate: Callable[[Array], ArrayLike] | None = None,
 ) -> Step:
-    """The step as a pure function, not yet jitted: state and raw batch in, state out.
+    """The step as a pure function, not yet jitted: state and batch in, state and metrics out.
 
-    A batch holds ``image`` or ``features`` as stored, ``noisy_label``, ``index`` and, where some labels are trusted,
+    A batch holds ``inputs`` as stored, ``noisy_label``, ``index`` and, where some labels are trusted,
     ``trusted_label``; its leading axis is spread over the mesh. Losses, gradients and batch statistics are those of the
     whole batch, whatever the number of devices.
+
+    Args:
+      model: the backbone.
+      method: whose parameters and memory the state holds.
+      optimizer: of ``{"model": ..., "method": ...}``.
+      mesh: where it runs.
+      loss_of: a method whose loss takes the place of ``method``'s, as a stage may want.
+      rate: step -> factor on the optimizer's updates; None for 1.
     """
+    loss = (loss_of or method).loss
 
-    def step(state: TrainState, batch: Batch) -> TrainState:
-        if unknown := set(batch) - {"image", "features", "noisy_label", "trusted_label", "index"}:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        if unknown := set(batch) - _ALLOWED:
             raise ValueError(f"a training batch may not hold {sorted(unknown)}: true labels are for evaluation only")
-        batch = jax.lax.with_sharding_constraint(batch, by_example(mesh))
-        key = jax.random.fold_in(state.key, state.step)
-        augment_key, model_key, method_key = jax.random.split(key, 3)
-        batch = batch_for_method(batch, prepare, augment_key)
-        rows = jax.tree.map(lambda m: m[batch["index"]], state.memory)
+        batch = vectors_as_floats(jax.lax.with_sharding_constraint(batch, by_example(mesh)))
+        model_key, method_key = jax.random.split(key_for(state, STEP, state.step))
+        rows = take_rows(state.memory, batch)
 
-        def objective(params: dict[str, Any]) -> tuple[Array, tuple[Any, Array, Aux]]:
-            outputs, stats = model.apply(params["model"], state.stats, batch_inputs(batch), True, model_key)
-            losses, aux = method.loss(params["method"], rows, outputs, batch, method_key, state.step)
-            return jnp.mean(losses), (stats, losses, aux)
+        def objective(params: dict[str, Any]) -> tuple[Array, tuple[Any, Array, Memory, Metrics]]:
+            outputs, stats = model.apply(params["model"], state.stats, batch["inputs"], True, model_key)
+            losses, new_rows, metrics = loss(method_key, params["method"], rows, outputs, batch, state.step)
+            # What came back as it was is not to be written.
+            written = jax.tree.map(lambda old, new: None if new is old else new, rows, new_rows)
+            return jnp.mean(losses), (stats, losses, written, metrics)
 
-        grads, (stats, losses, aux) = jax.grad(objective, has_aux=True)(state.params)
+        grads, (stats, losses, written, metrics) = jax.grad(objective, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        if rate is not None:
+            updates = jax.tree.map(lambda u: u * jnp.asarray(rate(state.step), u.dtype), updates)
         params = optax.apply_updates(state.params, updates)
         params = {**params, "method": method.project(params["method"])}
-        memory = state.memory
-        if aux.memory is not None:
-            memory = jax.tree.map(lambda m, new: m.at[batch["index"]].set(new), memory, aux.memory)
-        metrics = {"train_loss": losses, **aux.metrics}
-        sums = {name: state.sums[name] + jnp.mean(value, dtype=jnp.float32) for name, value in metrics.items()}
-        return TrainState(state.step + 1, state.key, params, stats, opt_state, memory, sums)
+        memory = jax.tree.map(lambda m, new: m if new is None else m.at[batch["index"]].set(new), state.memory, written)
+        means = {name: jnp.mean(value, dtype=jnp.float32) for name, value in {"train_loss": losses, **metrics}.items()}
+        return TrainState(state.step + 1, state.key, params, stats, opt_state, memory, state.sums), means
 
     return step
 
 
-def batch_for_method(batch: Batch, prepare: Prepare, key: Array | None) -> Batch:
-    """A batch as models and methods see it: inputs prepared, label vectors as float32."""
-    name = "image" if "image" in batch else "features"
+def take_rows(memory: Memory, batch: Batch) -> Memory:
+    """The batch's rows of per-example memory."""
+    return jax.tree.map(lambda m: m[batch["index"]], memory)
+
+
+def vectors_as_floats(batch: Batch) -> Batch:
+    """A batch as methods see it: label vectors are float32."""
     labels = batch["noisy_label"]
-    if labels.ndim == 2:
-        labels = labels.astype(jnp.float32)
-    return {**batch, name: prepare(batch[name], key), "noisy_label": labels}
+    return batch if labels.ndim == 1 else {**batch, "noisy_label": labels.astype(jnp.float32)}
+
+
+def summed(step: Step) -> Callable[[TrainState, Batch], TrainState]:
+    """The step, with its metrics added to the state's sums."""
+
+    def one(state: TrainState, batch: Batch) -> TrainState:
+        state, means = step(state, batch)
+        return state._replace(sums={name: state.sums[name] + value for name, value in means.items()})
+
+    return one
 
 
 def run_steps(step: Step, batch_size: int) -> Callable[[TrainState, Batch, Array, ArrayLike, ArrayLike], TrainState]:
-    """Many steps over a training set that lives on the device, in one program and one trace.
+    """Many steps over a training set that lives on the device, in one program and one trace, not yet jitted.
 
-    Returns a jitted function ``(state, data, order, start, count) -> state`` that consumes (donates) its state. It
-    takes ``count`` steps, beginning with the ``start``-th batch of the epoch's ``order`` (int32 ``[n]``); both are
-    traced, so that a run stops and reports wherever it likes without a second compilation. No batch leaves the device.
+    Returns a function ``(state, data, order, start, count) -> state``. It takes ``count`` steps, beginning with the
+    ``start``-th batch of the epoch's ``order`` (int32 ``[n]``); both are traced, so that a training stops and reports
+    wherever it likes without a second compilation. No batch leaves the device.
     """
+    take = summed(step)
 
     def run(state: TrainState, data: Batch, order: Array, start: ArrayLike, count: ArrayLike) -> TrainState:
         def one(i: Array, state: TrainState) -> TrainState:
             index = jax.lax.dynamic_slice_in_dim(order, (start + i) * batch_size, batch_size)
-            return step(state, {"index": index, **{name: rows[index] for name, rows in data.items()}})
+            return take(state, {"index": index, **{name: rows[index] for name, rows in data.items()}})
 
         return jax.lax.fori_loop(0, count, one, state)
 
-    return jax.jit(run, donate_argnums=0)
+    return run
 
 
-def epoch_order(key: Array, epoch: int, rows: Array, length: int) -> Array:
+def epoch_order(key: Array, epoch: ArrayLike, rows: Array, length: int) -> Array:
     """The order in which an epoch visits its rows: a permutation of them, int32, padded to ``[length]``."""
-    # The epoch's key must not meet a step's, which are folded in from 0 upward.
-    order = jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 0x6F726465), epoch), rows)
+    order = jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, ORDER), epoch), rows)
     return jnp.pad(order, (0, length - rows.shape[0]))

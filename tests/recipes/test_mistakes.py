@@ -49,7 +49,7 @@ MISTAKES = {
     "types, too few trusted": (
         "noise_types",
         (*MINE, "--clean_fraction=0.05", "--batch_size=32"),
-        "--batch_size=32 is more than the 15 clean stage's examples; take a smaller one",
+        "--batch_size=32 must lie between 1 and the 15 clean stage's examples",
     ),
     "never corrected": (
         "self_learning",
@@ -59,7 +59,7 @@ MISTAKES = {
     "last before first": (
         "self_learning",
         (*MINE, "--start_epoch=5", "--last_correction=3"),
-        "--last_correction=3 comes before --start_epoch=5; raise it",
+        "--last_correction=3 comes before --start_epoch; raise it",
     ),
     "verified by nobody": ("self_learning", (*MINE, "--verified"), "add --clean_fraction=0.1, say"),
     "prototypes of several labels": ("self_learning", TAGS, "self-learning is for one label per example"),
@@ -75,9 +75,9 @@ MISTAKES = {
         (*MINE, "--loss=forward", "--transition={several}"),
         "{several} must hold one array of real numbers",
     ),
-    "fresh heads of nothing": (
+    "new heads of nothing": (
         "noise_types",
-        (*MINE, "--strategy=mixed", "--fresh_heads"),
+        (*MINE, "--strategy=mixed", "--reinit_heads"),
         "mixed has no stage before its last one",
     ),
     "end of learning": ("noise_layer", (*MINE, "--learn_until=-1"), "--learn_until must be at least 0, got -1.0"),

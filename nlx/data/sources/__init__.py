@@ -1,1 +1,4 @@
-"""."""
+"""Data sets, one file per place that they come from; each gives a :class:`nlx.data.Dataset`.
+
+Imports nlx.data's checks and files, and primitives.
+"""

@@ -1,0 +1,127 @@
+"""How to train where the options do not say: one row for each kind of data, and what is built from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import jax.numpy as jnp
+import optax
+
+from nlx.arguments import ArgumentError
+from nlx.data import Dataset
+from nlx.data.prepare import Augmentation, normalization, preparer, six_views
+from nlx.experiment.options import RecipeOptions, Schedule
+from nlx.models import Model, build, prepared
+from nlx.training import stages
+
+
+@dataclass(frozen=True)
+class Training:
+    """The options of a training whose defaults depend on the kind of data.
+
+    Attributes:
+      model: name of the backbone.
+      epochs: passes over the training set.
+      batch_size: examples per step, over all devices.
+      learning_rate: the first one.
+      augmentation: random changes of training images.
+      schedule: course of the learning rate over a stage.
+    """
+
+    model: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    augmentation: Augmentation = "none"
+    schedule: Schedule = "step"
+
+
+DEFAULTS = {
+    "samples": Training("convnet", 30, 128, 0.05, "crop", "constant"),  # web/sample and tags/sample, 32 pixels
+    "digits": Training("mlp", 90, 50, 0.01),  # 8 x 8 pixels
+    "mnist": Training("mlp", 30, 128, 0.05),  # 28 x 28 pixels, one channel
+    "features": Training("mlp", 30, 128, 0.05),
+    "small images": Training("resnet18", 90, 128, 0.01, "crop-flip"),  # up to 64 pixels
+    "large images": Training("resnet34", 90, 50, 0.01, "crop-flip"),  # the paper's
+}
+
+
+def kind_of(data: Dataset) -> str:
+    """The row of :data:`DEFAULTS` for a data set."""
+    shape = data.input_shape
+    if data.name.startswith(("web/sample", "tags/sample")):
+        return "samples"
+    if len(shape) == 1:
+        return "features"
+    if data.name.startswith("digits/") and shape == (8, 8, 1):
+        return "digits"
+    if shape == (28, 28, 1):
+        return "mnist"
+    return "small images" if shape[0] <= 64 else "large images"
+
+
+def training_for(options: RecipeOptions, data: Dataset) -> Training:
+    """How to train: what the options say, and the defaults for this kind of data where they do not.
+
+    Raises:
+      ArgumentError: there are fewer examples than a batch takes.
+    """
+    given = {field.name: getattr(options, field.name) for field in fields(Training)}
+    training = replace(DEFAULTS[kind_of(data)], **{name: value for name, value in given.items() if value is not None})
+    if training.batch_size > len(data.train):
+        raise ArgumentError(
+            f"`batch_size`={training.batch_size} is more than the {len(data.train)} training examples; take a smaller "
+            "one"
+        )
+    return training
+
+
+def build_model(options: RecipeOptions, training: Training, data: Dataset) -> Model:
+    """The backbone, from stored inputs to outputs: normalized, augmented, cropped where images come from files.
+
+    Raises:
+      ArgumentError: a model or crops that do not fit the data.
+    """
+    shape, size = data.input_shape, crop_size(options, data)
+    network = build(
+        training.model,
+        shape if size is None else (size, size, shape[2]),
+        data.num_classes,
+        widths=options.widths,
+        dropout=options.dropout,
+        dtype=jnp.dtype(options.dtype),
+    )
+    mean, scale = normalization(data.train.inputs)
+    views = None
+    if options.six_crops:
+        if size is None:
+            raise ArgumentError("`six_crops` needs images stored larger than the model sees them; leave it out")
+        whole, cut = preparer(mean, scale), six_views(size)
+        views = lambda stored: cut(whole(stored, None))  # noqa: E731
+    return prepared(network, preparer(mean, scale, augmentation=training.augmentation, size=size), views)
+
+
+def crop_size(options: RecipeOptions, data: Dataset) -> int | None:
+    """Height and width that images from folders are cut to, an eighth less than stored; None for other inputs."""
+    from_folder = data.input_shape[:2] == (options.image_size,) * 2 and options.image_size > 64
+    return options.image_size * 7 // 8 if from_folder else None
+
+
+def build_optimizer(options: RecipeOptions, training: Training) -> optax.GradientTransformation:
+    """The optimizer of the backbone and of the method's parameters, each at its own learning rate."""
+
+    def rule(rate: float) -> optax.GradientTransformation:
+        if options.optimizer == "adam":
+            step = optax.adam(rate, b1=options.momentum)
+        else:
+            step = optax.sgd(rate, momentum=options.momentum or None)
+        return optax.chain(optax.add_decayed_weights(options.weight_decay), step)
+
+    parts = {"model": rule(training.learning_rate), "method": rule(training.learning_rate * options.method_rate)}
+    return optax.partition(parts, {"model": "model", "method": "method"})
+
+
+def build_schedule(options: RecipeOptions, training: Training) -> stages.Schedule | None:
+    """The course of the learning rate over a stage."""
+    named = {"constant": None, "cosine": stages.cosine, "step": stages.step_decay(options.decay_every)}
+    return named[training.schedule]

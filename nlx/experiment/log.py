@@ -1,0 +1,46 @@
+"""metrics.jsonl: one object an epoch, on disk before the next one begins."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from nlx.files import replacing
+from nlx.training.observers import Observer, Row
+from nlx.training.stages import Stages
+from nlx.training.state import TrainState
+from nlx.training.trainer import Trainer
+
+
+class MetricsLog(Observer):
+    """Writes an epoch's row to a file of JSON lines.
+
+    When a training goes on, rows after its step are dropped, and so is half a row that a killed process or a full disk
+    left.
+
+    Attributes:
+      rows: of all epochs, also those of before.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self.rows: list[Row] = []
+
+    def on_start(self, trainer: Trainer, stages: Stages, state: TrainState) -> None:
+        """See :class:`Observer`."""
+        text = self._path.read_text() if self._path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        self.rows = [row for row in map(json.loads, whole.splitlines()) if row["step"] <= int(state.step)]
+        kept = "".join(json.dumps(row) + "\n" for row in self.rows)
+        if kept != text:
+            with replacing(self._path) as file:
+                file.write(kept.encode())
+
+    def on_epoch(self, state: TrainState, row: Row) -> None:
+        """See :class:`Observer`."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows.append(row)

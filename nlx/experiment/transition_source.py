@@ -1,0 +1,82 @@
+"""Where a given transition matrix comes from: the truth, trusted pairs, a file, or a plain run's predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from nlx import transitions
+from nlx.arguments import ArgumentError
+from nlx.cleaning.table import read_labels
+from nlx.data import Dataset
+from nlx.training.evaluation import true_transition
+
+
+def read_transition(source: str, data: Dataset) -> np.ndarray:
+    """A transition matrix by where it is to come from.
+
+    Args:
+      source: ``true`` (from all true training labels, an oracle), ``trusted`` (from the trusted ones),
+        ``anchors:LABELS`` or ``confident:LABELS`` (estimated from the predictions of a plain run on the same data, in
+        its labels.parquet), or the path of an ``.npy`` file.
+      data: training data; single-label.
+
+    Returns:
+      T, float32 ``[K, K]``.
+
+    Raises:
+      ArgumentError: the source does not exist, does not fit the data, or is no transition matrix.
+    """
+    kind, _, path = source.partition(":")
+    if kind == "true":
+        transition = true_transition(data)
+        if transition is None:
+            raise ArgumentError(f"`transition`=true needs true training labels, which {data.name} does not have")
+        return transition
+    if kind == "trusted":
+        trusted = data.train.trusted_label
+        if trusted is None:
+            raise ArgumentError("`transition`=trusted needs trusted labels; add `clean_fraction`=0.1, say")
+        rows = trusted >= 0
+        return np.asarray(transitions.from_pairs(trusted[rows], data.train.observed[rows], data.num_classes))
+    if kind in ("anchors", "confident"):
+        return _estimated(kind, Path(path), data)
+    return _from_file(Path(source), data.num_classes)
+
+
+def _estimated(kind: str, path: Path, data: Dataset) -> np.ndarray:
+    try:
+        table = read_labels(path)
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"`transition`={kind}:{path}: {error}") from error
+    if table.posterior.shape != (len(data.train), data.num_classes):
+        raise ArgumentError(
+            f"`transition`={kind}:{path} holds predictions {table.posterior.shape} for other data than the "
+            f"({len(data.train)}, {data.num_classes}) here; give the labels.parquet of a plain run on them"
+        )
+    if kind == "anchors":
+        return np.asarray(transitions.from_anchors(table.posterior))
+    joint = transitions.confident_joint(table.posterior, data.train.observed)
+    return np.asarray(transitions.from_confident_joint(joint, data.train.observed))
+
+
+def _from_file(path: Path, num_classes: int) -> np.ndarray:
+    if path.suffix != ".npy":
+        raise ArgumentError(
+            f"`transition`={path} is not known; choose true, trusted, anchors:LABELS, confident:LABELS or an .npy file"
+        )
+    try:
+        stored = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ArgumentError(f"`transition`={path} is no array that numpy.save wrote: {error}") from error
+    if not isinstance(stored, np.ndarray) or stored.dtype.kind not in "fiu":
+        raise ArgumentError(f"`transition`={path} must hold one array of real numbers")
+    transition = stored.astype(np.float32)
+    try:
+        transitions.check(transition)
+    except ValueError as error:
+        raise ArgumentError(f"`transition`={path}: {error}") from error
+    if transition.shape != (num_classes, num_classes):
+        raise ArgumentError(f"`transition`={path} has shape {transition.shape}; the data have {num_classes} classes")
+    return transition

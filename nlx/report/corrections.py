@@ -1,0 +1,100 @@
+"""What self-learning's runs show: prototypes and their density at the end, and label accuracy by class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from nlx import prototypes
+from nlx.cleaning.table import LabelTable
+from nlx.data.dataset import Dataset
+from nlx.report.prototypes import accuracy_by_class, density_histogram, density_scatter, prototype_grid
+
+SHOWN_CLASSES, SHOWN_MEMBERS = 10, 1280
+
+
+class Figures(NamedTuple):
+    """What the pictures show of one class: rows of its members and prototypes, and the members' density."""
+
+    members: np.ndarray
+    density: np.ndarray
+    separation: np.ndarray
+    prototypes: np.ndarray
+    valid: np.ndarray
+
+
+def shown_members(data: Dataset) -> np.ndarray:
+    """Rows of the examples that the pictures are about: some of each of the first classes."""
+    rng, label = np.random.default_rng(0), data.train.observed
+    rows = [np.flatnonzero(label == c) for c in range(min(data.num_classes, SHOWN_CLASSES))]
+    return np.concatenate([np.sort(rng.permutation(members)[:SHOWN_MEMBERS]) for members in rows])
+
+
+def class_figures(features: np.ndarray, rows: np.ndarray, *, count: int, quantile: float, limit: float) -> Figures:
+    """Density, separation and the densest prototypes of the members of a class, as selection by density has them."""
+    if len(rows) == 0:
+        return Figures(rows, np.zeros(0), np.zeros(0), np.zeros(count, int), np.zeros(count, bool))
+    similarity = prototypes.cosine_similarity(features)
+    density = prototypes.density(similarity, prototypes.quantile(similarity, quantile))
+    separation = prototypes.separation(similarity, density)
+    chosen = prototypes.select(density, separation, count, limit=limit)
+    return Figures(
+        rows, np.asarray(density), np.asarray(separation), rows[np.asarray(chosen.rows)], np.asarray(chosen.valid)
+    )
+
+
+def correction_pictures(
+    folder: Path,
+    table: LabelTable,
+    data: Dataset,
+    *,
+    features: np.ndarray,
+    rows: np.ndarray,
+    count: int = 8,
+    quantile: float = 0.4,
+    limit: float = 0.95,
+) -> list[Path]:
+    """Write pictures of prototypes (Fig. 3a, 3b) and of label accuracy by class (Fig. 4a).
+
+    Args:
+      folder: where to.
+      table: cleaned labels, with self-learning's columns.
+      data: what was trained on.
+      features: of the rows, as prototypes are selected by them, float ``[m, F]``.
+      rows: of the training set, see :func:`shown_members`.
+      count: prototypes of a class; ``quantile`` and ``limit`` as in :func:`nlx.prototypes.by_density`.
+      quantile: likewise.
+      limit: likewise.
+
+    Returns:
+      Paths of the pictures.
+    """
+    names = data.class_names[:SHOWN_CLASSES]
+    of_class = [table.noisy_label[rows] == c for c in range(len(names))]
+    figures = [class_figures(features[own], rows[own], count=count, quantile=quantile, limit=limit) for own in of_class]
+    true, pictures, inputs = table.true_label, [], data.train.inputs
+    if isinstance(inputs, np.ndarray) and inputs.ndim == 4:
+        shown = np.stack([f.prototypes for f in figures])
+        right = None if true is None else true[shown] == table.noisy_label[shown]
+        pictures.append(folder / "prototypes.png")
+        prototype_grid(inputs[shown], names, pictures[-1], valid=np.stack([f.valid for f in figures]), right=right)
+    if true is None:
+        return pictures
+    one = figures[0]
+    if len(one.members):
+        right = true[one.members] == table.noisy_label[one.members]
+        pictures += [folder / "density.png", folder / "separation.png"]
+        chosen = np.flatnonzero(np.isin(one.members, one.prototypes))
+        density_histogram(one.density, right, pictures[-2])
+        density_scatter(one.density, one.separation, chosen, pictures[-1], limit=limit)
+    scored = data.train.scored
+    labels = {
+        "given": table.noisy_label,
+        "first correction": table.extras["first_label"],
+        "last correction": table.extras["corrected_label"],
+    }
+    pictures.append(folder / "label-accuracy.png")
+    accuracy_by_class({n: v[scored] for n, v in labels.items()}, true[scored], data.class_names, pictures[-1])
+    return pictures

@@ -1,0 +1,144 @@
+"""Scores of predictions and posteriors, and the observer that adds them to a training's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nlx import metrics, transitions
+from nlx.data.dataset import Dataset, Split
+from nlx.methods.method import Posterior, chosen_candidate
+from nlx.training.observers import Observer, Row
+from nlx.training.stages import Stages
+from nlx.training.state import TrainState
+
+if TYPE_CHECKING:
+    from nlx.training.trainer import Trainer
+
+
+def against(scores: np.ndarray, labels: np.ndarray) -> Row:
+    """Accuracy (single-label) and mean average precision, with all points and with 11, of scores ``[n, K]``."""
+    row = {"accuracy": float(metrics.accuracy(scores, labels))} if labels.ndim == 1 else {}
+    return row | {
+        "map": float(metrics.mean_average_precision(scores, labels)),
+        "map_11_point": float(metrics.mean_average_precision(scores, labels, points=11)),
+    }
+
+
+def noisy_score(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Accuracy (single-label) or mean average precision against held-out noisy labels: what to tune on."""
+    return float(
+        metrics.accuracy(scores, labels) if labels.ndim == 1 else metrics.mean_average_precision(scores, labels)
+    )
+
+
+def recovery(posterior: Posterior, split: Split) -> Row:
+    """How well true training labels are recovered, where they are known and a method could not just look them up.
+
+    ``recovery`` by the chosen candidate and ``recovery_NAME`` by each belief and by labels of the method's own.
+    ``issue_auc``: on single-label data, the area under the ROC curve of telling wrong labels from right ones by the
+    probability of the given label. ``outlier_ap``: average precision of the method's ranking of outliers.
+    """
+    labels, where = split.label, split.scored
+    if labels is None or not where.any():
+        return {}
+    probs = posterior.candidates[chosen_candidate(posterior)].probs
+    row = {"recovery": float(metrics.recovery(probs, labels, where=where))}
+    kinds = {name: column.kind for name, column in posterior.columns.items()}
+    beliefs = {name: candidate.probs for name, candidate in posterior.candidates.items()}
+    beliefs |= {name: posterior.columns[name].values for name, kind in kinds.items() if kind == "belief"}
+    if len(beliefs) > 1:
+        row |= {f"recovery_{n}": float(metrics.recovery(b, labels, where=where)) for n, b in beliefs.items()}
+    for name in (name for name, kind in kinds.items() if kind == "label"):
+        own = np.asarray(posterior.columns[name].values)
+        if np.any(own >= 0):  # there are some already
+            row[f"recovery_{name}"] = float(np.mean(own[where] == labels[where]))
+    if labels.ndim == 2:
+        row |= {
+            f"posterior_map_{n}": float(metrics.mean_average_precision(b, labels, where=where))
+            for n, b in beliefs.items()
+        }
+    elif split.noisy_label is not None:
+        wrong = (split.noisy_label != labels)[where]
+        if 0 < wrong.sum() < len(wrong):
+            from sklearn.metrics import roc_auc_score  # takes a second to import
+
+            given = np.take_along_axis(np.asarray(probs), split.noisy_label[:, None], axis=1)
+            row["issue_auc"] = float(roc_auc_score(wrong, -given[where, 0]))
+    if split.outlier is not None:
+        for name in (name for name, kind in kinds.items() if kind == "outlier_score"):
+            row["outlier_ap"] = float(metrics.average_precision(posterior.columns[name].values, split.outlier))
+    return row
+
+
+def given_recovery(data: Dataset) -> float | None:
+    """Share of the given training labels that are right, where true ones are known."""
+    train = data.train
+    if train.label is None or train.noisy_label is None or not train.scored.any():
+        return None
+    given = metrics.as_vectors(data.given(train).astype(np.int32), data.num_classes)
+    return float(metrics.recovery(given, train.label, where=train.scored))
+
+
+def true_transition(data: Dataset) -> np.ndarray | None:
+    """How the training set's true labels came out as noisy ones.
+
+    Returns:
+      T, float32 ``[K, K]``, or ``[K, 2, 2]`` for several labels; None where it cannot be known.
+    """
+    train = data.train
+    if train.label is None or train.noisy_label is None or data.noisy_names is not None:
+        return None
+    inside = np.ones(len(train), bool) if train.outlier is None else ~train.outlier
+    true, noisy = train.label[inside].astype(np.int32), train.noisy_label[inside].astype(np.int32)
+    if data.multi_label:
+        return np.stack([np.asarray(transitions.from_pairs(true[:, k], noisy[:, k], 2)) for k in range(true.shape[1])])
+    return np.asarray(transitions.from_pairs(true, noisy, data.num_classes))
+
+
+class Evaluate(Observer):
+    """Adds scores to the rows of some epochs: of the test set, of held-out noisy labels, of recovered labels.
+
+    Args:
+      data: what is trained on, with what is known of it.
+      every: after how many epochs; always after the last.
+    """
+
+    def __init__(self, data: Dataset, every: int = 1):
+        self._data, self._every, self._epochs = data, every, 0
+        self._truth = true_transition(data)
+
+    def on_start(self, trainer: Trainer, stages: Stages, state: TrainState) -> None:
+        """See :class:`Observer`."""
+        self._trainer, self._epochs = trainer, stages.epochs
+
+    def on_epoch(self, state: TrainState, row: Row) -> None:
+        """See :class:`Observer`."""
+        if row["epoch"] % self._every and row["epoch"] != self._epochs:
+            return
+        trainer, data = self._trainer, self._data
+        if data.test is not None:
+            row |= {f"test_{name}": value for name, value in trainer.evaluate(state, data.test).items()}
+        if data.validation is not None:
+            row["validation_score"] = noisy_score(trainer.scores(state, data.validation), data.given(data.validation))
+        row |= recovery(trainer.posterior(state, data.train), data.train) if data.train.label is not None else {}
+        if trainer.method.transition is not None and self._truth is not None:
+            learned = np.asarray(trainer.method.transition(state.params["method"]))
+            row["transition_mae"] = float(np.abs(learned - self._truth).mean())
+
+
+def last(rows: Sequence[Row]) -> Row:
+    """The scores of the last epoch: the result."""
+    return {name: value for name, value in rows[-1].items() if name not in ("epoch", "step", "stage")}
+
+
+def best(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Best value of each score and the epoch it was seen; chosen with hindsight, so never a result on its own."""
+    starts = ("test_", "recovery", "posterior_map", "validation_", "outlier_", "issue_")
+    peaks = {}
+    for name in (name for name in rows[-1] if name.startswith(starts)):
+        row = max((row for row in rows if name in row), key=lambda row: row[name])
+        peaks[name] = {"value": row[name], "epoch": row["epoch"]}
+    return peaks

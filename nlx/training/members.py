@@ -1,0 +1,99 @@
+"""Several members of a training, seeds or folds, side by side in one program over a leading axis of states."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nlx.arguments import ArgumentError
+from nlx.methods.method import Batch
+from nlx.training.feed import Program, local_key
+from nlx.training.loop import Fitted, check_finite
+from nlx.training.observers import Row
+from nlx.training.stages import Position, Stages
+from nlx.training.state import TrainState
+from nlx.training.step import epoch_order
+
+
+def member_plans(plan: Stages, rows: Sequence[np.ndarray] | None, members: int, size: int) -> list[Stages]:
+    """What each member visits: the plan's rows that are among its own.
+
+    Args:
+      plan: what all would visit.
+      rows: each member's rows of the training set, int; None for all of them.
+      members: how many there are.
+      size: n, training examples.
+    """
+    if rows is None:
+        return [plan] * members
+    if len(rows) != members:
+        raise ArgumentError(f"`rows` must say what each of {members} members visits, got {len(rows)} sets of rows")
+    plans = []
+    for own in rows:
+        inside = np.zeros(size, bool)
+        inside[own] = True
+        kept = [replace(s, rows=r[inside[r]]) for s, r in zip(plan.all, plan.rows, strict=True)]
+        plans.append(Stages(kept, size, plan.batch_size))
+    return plans
+
+
+def run_members(
+    states: list[TrainState],
+    plans: list[Stages],
+    programs: Sequence[Program],
+    data: Batch,
+    *,
+    begin_epoch: Callable[[TrainState, Position], TrainState],
+    refresh: Callable[[TrainState, int], TrainState],
+) -> Fitted:
+    """Train all members to the end of their plans, step by step together.
+
+    An epoch has as many steps as the member with the fewest rows can take.
+
+    Args:
+      states: of the members, at step 0.
+      plans: what each visits; the same stages.
+      programs: of each stage.
+      data: the training set on the device.
+      begin_epoch: as in :func:`nlx.training.loop.run_stages`, for one member.
+      refresh: likewise.
+    """
+    shortest = min(plans, key=lambda plan: plan.total)
+    keys = [local_key(state.key) for state in states]
+    many, step = stack(states), 0
+    history: list[Row] = []
+    while step < shortest.total:
+        at = shortest.position(step)
+        began = time.perf_counter()
+        many = _each(many, len(states), begin_epoch, at)
+        visited = at.steps * shortest.batch_size
+        orders = [
+            epoch_order(key, at.epoch, jnp.asarray(plan.rows[at.stage], jnp.int32), len(plan.rows[at.stage]))[:visited]
+            for key, plan in zip(keys, plans, strict=True)
+        ]
+        many = programs[at.stage].members(many, data, jnp.stack(orders), np.int32(0), np.int32(at.steps))
+        means = {name: np.asarray(values) / at.steps for name, values in many.sums.items()}
+        seconds, step = time.perf_counter() - began, step + at.steps
+        for loss in means["train_loss"]:
+            check_finite(float(loss), step)
+        many = _each(many, len(states), refresh, at.epoch + 1)
+        stage = {"stage": shortest.all[at.stage].name} if len(shortest.all) > 1 else {}
+        history.append({"epoch": at.epoch + 1, "step": step, **stage, "seconds": round(seconds, 4), **means})
+    return Fitted(many, history)
+
+
+def stack(states: Sequence[TrainState]) -> TrainState:
+    """States with a leading axis."""
+    stacked: TrainState = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    return stacked
+
+
+def _each(states: TrainState, members: int, change: Callable[..., TrainState], *options: Any) -> TrainState:
+    """Something done to every member, one after the other."""
+    return stack([change(jax.tree.map(lambda leaf, i=i: leaf[i], states), *options) for i in range(members)])

@@ -1,0 +1,45 @@
+"""Where arrays live: a mesh of devices, and how host arrays come onto it."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from jax import Array
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
+
+
+def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """One axis, ``data``, over all devices of all processes (or over the given ones)."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def by_example(mesh: Mesh) -> NamedSharding:
+    """The leading axis, examples, spread over the mesh's ``data`` axis."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def to_device(arrays: dict[str, np.ndarray], sharding: Sharding) -> dict[str, Array]:
+    """Host arrays, the same on every process, as global ones; each process uploads its own rows only."""
+
+    def one(rows: np.ndarray) -> Array:
+        return jax.make_array_from_callback(rows.shape, sharding, lambda index: rows[index])
+
+    return {name: one(rows) for name, rows in arrays.items()}
+
+
+def agree(count: int, flag: bool) -> tuple[int, bool]:
+    """What all processes do next: the first one's count, and the flag if any raised it.
+
+    Programs of different lengths on different processes would wait for each other for ever.
+    """
+    if jax.process_count() == 1:
+        return count, flag
+    every = multihost_utils.process_allgather(np.array([count, flag], np.int32))
+    return int(every[0, 0]), bool(every[:, 1].any())

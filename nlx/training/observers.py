@@ -1,0 +1,77 @@
+"""Who looks on while a trainer trains: consoles, logs, checkpoints, whatever asks for a stop. Nobody, by default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nlx.training.stages import Stages
+from nlx.training.state import TrainState
+
+if TYPE_CHECKING:
+    from nlx.training.trainer import Trainer
+
+Row = dict[str, Any]
+"""What is known of an epoch: its number, steps, seconds, means of metrics, and scores that observers have added."""
+
+
+class Progress(NamedTuple):
+    """How far an epoch is.
+
+    Attributes:
+      epoch: number of the epoch, from 1.
+      done: steps of the epoch taken.
+      total: steps of the epoch.
+      loss: mean loss of the epoch so far.
+      examples_per_second: of the last program.
+    """
+
+    epoch: int
+    done: int
+    total: int
+    loss: float
+    examples_per_second: float
+
+
+class Observer:
+    """Is told how a training goes. Every hook does nothing here; a subclass defines those that it needs.
+
+    Hooks run on every process, in the order in which a trainer was given its observers.
+    """
+
+    def on_start(self, trainer: Trainer, stages: Stages, state: TrainState) -> None:
+        """Before the first step; ``state`` may be that of a run that goes on."""
+
+    def on_progress(self, progress: Progress) -> None:
+        """About twice a second."""
+
+    def on_epoch(self, state: TrainState, row: Row) -> None:
+        """After an epoch. Scores may be added to the row, for the observers that follow and for the history."""
+
+    def stop_requested(self) -> bool:
+        """Whether training is to stop as soon as it can; asked about twice a second. One process suffices."""
+        return False
+
+    def on_stop(self, state: TrainState) -> None:
+        """When training ends before its time because an observer asked for it."""
+
+    def on_end(self, state: TrainState) -> None:
+        """After the last epoch."""
+
+    def close(self, error: BaseException | None) -> None:
+        """At last, also after an error."""
+
+
+class _OnEpoch(Observer):
+    """An observer of a function of rows."""
+
+    def __init__(self, function: Callable[[Row], object]):
+        self._function = function
+
+    def on_epoch(self, state: TrainState, row: Row) -> None:
+        self._function(row)
+
+
+def as_observers(observers: Iterable[Observer | Callable[[Row], object]]) -> tuple[Observer, ...]:
+    """Observers as they are; a function is called with each epoch's row."""
+    return tuple(o if isinstance(o, Observer) else _OnEpoch(o) for o in observers)

@@ -1,0 +1,104 @@
+"""Passes over data without learning: posteriors, scores and features, and a method's look at the training set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+
+from nlx.arguments import ArgumentError
+from nlx.data.batches import eval_batches
+from nlx.data.dataset import Split
+from nlx.methods.method import Batch, Memory, Method, Posterior
+from nlx.models import Model
+from nlx.training.mesh import by_example, replicated, to_device
+from nlx.training.state import REFRESH, TrainState, key_for
+from nlx.training.step import take_rows, vectors_as_floats
+
+_BATCH = 512
+
+
+class Passes:
+    """Compiled passes, one trace each, whatever the length of the data (batches are padded to one shape)."""
+
+    def __init__(self, model: Model, method: Method, mesh: Mesh):
+        def posterior(state: TrainState, batch: Batch) -> Posterior:
+            batch = vectors_as_floats(jax.lax.with_sharding_constraint(batch, by_example(mesh)))
+            outputs, _ = model.apply(state.params["model"], state.stats, batch["inputs"], False, None)
+            return method.posterior(state.params["method"], take_rows(state.memory, batch), outputs, batch)
+
+        def scores(state: TrainState, inputs: Array) -> Array:
+            inputs = jax.lax.with_sharding_constraint(inputs, by_example(mesh))
+            outputs = model.apply_test(state.params["model"], state.stats, inputs)
+            return method.predict(state.params["method"], outputs)
+
+        def features(state: TrainState, inputs: Array) -> Array:
+            inputs = jax.lax.with_sharding_constraint(inputs, by_example(mesh))
+            outputs, _ = model.apply(state.params["model"], state.stats, inputs, False, None)
+            if "features" not in outputs:
+                raise ArgumentError(f"{method.name} needs a model that returns `features` beside its logits")
+            return outputs["features"].astype(jnp.float32)
+
+        def extract(rows: Array, state: TrainState, inputs: Array, index: Array) -> Array:
+            return rows.at[index].set(features(state, inputs))
+
+        def refresh(memory: Memory, rows: Array, labels: Batch, key: Array) -> Memory:
+            assert method.refresh is not None
+            return method.refresh(key, memory, rows, labels)
+
+        self._method, self._mesh, self._batch = method, mesh, -(-_BATCH // mesh.size) * mesh.size
+        self._eager_features = features
+        # Results come back whole to every process, so that each can reduce and export them.
+        self._posterior = jax.jit(posterior, out_shardings=replicated(mesh))
+        self._scores = jax.jit(scores, out_shardings=replicated(mesh))
+        self._features = jax.jit(features, out_shardings=replicated(mesh))
+        self._extract = jax.jit(extract, donate_argnums=0, out_shardings=by_example(mesh))
+        self._refresh = jax.jit(refresh, donate_argnums=0, out_shardings=by_example(mesh))
+
+    def posterior(self, state: TrainState, split: Split) -> Posterior:
+        """The posterior of every example of a split, as NumPy arrays."""
+        parts = [(self._posterior(state, batch), count) for batch, count in self._batches(split)]
+        # Cut off on the host: each length would be another program on the device.
+        whole = [jax.tree.map(lambda rows, count=count: np.asarray(rows)[:count], part) for part, count in parts]
+        return jax.tree.map(lambda *rows: np.concatenate(rows), *whole)
+
+    def scores(self, state: TrainState, split: Split) -> np.ndarray:
+        """The method's scores, float32 ``[n, K]``."""
+        return np.concatenate([np.asarray(self._scores(state, b["inputs"]))[:n] for b, n in self._batches(split)])
+
+    def features(self, state: TrainState, split: Split) -> np.ndarray:
+        """The backbone's features, float32 ``[n, F]``."""
+        return np.concatenate([np.asarray(self._features(state, b["inputs"]))[:n] for b, n in self._batches(split)])
+
+    def refresh(self, state: TrainState, split: Split, epochs: int) -> TrainState:
+        """The state after ``epochs`` epochs with its memory refreshed, where the method wants that.
+
+        Features are extracted batch by batch into one array, spread over the mesh by example as the memory is.
+        """
+        if self._method.refresh is None or not self._method.refresh_after(epochs):
+            return state
+        size = jax.tree.leaves(state.memory)[0].shape[0]
+        sharding = by_example(self._mesh)
+        rows: Array | None = None
+        for batch, _ in self._batches(split):
+            if rows is None:
+                width = jax.eval_shape(self._eager_features, state, batch["inputs"]).shape[-1]
+                rows = jnp.zeros((size, width), jnp.float32, device=sharding)
+            rows = self._extract(rows, state, batch["inputs"], batch["index"])
+        labels = {"noisy_label": split.noisy_label, "trusted_label": split.trusted_label}
+        padded = {
+            name: np.pad(array, ((0, size - len(array)), *(((0, 0),) * (array.ndim - 1))), constant_values=-1)
+            for name, array in labels.items()
+            if array is not None
+        }
+        memory = self._refresh(state.memory, rows, to_device(padded, sharding), key_for(state, REFRESH, epochs))
+        return state._replace(memory=memory)
+
+    def _batches(self, split: Split) -> Iterator[tuple[Batch, int]]:
+        """A split from front to back on the device: pairs of a batch and how many of its rows count."""
+        for batch, count in eval_batches(split, self._batch):
+            yield to_device(batch, by_example(self._mesh)), count

@@ -1,0 +1,296 @@
+"""The trainer: a backbone, a method and an optimizer, trained on data that are given to ``fit``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+from jax.sharding import Mesh
+
+from nlx.arguments import ArgumentError
+from nlx.data.checks import split_of
+from nlx.data.dataset import ImageFiles, Inputs, Split
+from nlx.methods.method import Method, Posterior
+from nlx.models import Model, from_nnx
+from nlx.training import evaluation
+from nlx.training.feed import Program, batch_shapes, make_feed, make_program, on_device
+from nlx.training.loop import Diverged, Fitted, run_stages
+from nlx.training.members import member_plans, run_members
+from nlx.training.mesh import make_mesh, replicated
+from nlx.training.observers import Observer, Row, as_observers
+from nlx.training.passes import Passes
+from nlx.training.stages import Position, Stage, Stages
+from nlx.training.state import HEADS, TrainState, key_for, output_shapes, reinit_heads, state_maker, state_shardings
+from nlx.training.step import make_step
+
+Data = Split | tuple[Any, Any]
+"""A split, or plain arrays (inputs, noisy labels)."""
+
+
+class Trainer:
+    """Trains a backbone and a method together; data and key are given to :meth:`fit`.
+
+    It prints nothing, writes nothing and touches no signal; whoever wants to look on is an observer.
+
+    Args:
+      model: a :class:`nlx.models.Model`, or your own Flax module: ``rngs -> nnx.Module``, or an instance, whose
+        parameters are then the start. It maps inputs ``[B, ...]`` to logits ``[B, K]``, or to a dict of ``logits`` and
+        ``features``.
+      method: the system to train.
+      optimizer: an optax optimizer of the parameters ``{"model": ..., "method": ...}``.
+      batch_size: B, over all devices.
+      mesh: where it runs; all devices there are by default.
+      observers: told how a training goes, in this order: :class:`~nlx.training.observers.Observer`, or functions of an
+        epoch's row.
+
+    Raises:
+      ArgumentError: the batch does not divide over the devices.
+
+    Examples:
+      >>> import nlx, optax
+      >>> from nlx.methods.plain import plain
+      >>> inputs, labels = np.eye(8, dtype=np.float32), np.arange(8) % 2
+      >>> mesh = make_mesh(jax.devices()[:1])
+      >>> model = nlx.models.build("mlp", (8,), 2, widths=(4,))
+      >>> trainer = Trainer(model, plain(nlx.losses.cross_entropy), optax.sgd(0.5), batch_size=4, mesh=mesh)
+      >>> fitted = trainer.fit((inputs, labels), jax.random.key(0), stages=20)
+      >>> trainer.predict(fitted.state, inputs).shape, len(fitted.history)
+      ((8, 2), 20)
+    """
+
+    def __init__(
+        self,
+        model: Model | nnx.Module | Callable[[nnx.Rngs], nnx.Module],
+        method: Method,
+        optimizer: optax.GradientTransformation,
+        *,
+        batch_size: int = 128,
+        mesh: Mesh | None = None,
+        observers: Iterable[Observer | Callable[[Row], object]] = (),
+    ):
+        self.model = model if isinstance(model, Model) else from_nnx(model)
+        self.method, self.optimizer, self.batch_size = method, optimizer, batch_size
+        self.mesh = make_mesh() if mesh is None else mesh
+        self.observers = as_observers(observers)
+        if batch_size % self.mesh.size:
+            raise ArgumentError(
+                f"`batch_size`={batch_size} does not divide over {self.mesh.size} devices; take a multiple"
+            )
+        self._passes = Passes(self.model, method, self.mesh)
+        self._programs: dict[Any, Program] = {}
+        self._makers: dict[Any, Callable[[Array], TrainState]] = {}
+
+    def init(self, key: Array, data: Data) -> TrainState:
+        """The state at step 0 of a training on data of this form.
+
+        Args:
+          key: typed PRNG key.
+          data: what is to be trained on; only the form of the inputs and the number of examples matter.
+        """
+        state: TrainState = self._maker(as_split(data))(key)
+        return state
+
+    def abstract_state(self, data: Data) -> TrainState:
+        """Shapes, dtypes and shardings of :meth:`init`'s state, to restore a checkpoint into; nothing is allocated."""
+        state = jax.eval_shape(self._maker(as_split(data)), jax.random.key(0))
+        form: TrainState = jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            state,
+            state_shardings(state, self.mesh),
+        )
+        return form
+
+    def fit(
+        self, data: Data, key: Array, stages: int | Stage | Sequence[Stage] = 20, *, state: TrainState | None = None
+    ) -> Fitted:
+        """Train to the end of the stages, from wherever the state is.
+
+        Args:
+          data: training examples with noisy labels.
+          key: typed PRNG key that everything random follows from; a given state has its own.
+          stages: what is visited when; a number is one stage of so many epochs.
+          state: to go on with, bit for bit as if it had never stopped; it is consumed.
+
+        Returns:
+          The last state and a row per epoch.
+
+        Raises:
+          ArgumentError: data, stages and batch do not fit together.
+          Diverged: the loss is not finite.
+        """
+        split = self._trainable(data)
+        plan = Stages(stages, len(split), self.batch_size)
+        state = self.init(key, split) if state is None else state
+        programs = self._stage_programs(plan)
+        feed = make_feed(split, plan, programs, state.key, self.mesh)
+        error: BaseException | None = None
+        try:
+            for observer in self.observers:
+                observer.on_start(self, plan, state)
+            return run_stages(
+                state,
+                plan,
+                feed,
+                begin_epoch=lambda state, at: self._begin_epoch(state, split, plan, at, programs),
+                refresh=lambda state, epochs: self._passes.refresh(state, split, epochs),
+                observers=self.observers,
+            )
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            for observer in self.observers:
+                observer.close(error)
+
+    def fit_many(
+        self,
+        data: Data,
+        keys: Array,
+        stages: int | Stage | Sequence[Stage] = 20,
+        *,
+        rows: Sequence[np.ndarray] | None = None,
+    ) -> Fitted:
+        """Train several members side by side in one program: seeds, folds, or both.
+
+        On an accelerator a small network leaves most of the device idle, and members trained together fill it. The data
+        are shared; orders, initial weights and draws are each member's own. Arithmetic is batched, so that a member
+        agrees with :meth:`fit` under its key up to rounding, which training then magnifies. Observers are not told.
+
+        Args:
+          data: training examples in memory.
+          keys: one typed PRNG key for each member, ``[m]``.
+          stages: what is visited when.
+          rows: rows of the training set that each member may visit, within those of a stage; None for all. Members take
+            the same number of steps: as many as fit into the smallest.
+
+        Returns:
+          States with a leading axis, and a row per epoch whose metrics are arrays over members.
+
+        Raises:
+          ArgumentError: files that stay on disk, or what :meth:`fit` raises.
+          Diverged: the loss of a member is not finite.
+        """
+        split = self._trainable(data)
+        if isinstance(split.inputs, ImageFiles):
+            raise ArgumentError("members train together from memory only: raise `in_memory_gib`, or fit one by one")
+        plan = Stages(stages, len(split), self.batch_size)
+        plans = member_plans(plan, rows, len(keys), len(split))
+        shortest = min(plans, key=lambda plan: plan.total)
+        programs = self._stage_programs(shortest)
+        return run_members(
+            [self.init(key, split) for key in keys],
+            plans,
+            programs,
+            on_device(split, replicated(self.mesh)),
+            begin_epoch=lambda state, at: self._begin_epoch(state, split, shortest, at, programs),
+            refresh=lambda state, epochs: self._passes.refresh(state, split, epochs),
+        )
+
+    def posterior(self, state: TrainState, data: Data) -> Posterior:
+        """The method's posterior of every example of a training set, as NumPy arrays.
+
+        Args:
+          state: of a training on these data: memory goes by position.
+          data: with noisy labels.
+
+        Raises:
+          Diverged: it is not finite.
+        """
+        posterior = self._passes.posterior(state, as_split(data))
+        if not all(np.isfinite(candidate.probs).all() for candidate in posterior.candidates.values()):
+            raise Diverged(f"the posterior is not finite after step {int(state.step)}: take a lower `learning_rate`")
+        return posterior
+
+    def scores(self, state: TrainState, inputs: Inputs | Split) -> np.ndarray:
+        """The method's scores for inputs alone, log-odds or logits, float32 ``[n, K]``."""
+        return self._passes.scores(state, _inputs_only(inputs))
+
+    def predict(self, state: TrainState, inputs: Inputs | Split, *, multi_label: bool = False) -> np.ndarray:
+        """Class probabilities for inputs alone: a softmax, or one sigmoid per class, float32 ``[n, K]``."""
+        scores = jnp.asarray(self.scores(state, inputs))
+        return np.asarray(jax.nn.sigmoid(scores) if multi_label else jax.nn.softmax(scores))
+
+    def features(self, state: TrainState, inputs: Inputs | Split) -> np.ndarray:
+        """The backbone's features, float32 ``[n, F]``."""
+        return self._passes.features(state, _inputs_only(inputs))
+
+    def evaluate(self, state: TrainState, data: Data) -> Row:
+        """Scores of predictions against the true labels of a split, or against its noisy ones where it has no others.
+
+        Returns:
+          ``accuracy`` (single-label), ``map`` and ``map_11_point``.
+        """
+        split = as_split(data)
+        labels = split.noisy_label if split.label is None else split.label
+        if labels is None:
+            raise ArgumentError("there are no labels to compare predictions with")
+        return evaluation.against(self.scores(state, split), labels)
+
+    def _trainable(self, data: Data) -> Split:
+        """A split whose noisy labels are classes that the model has."""
+        split = as_split(data)
+        if split.noisy_label is None:
+            raise ArgumentError("there are no noisy labels to learn from")
+        sample = jax.ShapeDtypeStruct((1, *split.inputs.shape[1:]), split.inputs.dtype)
+        classes = output_shapes(self.model, sample)["logits"].shape[-1]
+        if split.noisy_label.ndim == 1 and not 0 <= split.noisy_label.min() <= split.noisy_label.max() < classes:
+            raise ArgumentError(f"labels must be classes from 0 to {classes - 1}, as many as the model has logits")
+        return split
+
+    def _maker(self, split: Split) -> Callable[[Array], TrainState]:
+        """The function from a key to the first state, made once for each form of data."""
+        form = (split.inputs.shape[1:], split.inputs.dtype, len(split))
+        if form not in self._makers:
+            self._makers[form] = state_maker(self.model, self.method, self.optimizer, split, self.mesh)
+        return self._makers[form]
+
+    def _stage_programs(self, plan: Stages) -> list[Program]:
+        """A program for each stage; stages that differ in neither method nor schedule share one."""
+        programs = []
+        for stage, start, steps in zip(plan.all, plan.starts, plan.steps, strict=True):
+            # How long a stage is, and where it begins, matter to a schedule alone.
+            key = (stage.method, stage.schedule, *((start, steps) if stage.schedule else ()))
+            if key not in self._programs:
+                rate = None
+                if stage.schedule is not None:
+                    factor = stage.schedule(steps)
+                    rate = lambda step, factor=factor, start=start: factor(step - start)  # noqa: E731
+                step = make_step(self.model, self.method, self.optimizer, self.mesh, loss_of=stage.method, rate=rate)
+                self._programs[key] = make_program(step, self.batch_size)
+            programs.append(self._programs[key])
+        return programs
+
+    def _begin_epoch(
+        self, state: TrainState, split: Split, plan: Stages, at: Position, programs: list[Program]
+    ) -> TrainState:
+        """The state with empty sums, and with what a stage wants to be new where it begins."""
+        stage, step = plan.all[at.stage], int(state.step)
+        if step == plan.starts[at.stage]:
+            if stage.fresh_optimizer:
+                make = jax.jit(self.optimizer.init, out_shardings=replicated(self.mesh))
+                state = state._replace(opt_state=make(state.params))
+            if stage.reinit_heads:
+                fresh = self._maker(split)(key_for(state, HEADS, state.step))
+                state = reinit_heads(state, fresh)
+        metrics = jax.eval_shape(programs[at.stage].step, state, batch_shapes(split, self.batch_size))[1]
+        zero = jax.device_put(np.float32(0), replicated(self.mesh))
+        return state._replace(sums={name: jnp.copy(zero) for name in metrics})
+
+
+def as_split(data: Data) -> Split:
+    """What a trainer is given, as a split.
+
+    Raises:
+      ArgumentError, DataError: what plain arrays hold cannot be trained on.
+    """
+    return data if isinstance(data, Split) else split_of(*data)
+
+
+def _inputs_only(inputs: Inputs | Split) -> Split:
+    return inputs if isinstance(inputs, Split) else Split(inputs, None, None)

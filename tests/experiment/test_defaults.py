@@ -1,0 +1,223 @@
+"""What options become by the data, and the model, optimizer and schedule that are made of them."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from nlx.arguments import ArgumentError
+from nlx.data import Dataset, ImageFiles, Split
+from nlx.experiment.defaults import (
+    Training,
+    build_model,
+    build_optimizer,
+    build_schedule,
+    crop_size,
+    training_for,
+)
+from nlx.experiment.options import RecipeOptions
+from nlx.training.stages import Stage
+
+
+def dataset(inputs, name="mine"):
+    labels = np.zeros(len(inputs), np.int32)
+    return Dataset(name, ("cat", "dog"), Split(inputs, labels, None), None)
+
+
+def images(*shape):
+    return np.zeros((2, *shape), np.uint8)
+
+
+FEATURES = np.zeros((2, 5), np.float32)
+FILES = ImageFiles(("a.png", "b.png"), 256)
+MLP = Training("mlp", 3, 2, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (dataset(images(48, 48, 1), "web/sample"), Training("convnet", 30, 128, 0.05, "crop", "constant")),
+        (dataset(images(48, 48, 1), "tags/sample"), Training("convnet", 30, 128, 0.05, "crop", "constant")),
+        (dataset(images(8, 8, 1), "digits/shuffle-0.4"), Training("mlp", 90, 50, 0.01, "none", "step")),
+        (dataset(images(28, 28, 1), "mnist"), Training("mlp", 30, 128, 0.05, "none", "step")),
+        (dataset(FEATURES), Training("mlp", 30, 128, 0.05, "none", "step")),
+        (dataset(images(32, 32, 3)), Training("resnet18", 90, 128, 0.01, "crop-flip", "step")),
+        (dataset(images(64, 64, 3)), Training("resnet18", 90, 128, 0.01, "crop-flip", "step")),
+        (dataset(images(96, 96, 3)), Training("resnet34", 90, 50, 0.01, "crop-flip", "step")),
+        (dataset(FILES, "web"), Training("resnet34", 90, 50, 0.01, "crop-flip", "step")),
+    ],
+)
+def test_defaults_by_kind_of_data(data, expected):
+    data = replace(data, train=data.train.take(np.zeros(128, int)))
+    assert training_for(RecipeOptions(), data) == expected
+    given = Training("mlp", 2, 7, 0.3, "flip", "cosine")
+    assert training_for(replace(RecipeOptions(), **vars(given)), data) == given
+    assert training_for(RecipeOptions(epochs=2), data) == replace(expected, epochs=2)
+
+
+def test_a_batch_of_more_than_all_examples_is_refused():
+    with pytest.raises(ArgumentError, match="`batch_size`=3 is more than the 2 training examples; take a smaller one"):
+        training_for(RecipeOptions(batch_size=3), dataset(FEATURES))
+    assert training_for(RecipeOptions(batch_size=2), dataset(FEATURES)).batch_size == 2
+
+
+def test_images_from_folders_leave_an_eighth_for_cropping():
+    assert crop_size(RecipeOptions(), dataset(FILES)) == 224
+    assert crop_size(RecipeOptions(image_size=128), dataset(images(128, 128, 3))) == 112
+    assert crop_size(RecipeOptions(), dataset(images(32, 32, 3))) is None
+    assert crop_size(RecipeOptions(image_size=32), dataset(images(32, 32, 3))) is None
+    assert crop_size(RecipeOptions(), dataset(FEATURES)) is None
+
+
+def logits(model, inputs):
+    outputs, _ = model.apply(*model.init(jax.random.key(0)), jnp.asarray(inputs), False, None)
+    return outputs["logits"]
+
+
+def test_images_of_their_own_shape_keep_it():
+    data = dataset(images(16, 24, 1))
+    model = build_model(RecipeOptions(widths=(4, 4)), replace(MLP, model="convnet"), data)
+    assert logits(model, data.train.inputs).shape == (2, 2)
+
+
+def test_the_model_is_built_for_the_data():
+    model = build_model(RecipeOptions(widths=(7,)), MLP, dataset(FEATURES))
+    assert model.init(jax.random.key(0))[0]["hidden_0"]["kernel"].shape == (5, 7)
+    assert logits(model, FEATURES).shape == (2, 2)
+
+    stored = dataset(images(16, 16, 1))
+    model = build_model(RecipeOptions(widths=(4, 4), dtype="bfloat16"), replace(MLP, model="convnet"), stored)
+    assert "bf16" in str(jax.make_jaxpr(lambda x: logits(model, x))(jnp.zeros((3, 16, 16, 1), jnp.uint8)))
+
+
+def test_the_model_sees_inputs_without_their_mean_and_at_their_scale():
+    features = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    results = []
+    for shift, scale in ((0, 1), (5, 100)):
+        inputs = (features * np.float32(scale) + np.float32(shift)).astype(np.float32)
+        results.append(logits(build_model(RecipeOptions(widths=(7,)), MLP, dataset(inputs)), inputs))
+    np.testing.assert_allclose(results[0], results[1], atol=1e-4)
+
+
+def test_images_from_folders_are_cut_to_what_the_model_sees():
+    rng = np.random.default_rng(0)
+    data = dataset(rng.integers(0, 256, (2, 72, 72, 3), dtype=np.uint8))
+    small = replace(MLP, model="convnet")
+    options = RecipeOptions(image_size=72, widths=(4, 4))
+    model = build_model(options, small, data)
+    edge = data.train.inputs.copy()
+    edge[:, :4] = 255
+    np.testing.assert_array_equal(logits(model, edge), logits(model, data.train.inputs))
+    six = build_model(replace(options, six_crops=True), small, data)
+    params, stats = six.init(jax.random.key(0))
+    whole = six.apply_test(params, stats, jnp.asarray(data.train.inputs))["logits"]
+    assert not np.allclose(whole, logits(model, data.train.inputs))  # other crops as well
+    with pytest.raises(ArgumentError, match="`six_crops` needs images stored larger than the model sees them"):
+        build_model(RecipeOptions(six_crops=True), small, dataset(images(16, 16, 3)))
+
+
+def test_training_images_are_augmented_as_the_options_say():
+    data = dataset(np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8))
+    inputs = jnp.asarray(data.train.inputs)
+    for augmentation, same in (("none", True), ("crop", False)):
+        model = build_model(RecipeOptions(widths=(4, 4)), Training("convnet", 1, 2, 0.1, augmentation), data)
+        params, stats = model.init(jax.random.key(0))
+        one, other = (model.apply(params, stats, inputs, True, jax.random.key(i))[0]["logits"] for i in (1, 2))
+        assert np.array_equal(one, other) == same
+
+
+def test_a_model_that_does_not_suit_the_data_is_a_mistake_of_the_users():
+    with pytest.raises(ValueError, match=r"convnet takes images .*: use mlp"):
+        build_model(RecipeOptions(), replace(MLP, model="convnet"), dataset(FEATURES))
+    with pytest.raises(ValueError, match="resnet8 has its own widths"):
+        build_model(RecipeOptions(widths=(3,)), replace(MLP, model="resnet8"), dataset(images(8, 8, 3)))
+
+
+def factors(steps, schedule, **options):
+    """Factor on the learning rate at every step of a stage."""
+    made = build_schedule(RecipeOptions(**options), replace(MLP, schedule=schedule))
+    with jax.numpy_dtype_promotion("standard"):
+        return np.array([float(made(steps)(jnp.int32(i))) for i in range(steps)])
+
+
+@pytest.mark.parametrize(
+    ("decay_every", "expected"),
+    [
+        (1 / 3, np.repeat([1, 0.1, 0.01], [7, 6, 7])),
+        (0.5, np.repeat([1, 0.1], 10)),
+        (0.25, np.repeat([1, 0.1, 0.01, 0.001], 5)),
+        (1.0, np.repeat(1.0, 20)),
+        (0.4, np.repeat([1, 0.1, 0.01], [8, 8, 4])),
+    ],
+)
+def test_the_step_schedule_drops_after_every_share_of_the_stage(decay_every, expected):
+    np.testing.assert_allclose(factors(20, "step", decay_every=decay_every), expected, rtol=1e-5)
+
+
+def test_the_cosine_schedule_falls_from_the_first_rate_to_nothing():
+    expected = 0.5 * (1 + np.cos(np.pi * np.arange(40) / 40))
+    np.testing.assert_allclose(factors(40, "cosine"), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_constant_schedule_is_none():
+    assert build_schedule(RecipeOptions(), replace(MLP, schedule="constant")) is Stage(1).schedule
+
+
+def walk(grads, steps, learning_rate=0.1, start=2.0, **options):
+    """Where one weight of the backbone and one of the method go, under the same gradient at every step."""
+    optimizer = build_optimizer(RecipeOptions(**options), replace(MLP, learning_rate=learning_rate))
+    params = {"model": {"w": jnp.float32(start)}, "method": {"v": jnp.float32(start)}}
+    path = []
+    with jax.numpy_dtype_promotion("standard"):  # which optax leans on
+        state = optimizer.init(params)
+        for _ in range(steps):
+            same = jax.tree.map(lambda p: jnp.full_like(p, grads), params)
+            updates, state = optimizer.update(same, state, params)
+            params = optax.apply_updates(params, updates)
+            path.append([float(params["model"]["w"]), float(params["method"]["v"])])
+    return np.array(path)
+
+
+def test_sgd_moves_backbone_and_method_at_their_own_rates():
+    path = walk(1.0, 3, method_rate=0.04, momentum=0.0)
+    np.testing.assert_allclose(path, 2 - np.outer([1, 2, 3], [0.1, 0.004]), rtol=1e-6)
+
+
+def test_momentum_adds_up_past_gradients():
+    np.testing.assert_allclose(walk(1.0, 3, momentum=0.5)[:, 0], 2 - 0.1 * np.cumsum([1, 1.5, 1.75]), rtol=1e-6)
+
+
+def test_weight_decay_is_an_l2_penalty():
+    options = {"method_rate": 0.5, "momentum": 0.0}
+    path = walk(0.0, 4, weight_decay=0.2, **options)
+    np.testing.assert_allclose(path[:, 0], 2 * (1 - 0.1 * 0.2) ** np.arange(1, 5), rtol=1e-5)
+    np.testing.assert_allclose(path[:, 1], 2 * (1 - 0.05 * 0.2) ** np.arange(1, 5), rtol=1e-5)
+    np.testing.assert_array_equal(walk(0.0, 2, **options), 2)
+
+
+def test_adam_steps_by_the_learning_rate_whatever_the_gradients_size():
+    for size in (1e-3, 1e3):
+        path = walk(size, 2, learning_rate=0.01, optimizer="adam", method_rate=10.0)
+        np.testing.assert_allclose(path, 2 - np.outer([1, 2], [0.01, 0.1]), rtol=1e-4)
+
+
+def test_adams_first_decay_rate_is_the_momentum():
+    optimizer = build_optimizer(RecipeOptions(optimizer="adam", momentum=0.5), MLP)
+    params = {"model": {"w": jnp.ones(())}, "method": {}}
+    with jax.numpy_dtype_promotion("standard"):
+        state = optimizer.init(params)
+        _, state = optimizer.update(params, state, params)
+    means = [x for path, x in jax.tree.leaves_with_path(state) if ".mu" in jax.tree_util.keystr(path)]
+    assert [float(x) for x in means] == [0.5]
+
+
+def test_a_method_may_have_nothing_to_train():
+    optimizer = build_optimizer(RecipeOptions(momentum=0.0), replace(MLP, learning_rate=0.1))
+    params = {"model": {"w": jnp.ones(3)}, "method": {}}
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = optimizer.update(params, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["model"]["w"], -0.1, rtol=1e-6)
+    assert updates["method"] == {}

@@ -1,0 +1,94 @@
+"""What every recipe has in common: its form, its commands, and defaults that are those of what it calls."""
+
+import ast
+import importlib
+import inspect
+import re
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import tyro
+
+from nlx import losses
+from nlx.arguments import ArgumentError
+from nlx.experiment.options import RecipeOptions
+from nlx.experiment.run import Result, Run
+from recipes import baseline
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted(path for path in (ROOT / "recipes").glob("*.py") if path.stem != "__init__")
+NAMES = [path.stem for path in FILES]
+
+
+def load(name):
+    recipe = importlib.import_module(f"recipes.{name}")
+    return recipe, inspect.get_annotations(recipe.train, eval_str=True)
+
+
+def test_there_are_recipes():
+    assert len(NAMES) >= 7
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_is_a_script_that_one_reads_from_top_to_bottom(name):
+    text = (ROOT / "recipes" / f"{name}.py").read_text()
+    assert 40 <= len(text.splitlines()) <= 120
+    _, types = load(name)
+    assert list(types) == ["options", "run", "return"]
+    assert issubclass(types["options"], RecipeOptions)
+    assert (types["run"], types["return"]) == (Run, Result)
+    assert text.endswith(f"main({types['options'].__name__}, train))\n")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_commands_of_the_docstring_can_be_given(name):
+    recipe, types = load(name)
+    joined = recipe.__doc__.replace("\\\n", " ")
+    commands = re.findall(rf"^  python recipes/{name}\.py (.*)$", joined, re.MULTILINE)
+    assert commands
+    for command in commands:
+        options = tyro.cli(types["options"], args=shlex.split(command, comments=True), use_underscores=True)
+        options.check()
+
+
+def called(recipe, call):
+    """The function of the library's that a call in a recipe calls, and what it is given by position and name."""
+    name, given = ast.unparse(call.func), call.args
+    if name == "partial":
+        name, given = ast.unparse(given[0]), given[1:]
+    function = recipe
+    for part in name.split("."):
+        function = getattr(function, part, None)
+    if not str(getattr(function, "__module__", "")).startswith("nlx.") or function is ArgumentError:
+        return None
+    parameters = inspect.signature(function).parameters
+    named = {word.arg: word.value for word in call.keywords}
+    return function, parameters, {**dict(zip(parameters, given, strict=False)), **named}
+
+
+def parameters_from_options(name):
+    """(option, its default, function, the default of its parameter) wherever a recipe passes an option on as it is."""
+    recipe, types = load(name)
+    defaults = {field.name: field.default for field in fields(types["options"])}
+    calls = (node for node in ast.walk(ast.parse(inspect.getsource(recipe))) if isinstance(node, ast.Call))
+    for function, parameters, given in filter(None, (called(recipe, call) for call in calls)):
+        for parameter, value in given.items():
+            passed = isinstance(value, ast.Attribute) and ast.unparse(value.value) == "options"
+            if passed and parameters[parameter].default is not inspect.Parameter.empty:
+                yield value.attr, defaults[value.attr], function, parameters[parameter].default
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_defaults_of_a_recipe_are_those_of_the_functions_it_calls(name):
+    compared = list(parameters_from_options(name))
+    for option, default, function, other in compared:
+        assert default == other, f"{option} is {default}, {function.__name__} has {other}"
+    expected = {"can": 10, "crf": 5, "icnm": 1, "noise_layer": 3, "noise_types": 2, "self_learning": 11, "baseline": 2}
+    assert len(compared) >= expected[name], compared
+
+
+def test_the_bootstraps_trust_in_the_label_is_the_librarys():
+    for name, beta in baseline.BETA.items():
+        assert inspect.signature(getattr(losses, name)).parameters["beta"].default == beta
