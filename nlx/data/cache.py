@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+from nlx.files import replacing
 
 
 def cache_dir() -> Path:
@@ -33,24 +34,11 @@ def cached(name: str, generate: Callable[[], dict[str, np.ndarray]]) -> dict[str
     path = cache_dir() / f"{name}.npz"
     try:
         # Opened here, as np.load leaves a file that it opened itself dangling if its end is missing.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with path.open("rb") as stored, np.load(stored, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
         pass
     generated = generate()
-    with contextlib.suppress(OSError):
-        _write(path, generated)
+    with contextlib.suppress(OSError), replacing(path) as file:
+        np.savez(file, allow_pickle=False, **generated)
     return generated
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write beside the file and rename, so that another process never sees a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

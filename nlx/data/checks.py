@@ -1,11 +1,16 @@
-"""Checks on arrays that a user brings; each failure is one sentence with the file, the key, the row and the fix.
+"""Checks on arrays and files that a user brings; each failure is one sentence with file, key, row and fix.
 
 ``where`` always reads like ``path: 'key'`` and begins the sentence.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nlx.data.dataset import DataError, Split
 
@@ -46,7 +51,7 @@ def checked_labels(where: str, labels: np.ndarray) -> np.ndarray:
     return labels.astype(np.uint8)
 
 
-def check_range(where: str, labels: np.ndarray, num_classes: int, classes_from: str) -> None:
+def check_class_range(where: str, labels: np.ndarray, num_classes: int, classes_from: str) -> None:
     """Refuse labels that name a class outside [0, K), or label vectors that are not K long.
 
     Args:
@@ -98,21 +103,30 @@ def checked_inputs(where: str, inputs: np.ndarray, images: bool) -> np.ndarray:
             raise DataError(
                 f"{where} has shape {inputs.shape}: features must be [n, F]; flatten them with .reshape(n, -1)."
             )
-    if inputs.size == 0:
-        raise DataError(f"{where} is empty, of shape {inputs.shape}: give at least one example.")
-    if images:
-        return inputs
+    check_not_empty(where, inputs)
+    return inputs if images else finite(where, inputs)
+
+
+def finite(where: str, inputs: np.ndarray) -> np.ndarray:
+    """Numbers ``[n, ...]`` as float32, none of them infinite or none at all."""
+    check_not_empty(where, inputs)
     with np.errstate(over="ignore"):  # what overflows float32 is reported below
-        features = inputs.astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+        numbers = inputs.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1))
     if len(bad):
         row = bad[0]
-        column = int(np.flatnonzero(~np.isfinite(features[row]))[0])
+        entry = tuple(np.argwhere(~np.isfinite(numbers[row]))[0])
         raise DataError(
-            f"{where} row {row} is not finite, {inputs[row, column]} in column {column} "
+            f"{where} row {row} is not finite, {inputs[row][entry]} in column {', '.join(map(str, entry))} "
             f"({len(bad)} such rows): repair or remove it."
         )
-    return features
+    return numbers
+
+
+def check_not_empty(where: str, inputs: np.ndarray) -> None:
+    """Refuse an array without entries."""
+    if inputs.size == 0:
+        raise DataError(f"{where} is empty, of shape {inputs.shape}: give at least one example.")
 
 
 def check_length(where: str, n: int, other: str, other_n: int) -> None:
@@ -134,17 +148,49 @@ def checked_names(where: str, names: np.ndarray) -> tuple[str, ...]:
     return texts
 
 
-def split_of(inputs: np.ndarray, labels: np.ndarray) -> Split:
-    """A training split of plain arrays.
+def missing_files(root: Path, names: Sequence[str]) -> list[int]:
+    """Which of the files below a folder, by their number, do not exist.
+
+    Each folder is listed once, which is far cheaper than asking for every file.
+    """
+    listed: dict[Path, set[str]] = {}
+    missing = []
+    for number, path in enumerate(root / name for name in names):
+        if path.parent not in listed:
+            try:
+                with os.scandir(path.parent) as entries:
+                    listed[path.parent] = {entry.name for entry in entries if entry.is_file()}
+            except OSError:
+                listed[path.parent] = set()
+        if path.name not in listed[path.parent]:
+            missing.append(number)
+    return missing
+
+
+def split_of(inputs: ArrayLike, labels: ArrayLike | None = None) -> Split:
+    """A split of plain arrays, to train on or to predict.
 
     Args:
-      inputs: images, uint8 ``[n, H, W, C]``, or features, any float ``[n, F]``.
-      labels: noisy ones: class numbers, any integer ``[n]``, or {0, 1} vectors ``[n, K]``.
+      inputs: images, uint8 ``[n, H, W, C]``, features, any float ``[n, F]``, or other floats ``[n, ...]`` for a model
+        of the caller's own.
+      labels: noisy ones: class numbers, any integer ``[n]``, or {0, 1} vectors, any integer or bool ``[n, K]``. None
+        for none.
+
+    Returns:
+      The split; features become float32, class numbers int32, label vectors uint8.
 
     Raises:
       DataError: anything that the caller has to change.
+
+    Examples:
+      >>> split_of(np.ones((2, 3)), [0, 1]).inputs.dtype
+      dtype('float32')
     """
-    inputs, labels = np.asarray(inputs), np.asarray(labels)
-    checked = checked_inputs("inputs", inputs, images=inputs.ndim != 2)
-    check_length("labels", len(labels), "inputs", len(inputs))
-    return Split(checked, checked_labels("labels", labels), None)
+    inputs = np.asarray(inputs)
+    is_float = inputs.dtype.kind == "f" and inputs.ndim > 1
+    checked = finite("`inputs`", inputs) if is_float else checked_inputs("`inputs`", inputs, images=inputs.ndim > 2)
+    if labels is None:
+        return Split(checked, None, None)
+    noisy_label = checked_labels("`labels`", np.asarray(labels))
+    check_length("`labels`", len(noisy_label), "`inputs`", len(checked))
+    return Split(checked, noisy_label, None)

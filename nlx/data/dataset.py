@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -68,7 +69,7 @@ class Split:
     def observed(self) -> np.ndarray:
         """The noisy labels of a split that has to have some."""
         if self.noisy_label is None:
-            raise DataError("there are no noisy labels here: give a training split")
+            raise DataError("there are no noisy labels: give a training split.")
         return self.noisy_label
 
     def take(self, rows: np.ndarray) -> Split:
@@ -80,7 +81,7 @@ class Split:
         known = (self.noisy_label, self.label, self.trusted, self.outlier)
         return Split(inputs, *(None if array is None else array[rows] for array in known))
 
-    @property
+    @cached_property
     def trusted_label(self) -> np.ndarray | None:
         """What methods may learn of the true labels, int32 ``[n]`` or ``[n, C]``; None for nothing.
 
@@ -154,7 +155,12 @@ class Dataset:
         """The data set with noisy labels that speak of the classes, for methods that know one vocabulary."""
         if self.noisy_names is None:
             return self
-        return replace(self, train=replace(self.train, noisy_label=self.given(self.train)), noisy_names=None)
+
+        def translated(split: Split) -> Split:
+            return replace(split, noisy_label=self.given(split))
+
+        validation = None if self.validation is None else translated(self.validation)
+        return replace(self, train=translated(self.train), validation=validation, noisy_names=None)
 
     def keep(self, fraction: float, seed: int) -> Dataset:
         """A random part of the training split, to see what less data do.
@@ -232,14 +238,14 @@ def with_upsampled(trusted: np.ndarray, seed: int) -> np.ndarray:
     """Rows of the noisy examples, and of the trusted ones upsampled to half their number.
 
     Args:
-      trusted: examples whose true label is trusted, bool ``[n]``; at least one.
+      trusted: examples whose true label is trusted, bool ``[n]``.
       seed: decides which trusted examples come once more than others.
 
     Returns:
       Rows, int; trusted ones never come fewer times than once.
 
     Raises:
-      DataError: no example is trusted, or all are.
+      DataError: trusted is not bool ``[n]``, no example is trusted, or all are.
 
     Examples:
       >>> with_upsampled(np.array([True] + [False] * 6), 0)
@@ -248,8 +254,11 @@ def with_upsampled(trusted: np.ndarray, seed: int) -> np.ndarray:
     References:
       Xiao et al., Learning From Massive Noisy Labeled Data for Image Classification, 2015, section 4.
     """
+    trusted = np.asarray(trusted)
+    if trusted.dtype != bool or trusted.ndim != 1:
+        raise DataError(f"`trusted` must be bool [n], got {trusted.dtype} {list(trusted.shape)}.")
     clean, noisy = np.flatnonzero(trusted), np.flatnonzero(~trusted)
     if len(clean) == 0 or len(noisy) == 0:
-        raise DataError("there must be trusted and noisy examples: choose `clean_fraction` between 0 and 1")
+        raise DataError("there must be trusted and noisy examples: choose `clean_fraction` between 0 and 1.")
     wanted = max(len(clean), len(noisy) // 2)
     return np.concatenate([noisy, np.resize(np.random.default_rng(seed).permutation(clean), wanted)])

@@ -34,7 +34,7 @@ def decode(path: str, size: int) -> np.ndarray:
                 (size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side), reducing_gap=3.0
             )
             return np.asarray(square)
-    except Exception as error:  # broken files raise whatever their decoder stumbles over
+    except Exception as error:  # a decoder may raise anything on a broken file
         raise DataError(f"{path}: not a readable picture ({error}): replace it, or remove its row.") from error
 
 

@@ -53,15 +53,15 @@ def load(
       dataset: one of the names above.
       labels: which labelling to learn from, where there are several.
       data_dir: folder of the data sets that are not embedded; the others have no use for it.
-      noise: synthetic noise on the true training labels, in the place of the noisy labels that the data has; see
+      noise: synthetic noise on the true training labels, instead of the noisy labels that the data has; see
         :func:`nlx.data.noise.parse_noise`. Digits default to ``shuffle:0.4``, the others to their own labels. The
-        outliers of ``mnist`` are ``fashion_mnist`` and the other way round, where that is to be found.
-      image_size: height and width that pictures read from files are decoded to.
+        outliers of ``mnist`` are ``fashion_mnist`` and vice versa, where those files exist.
+      image_size: height and width of pictures read from files, pixels.
       noise_seed: seed of the synthetic noise.
       in_memory_gib: pictures that would fill more than this stay on disk, as ``ImageFiles``.
 
     Returns:
-      The data set; ``web`` is called ``web/sample`` where the embedded sample stands in, and synthetic noise follows
+      The data set; ``web`` is called ``web/sample`` where the embedded sample is used, and synthetic noise follows
       the name, as in ``fashion_mnist/symmetric:0.4``.
 
     Raises:
@@ -70,11 +70,11 @@ def load(
     kind, colon, path = dataset.partition(":")
     _check_name(dataset, kind, bool(colon), path)
     if labels is not None and kind not in LABELLED:
-        raise DataError(f"{dataset} takes no labels: leave it out; only {' and '.join(LABELLED)} can use one.")
+        raise DataError(f"{dataset} takes no `labels`: leave it out; only {' and '.join(LABELLED)} can use one.")
     if labels is not None and noise is not None:
         raise DataError(
-            f"{dataset} takes labels={labels} or noise={noise}, not both: noise corrupts the true labels and leaves "
-            f"the noisy ones aside."
+            f"{dataset} takes `labels`={labels} or `noise`={noise}, not both: noise corrupts the true labels and "
+            f"leaves the noisy ones aside."
         )
     if kind == "digits":
         return digits(DEFAULT_NOISE if noise is None else noise, noise_seed)
@@ -120,7 +120,7 @@ def _elsewhere(kind: str, spec: NoiseSpec, data_dir: str | Path | None) -> Datas
         return None
     try:
         return _ELSEWHERE[kind](data_dir)
-    except DataError:  # what stands in for it is documented, and the name of the data set tells which it was
+    except DataError:  # `with_noise` then makes outliers of the data themselves, and the name of the data set says so
         return None
 
 

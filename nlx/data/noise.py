@@ -45,9 +45,9 @@ def parse_noise(text: str) -> NoiseSpec:
     Args:
       text: ``none`` or ``KIND:RATE``, the kinds being
 
-        - ``symmetric``: to any other class, each as likely;
+        - ``symmetric``: to any other class with equal probability;
         - ``pair``: to the next class;
-        - ``sparse``: to a few random other classes, ten at most and a third of them at most, each as likely;
+        - ``sparse``: to a few random other classes (at most ten, and a third of them) with equal probability;
         - ``adversarial``: to what a simple classifier confuses the class with;
         - ``instance``: how likely and to what depends on the input;
         - ``shuffle``: the CAN paper's vector shuffle, which may leave a label as it was;
@@ -81,7 +81,7 @@ def parse_noise(text: str) -> NoiseSpec:
 
 
 def with_noise(dataset: Dataset, noise: NoiseSpec, seed: int, elsewhere: Dataset | None = None) -> Dataset:
-    """The data set with its clean training labels, corrupted, in the place of its noisy ones.
+    """The data set with its clean training labels, corrupted, instead of its noisy ones.
 
     Outliers come from ``elsewhere``. Without it they are made of the data set itself: images are cut into 4 by 4 tiles
     that change places, and of feature vectors each number is taken from another example. An outlier has no true class:
@@ -100,9 +100,7 @@ def with_noise(dataset: Dataset, noise: NoiseSpec, seed: int, elsewhere: Dataset
       DataError: the clean training labels are unknown, the kind of noise is not for such labels, or its inputs stay on
         disk and would have to be changed.
     """
-    label = dataset.train.label
-    _check(dataset, noise)
-    assert label is not None
+    label = _checked_truth(dataset, noise)
     named = f"{dataset.name}/{noise}"
     if noise.kind == "outlier":
         named += f"+{elsewhere.name}" if elsewhere else ""
@@ -111,11 +109,12 @@ def with_noise(dataset: Dataset, noise: NoiseSpec, seed: int, elsewhere: Dataset
     return replace(dataset, name=named, train=replace(dataset.train, noisy_label=noisy))
 
 
-def _check(dataset: Dataset, noise: NoiseSpec) -> None:
+def _checked_truth(dataset: Dataset, noise: NoiseSpec) -> np.ndarray:
+    """The true training labels, to which such noise can be put."""
     label = dataset.train.label
     if label is None:
         raise DataError(
-            f"{dataset.name} has no true training labels, which synthetic noise starts from: leave the noise out."
+            f"{dataset.name} has no true training labels, which synthetic noise starts from: leave out `noise`."
         )
     kinds = ("none", *(MULTI_LABEL if label.ndim == 2 else SINGLE_LABEL))
     if noise.kind not in kinds:
@@ -124,10 +123,11 @@ def _check(dataset: Dataset, noise: NoiseSpec) -> None:
     if label.ndim == 2 and label.shape[1] != dataset.num_classes:
         raise DataError(
             f"{dataset.name} has {dataset.num_classes} noisy tags but {label.shape[1]} true ones, of another "
-            f"vocabulary: leave the noise out."
+            f"vocabulary: leave out `noise`."
         )
     if dataset.num_classes < 2 and noise.kind != "none":
-        raise DataError(f"{dataset.name} has a single class, which cannot be mistaken: leave the noise out.")
+        raise DataError(f"{dataset.name} has a single class, which cannot be mistaken: leave out `noise`.")
+    return label
 
 
 def _noisy_labels(train: Split, label: np.ndarray, noise: NoiseSpec, num_classes: int, seed: int) -> np.ndarray:
@@ -198,15 +198,16 @@ def _with_outliers(dataset: Dataset, label: np.ndarray, rate: float, seed: int, 
     train = dataset.train
     if isinstance(train.inputs, ImageFiles):
         raise DataError(
-            f"{dataset.name} stays on disk, where no picture can be replaced by an outlier: allow it more memory."
+            f"{dataset.name} stays on disk, where no picture can be replaced by an outlier: raise `in_memory_gib`."
         )
     noisy, mask = map(np.array, corruption.outliers(jax.random.key(seed), label, dataset.num_classes, rate))
     rng = np.random.default_rng([seed % 2**64, len(train), 0x6F7574])
     rows = np.flatnonzero(mask)
     inputs = train.inputs.copy()
-    if elsewhere is not None:
-        pool = elsewhere.train.inputs
-        assert not isinstance(pool, ImageFiles)
+    pool = None if elsewhere is None else elsewhere.train.inputs
+    if isinstance(pool, ImageFiles):
+        raise DataError(f"outliers are taken from memory only, and {pool.paths[0]} stays on disk.")
+    if pool is not None:
         inputs[rows] = pool[rng.integers(len(pool), size=len(rows))]
     elif inputs.ndim == 2:
         for column in range(inputs.shape[1]):

@@ -7,10 +7,9 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from nlx.training.observers import Observer, Progress, Row
+from nlx.training.observers import Observer, Progress, Row, Trains
 from nlx.training.stages import Stages
 from nlx.training.state import TrainState
-from nlx.training.trainer import Trainer
 
 _SHOWN = {
     "train_loss": "loss {:.4f}",
@@ -32,7 +31,7 @@ class Console(Observer):
         self._stream = stream or sys.stderr
         self._bar: tqdm[Any] | None = None
 
-    def on_start(self, trainer: Trainer, stages: Stages, state: TrainState) -> None:
+    def on_start(self, trainer: Trains, stages: Stages, state: TrainState) -> None:
         """See :class:`Observer`."""
         self._epochs = stages.epochs
 

@@ -7,10 +7,9 @@ import os
 from pathlib import Path
 
 from nlx.files import replacing
-from nlx.training.observers import Observer, Row
+from nlx.training.observers import Observer, Row, Trains
 from nlx.training.stages import Stages
 from nlx.training.state import TrainState
-from nlx.training.trainer import Trainer
 
 
 class MetricsLog(Observer):
@@ -27,7 +26,7 @@ class MetricsLog(Observer):
         self._path = path
         self.rows: list[Row] = []
 
-    def on_start(self, trainer: Trainer, stages: Stages, state: TrainState) -> None:
+    def on_start(self, trainer: Trains, stages: Stages, state: TrainState) -> None:
         """See :class:`Observer`."""
         text = self._path.read_text() if self._path.exists() else ""
         whole = text[: text.rfind("\n") + 1]

@@ -41,7 +41,8 @@ class RecipeOptions:
     """Go on with the run that lies in the run folder, from its last checkpoint."""
     model: str | None = None
     """Backbone: mlp, mlp-amt (the paper's 5376-1024-30-K for AMT), convnet, resnet8 to resnet50. Default by data: mlp
-    for features and digits, convnet for web/sample, resnet18 for images up to 64 pixels, resnet34 above (paper)."""
+    for features, digits and mnist, convnet for the samples of web and tags, resnet18 for images up to 64 pixels,
+    resnet34 above (paper)."""
     widths: tuple[int, ...] | None = None
     """Hidden widths of mlp or convnet. Default: the model's own."""
     dropout: float = 0.0
@@ -49,17 +50,19 @@ class RecipeOptions:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Dtype of the backbone's computation; parameters and losses stay float32."""
     augmentation: Augmentation | None = None
-    """Random changes of training images. Default by data: none for digits, crop for web/sample, crop-flip else."""
+    """Random changes of training images. Default by data: none for digits and mnist, crop for the samples, else
+    crop-flip."""
     six_crops: bool = False
     """Average the test predictions over six crops (paper), for images decoded larger than the model sees them."""
     epochs: int | None = None
-    """Passes over the training set (paper 90). Default by data: web/sample 30, digits 90, features 30, images 90."""
+    """Passes over the training set (paper 90). Default by data: 30 for features, mnist and the samples, else 90."""
     batch_size: int | None = None
-    """Examples per step, over all devices (paper 50). Default by data: 50 for digits and folders, 128 else."""
+    """Examples per step, over all devices (paper 50). Default by data: 50 for digits and images above 64 pixels, else
+    128."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     """Optimizer (paper: sgd)."""
     learning_rate: float | None = None
-    """First learning rate (paper 0.01). Default by data: 0.05 for features and web/sample, 0.01 else."""
+    """First learning rate (paper 0.01). Default by data: 0.05 for features, mnist and the samples, else 0.01."""
     method_rate: float = 1.0
     """Learning rate of what the method trains beside the backbone, as a multiple of the backbone's (paper 1)."""
     momentum: float = 0.9
@@ -67,7 +70,7 @@ class RecipeOptions:
     weight_decay: float = 0.0
     """L2 penalty on all weights (the paper names none)."""
     schedule: Schedule | None = None
-    """Course of the learning rate over a stage (paper: step). Default by data: constant for web/sample, step else."""
+    """Course of the learning rate over a stage (paper: step). Default by data: constant for the samples, else step."""
     decay_every: float = 1 / 3
     """The step schedule divides the learning rate by 10 after each such share of a stage (paper: every 30 of 90
     epochs)."""

@@ -1,6 +1,6 @@
 """Networks that map inputs to logits and features, as Flax modules and as pure functions.
 
-Imports nothing of nlx but arguments' errors.
+Import what is named here. Imports no other folder of nlx.
 """
 
 from nlx.models.convnet import ConvNet

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from nlx.arguments import ArgumentError
 from nlx.models.conv import Conv
 from nlx.models.head import Head, Outputs
 
@@ -38,7 +39,7 @@ class ConvNet(nnx.Module):
         rngs: nnx.Rngs,
     ):
         if len(widths) < 2:
-            raise ValueError(f"widths needs one convolution and the dense layer at least, e.g. (32, 128), got {widths}")
+            raise ArgumentError(f"`widths` must have a convolution and the dense layer, e.g. (32, 128), got {widths}")
         height, width, channels = in_shape
         self.num_convs = len(widths) - 1
         for i, out_channels in enumerate(widths[:-1]):

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from nlx.arguments import ArgumentError
+
 Outputs = dict[str, jax.Array]
 
 
@@ -18,7 +20,7 @@ class Dropout(nnx.Module):
 
     def __init__(self, rate: float):
         if not 0.0 <= rate < 1.0:
-            raise ValueError(f"dropout must lie in [0, 1), got {rate}")
+            raise ArgumentError(f"`dropout` must lie in [0, 1), got {rate}")
         self.rate = rate
         self.deterministic = False  # set by model.eval() and model.train()
 
@@ -27,7 +29,9 @@ class Dropout(nnx.Module):
         if self.rate == 0.0 or self.deterministic:
             return x
         if key is None:
-            raise ValueError("training with dropout needs a key: pass key=jax.random.key(...), or build with dropout=0")
+            raise ArgumentError(
+                "training with dropout needs a key: pass jax.random.key(...), or build with `dropout`=0"
+            )
         keep = jax.random.bernoulli(jax.random.fold_in(key, layer), 1.0 - self.rate, x.shape)
         return jnp.where(keep, x / (1.0 - self.rate), jnp.zeros_like(x))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -45,54 +46,123 @@ class Model(NamedTuple):
     apply_test: Callable[[Params, Stats, Array], Outputs]
 
 
-def from_nnx(make: nnx.Module | Callable[[nnx.Rngs], nnx.Module]) -> Model:
+def from_nnx(make: nnx.Module | Callable[..., nnx.Module]) -> Model:
     """A Flax module as pure functions.
 
     Args:
-      make: a function from ``rngs`` to the module, or a module, whose own parameters are then the start whatever the
-        key. Called with inputs, and a key where it has such a parameter, it returns logits ``[B, K]`` or a dict of
-        ``logits`` and ``features``.
+      make: a module's class, or another function from ``rngs`` to the module; or a module, whose parameters of this
+        moment are then the start whatever the key, and which stays as it is. Called with inputs, or with inputs and
+        ``key`` where it has such a parameter (for what is random while training), the module returns logits ``[B, K]``,
+        or a dict of ``logits`` and, if it likes, ``features`` ``[B, F]`` and further arrays.
 
     Returns:
-      The model. All variables that are no ``nnx.Param``, random states included, are its stats.
+      The model. Variables that are no ``nnx.Param`` are its stats: batch statistics, and the random streams of
+      ``nnx.Dropout``, which follow the key of ``init``. Logits and features are float32 whatever it computes in.
 
     Raises:
-      ArgumentError: while tracing, a module that returns something else.
+      ArgumentError: there is no such module; when applied, it returns something else.
+
+    Examples:
+      >>> model = from_nnx(lambda rngs: nnx.Linear(8, 3, rngs=rngs))
+      >>> params, stats = model.init(jax.random.key(0))
+      >>> model.apply_test(params, stats, jnp.ones((5, 8)))["logits"].shape
+      (5, 3)
     """
-    instance = make if isinstance(make, nnx.Module) else None
     # The graph is static; traced abstractly here, once for training and once for evaluation.
-    skeleton = nnx.clone(instance) if instance else nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+    if isinstance(make, nnx.Module):
+        construct, skeleton = None, nnx.clone(make)
+    else:
+        construct = partial(_construct, make)
+        skeleton = nnx.eval_shape(lambda: _construct(make, jax.random.key(0)))
+    start = _split(skeleton)
+    takes_key = _takes_key(skeleton)
     skeleton.train()
     train_graph = nnx.graphdef(skeleton)
     skeleton.eval()
     eval_graph = nnx.graphdef(skeleton)
-    takes_key = "key" in inspect.signature(type(skeleton).__call__).parameters
-
-    def split(module: nnx.Module) -> tuple[Params, Stats]:
-        params, stats = nnx.split_state(nnx.state(module), nnx.Param, ...)
-        return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
     def init(key: Array) -> tuple[Params, Stats]:
-        return split(instance or make(nnx.Rngs(params=key, dropout=jax.random.fold_in(key, 1))))
+        if construct is not None:
+            return _split(construct(key))
+        bits = jax.random.bits(key)
+
+        def fresh(x: Array) -> Array:
+            if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+                return jnp.copy(x)  # the module's own arrays must outlive a state that is given away
+            return jax.vmap(lambda key: jax.random.fold_in(key, bits))(x.reshape(-1)).reshape(x.shape)
+
+        params, stats = jax.tree.map(fresh, start)
+        return params, stats
 
     def apply(
         params: Params, stats: Stats, inputs: Array, train: bool, key: Array | None = None
     ) -> tuple[Outputs, Stats]:
         # Merged from pure dicts at every call: variables of an outer trace could not be written under jax.grad.
-        module = nnx.merge(train_graph if train else eval_graph, params, stats)
-        outputs = module(inputs, key) if takes_key else module(inputs)
-        outputs = outputs if isinstance(outputs, dict) else {"logits": outputs}
-        if "logits" not in outputs or getattr(outputs["logits"], "ndim", 0) != 2:
-            raise ArgumentError("the model must return logits of shape [B, K], or a dict with such `logits`")
-        return outputs, split(module)[1] if train and stats else stats
+        state = (nnx.restore_int_paths(tree) for tree in (params, stats))
+        module = nnx.merge(train_graph if train else eval_graph, *state)
+        outputs = _checked_outputs(module(inputs, key=key) if takes_key else module(inputs), inputs.shape[0])
+        return outputs, _split(module)[1] if train else stats
 
-    return Model(init, apply, _plain_test(apply))
+    return Model(init, apply, _one_view(apply))
+
+
+def _construct(make: Callable[..., nnx.Module], key: Array) -> nnx.Module:
+    """The module, its initial weights from the key itself and all else that is random from another one."""
+    if not callable(make):
+        raise ArgumentError(f"a model is an nnx.Module, or a function from rngs to one, not {type(make).__name__}")
+    rngs = nnx.Rngs(jax.random.fold_in(key, 1), params=key)
+    # A module's class would show the signature of Flax's metaclass.
+    signature = inspect.signature(make.__init__ if isinstance(make, type) else make)  # type: ignore[misc]
+    module = make(rngs=rngs) if "rngs" in signature.parameters else make(rngs)
+    if not isinstance(module, nnx.Module):
+        raise ArgumentError(f"a model's function from rngs must return an nnx.Module, not {type(module).__name__}")
+    return module
+
+
+def _takes_key(module: nnx.Module) -> bool:
+    """Whether a module is called with inputs and a key, rather than with inputs alone."""
+    try:
+        signature = inspect.signature(module)
+        takes_key = "key" in signature.parameters
+        signature.bind(None, **({"key": None} if takes_key else {}))
+    except TypeError:
+        raise ArgumentError(
+            f"{type(module).__name__} must be called with (x) or (x, key): give it such a __call__"
+        ) from None
+    return takes_key
+
+
+def _split(module: nnx.Module) -> tuple[Params, Stats]:
+    """Parameters and all else, as dicts whose keys are strings, as checkpoints want them."""
+    params, stats = nnx.split_state(nnx.state(module), nnx.Param, ...)
+    return _with_string_keys(nnx.to_pure_dict(params)), _with_string_keys(nnx.to_pure_dict(stats))
+
+
+def _with_string_keys(tree: Any) -> Any:
+    return {str(key): _with_string_keys(value) for key, value in tree.items()} if isinstance(tree, dict) else tree
+
+
+def _checked_outputs(outputs: Any, batch: int) -> Outputs:
+    outputs = dict(outputs) if isinstance(outputs, Mapping) else {"logits": outputs}
+    if "logits" not in outputs:
+        raise ArgumentError(
+            f"the model returns a dict of {sorted(outputs)}: `logits` of shape [B, K] must be among them"
+        )
+    for name, form in (("logits", "[B, K]"), ("features", "[B, F]")):
+        if name not in outputs:
+            continue
+        shape = getattr(outputs[name], "shape", None)
+        if shape is None or len(shape) != 2 or shape[0] != batch:
+            what = type(outputs[name]).__name__ if shape is None else f"shape {shape}"
+            raise ArgumentError(f"the model returns `{name}` of {what} for {batch} inputs: their shape must be {form}")
+        outputs[name] = outputs[name].astype(jnp.float32)
+    return outputs
 
 
 def prepared(
     model: Model,
     prepare: Callable[[Array, Array | None], Array],
-    views: Callable[[Array], list[Array]] | None = None,
+    views: Callable[[Array], Sequence[Array]] | None = None,
 ) -> Model:
     """A model of inputs as they are stored, which are prepared on the device.
 
@@ -106,20 +176,18 @@ def prepared(
     def apply(
         params: Params, stats: Stats, inputs: Array, train: bool, key: Array | None = None
     ) -> tuple[Outputs, Stats]:
-        if not train or key is None:
-            return model.apply(params, stats, prepare(inputs, None), train, None)
-        augment_key, model_key = jax.random.split(key)
+        augment_key, model_key = (None, None) if key is None or not train else jax.random.split(key)
         return model.apply(params, stats, prepare(inputs, augment_key), train, model_key)
 
-    def over_views(params: Params, stats: Stats, inputs: Array) -> Outputs:
-        assert views is not None
-        each = [model.apply_test(params, stats, view) for view in views(inputs)]
-        return jax.tree.map(lambda *x: jnp.mean(jnp.stack(x), axis=0), *each)
+    def apply_test(params: Params, stats: Stats, inputs: Array) -> Outputs:
+        shown = [prepare(inputs, None)] if views is None else views(inputs)
+        each = [model.apply_test(params, stats, view) for view in shown]
+        return jax.tree.map(lambda *outputs: jnp.mean(jnp.stack(outputs), axis=0), *each)
 
-    return Model(model.init, apply, _plain_test(apply) if views is None else over_views)
+    return Model(model.init, apply, apply_test)
 
 
-def _plain_test(apply: Apply) -> Callable[[Params, Stats, Array], Outputs]:
+def _one_view(apply: Apply) -> Callable[[Params, Stats, Array], Outputs]:
     return lambda params, stats, inputs: apply(params, stats, inputs, False, None)[0]
 
 
@@ -149,7 +217,7 @@ def build(
       The model.
 
     Raises:
-      ValueError: unknown name, an input shape the model cannot take, or widths for a model that has its own.
+      ArgumentError: unknown name, an input shape the model cannot take, or widths for a model that has its own.
 
     Examples:
       >>> model = build("mlp", (8, 8, 1), num_classes=10, widths=(32,))
@@ -164,12 +232,13 @@ def build(
         params: Params, stats: Stats, inputs: Array, train: bool, key: Array | None = None
     ) -> tuple[Outputs, Stats]:
         if inputs.shape[1:] != tuple(input_shape):
-            raise ValueError(f"{name} was built for inputs [B, {', '.join(map(str, input_shape))}], got {inputs.shape}")
+            form = ", ".join(map(str, input_shape))
+            raise ArgumentError(f"{name} was built for inputs [B, {form}], got {inputs.shape}")
         if not jnp.issubdtype(inputs.dtype, jnp.floating):
-            raise TypeError(f"inputs must be floating, got {inputs.dtype}: normalize images before the model")
+            raise TypeError(f"inputs must be floating, got {inputs.dtype}: put nlx.models.prepared before the model")
         return model.apply(params, stats, inputs, train, key)
 
-    return Model(model.init, apply, _plain_test(apply))
+    return Model(model.init, apply, _one_view(apply))
 
 
 def _constructor(
@@ -181,9 +250,9 @@ def _constructor(
     dtype: jax.typing.DTypeLike,
 ) -> Callable[[nnx.Rngs], Any]:
     if name not in NAMES:
-        raise ValueError(f"unknown model {name!r}, choose one of: {', '.join(NAMES)}")
+        raise ArgumentError(f"unknown model {name!r}: choose one of {', '.join(NAMES)}")
     if widths is not None and name not in ("mlp", "convnet"):
-        raise ValueError(f"{name} has its own widths: leave them out, or choose mlp or convnet")
+        raise ArgumentError(f"{name} has its own widths: leave out `widths`, or choose mlp or convnet")
     options: dict[str, Any] = {"dropout": dropout, "dtype": dtype}
     if name.startswith("mlp"):
         widths = AMT_WIDTHS if name == "mlp-amt" else widths
@@ -191,7 +260,7 @@ def _constructor(
             options["widths"] = tuple(widths)
         return lambda rngs: MLP(math.prod(input_shape), num_classes, rngs=rngs, **options)
     if len(input_shape) != 3:
-        raise ValueError(f"{name} takes images (H, W, C), got inputs of shape {tuple(input_shape)}: use mlp")
+        raise ArgumentError(f"{name} takes images (H, W, C), got inputs of shape {tuple(input_shape)}: use mlp")
     height, width, channels = input_shape
     if name == "convnet":
         if widths is not None:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from nlx.arguments import ArgumentError
 from nlx.models.conv import Conv
 from nlx.models.head import Head, Outputs
 
@@ -96,9 +97,9 @@ class ResNet(nnx.Module):
         rngs: nnx.Rngs,
     ):
         if depth not in _SHAPES:
-            raise ValueError(f"depth must be one of {DEPTHS}, got {depth}")
+            raise ArgumentError(f"`depth` must be one of {DEPTHS}, got {depth}")
         if stem not in ("32", "224"):
-            raise ValueError(f"stem must be '32' or '224', got {stem!r}")
+            raise ArgumentError(f"`stem` must be '32' or '224', got {stem!r}")
         stages, widths, bottleneck = _SHAPES[depth]
         self.stem = stem
         size, stride = (7, 2) if stem == "224" else (3, 1)

@@ -6,19 +6,16 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
 from nlx.training.mesh import agree
-from nlx.training.observers import Observer, Row
+from nlx.training.observers import Observer, Row, Trains
 from nlx.training.stages import Stages
 from nlx.training.state import TrainState
-
-if TYPE_CHECKING:
-    from nlx.training.trainer import Trainer
 
 
 class CheckpointError(RuntimeError):
@@ -53,7 +50,7 @@ class Checkpoints(Observer):
             )
         return self._opened
 
-    def on_start(self, trainer: Trainer, stages: Stages, state: TrainState) -> None:
+    def on_start(self, trainer: Trains, stages: Stages, state: TrainState) -> None:
         """See :class:`Observer`."""
         self._saved = time.monotonic()
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nlx import metrics, transitions
 from nlx.data.dataset import Dataset, Split
 from nlx.methods.method import Posterior, chosen_candidate
-from nlx.training.observers import Observer, Row
+from nlx.training.observers import Observer, Row, Trains
 from nlx.training.stages import Stages
 from nlx.training.state import TrainState
-
-if TYPE_CHECKING:
-    from nlx.training.trainer import Trainer
 
 
 def against(scores: np.ndarray, labels: np.ndarray) -> Row:
@@ -110,7 +106,7 @@ class Evaluate(Observer):
         self._data, self._every, self._epochs = data, every, 0
         self._truth = true_transition(data)
 
-    def on_start(self, trainer: Trainer, stages: Stages, state: TrainState) -> None:
+    def on_start(self, trainer: Trains, stages: Stages, state: TrainState) -> None:
         """See :class:`Observer`."""
         self._trainer, self._epochs = trainer, stages.epochs
 

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
+from nlx.data.dataset import Inputs, Split
+from nlx.methods.method import Method, Posterior
 from nlx.training.stages import Stages
 from nlx.training.state import TrainState
 
-if TYPE_CHECKING:
-    from nlx.training.trainer import Trainer
-
 Row = dict[str, Any]
 """What is known of an epoch: its number, steps, seconds, means of metrics, and scores that observers have added."""
+
+
+class Trains(Protocol):
+    """What an observer may ask of the trainer; see :class:`nlx.training.trainer.Trainer`."""
+
+    @property
+    def method(self) -> Method: ...  # noqa: D102
+
+    def posterior(self, state: TrainState, data: Split) -> Posterior: ...  # noqa: D102
+
+    def scores(self, state: TrainState, inputs: Inputs | Split) -> np.ndarray: ...  # noqa: D102
+
+    def evaluate(self, state: TrainState, data: Split) -> Row: ...  # noqa: D102
 
 
 class Progress(NamedTuple):
@@ -39,7 +53,7 @@ class Observer:
     Hooks run on every process, in the order in which a trainer was given its observers.
     """
 
-    def on_start(self, trainer: Trainer, stages: Stages, state: TrainState) -> None:
+    def on_start(self, trainer: Trains, stages: Stages, state: TrainState) -> None:
         """Before the first step; ``state`` may be that of a run that goes on."""
 
     def on_progress(self, progress: Progress) -> None:

@@ -10,14 +10,15 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 
 from nlx.data.dataset import Split
 from nlx.methods.method import Method, Shapes
 from nlx.models import Model
 from nlx.training.mesh import by_example, replicated
 
-ORDER, STEP, REFRESH, HEADS = (int.from_bytes(name.encode()) for name in ("orde", "step", "refr", "head"))
-"""What is folded into a state's key for each use, so that no two of them meet."""
+ORDER, REFRESH, HEADS = (int.from_bytes(name.encode()) for name in ("orde", "refr", "head"))
+"""What is folded into a key for each use, far above any step, so that no two of them meet."""
 
 _MEMORY_ROWS = 256  # per-example memory is padded to a multiple of this
 
@@ -44,9 +45,19 @@ class TrainState(NamedTuple):
     sums: dict[str, Array]
 
 
-def key_for(state: TrainState, use: int, number: Any) -> Array:
-    """The key for a use (``STEP``, ``REFRESH``, ...) at a step or an epoch."""
-    return jax.random.fold_in(jax.random.fold_in(state.key, use), number)
+def step_key(state: TrainState) -> Array:
+    """The key of a step's draws."""
+    return jax.random.fold_in(_later(state.key), state.step)
+
+
+def key_for(state: TrainState, use: int, number: ArrayLike) -> Array:
+    """The key of draws between steps: for ``REFRESH`` after an epoch, or ``HEADS`` at a step."""
+    return jax.random.fold_in(jax.random.fold_in(_later(state.key), use), number)
+
+
+def _later(key: Array) -> Array:
+    """What all draws after the start follow from; the first two of the three are for initial weights."""
+    return jax.random.split(key, 3)[2]
 
 
 def output_shapes(model: Model, inputs: jax.ShapeDtypeStruct) -> Shapes:
@@ -73,7 +84,7 @@ def state_maker(model: Model, method: Method, optimizer: optax.GradientTransform
     size = -(-len(split) // rows) * rows
 
     def make(key: Array) -> TrainState:
-        model_key, method_key = jax.random.split(key)
+        model_key, method_key, _ = jax.random.split(key, 3)
         model_params, stats = model.init(model_key)
         method_params, memory = method.init(method_key, outputs, outputs["logits"].shape[-1], size)
         params = {"model": model_params, "method": method_params}
@@ -87,6 +98,11 @@ def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
     """Where each leaf of a state belongs on a mesh, as a tree of shardings of the state's shape."""
     everywhere = jax.tree.map(lambda _: replicated(mesh), state)
     return everywhere._replace(memory=jax.tree.map(lambda _: by_example(mesh), state.memory))
+
+
+def for_prediction(state: TrainState) -> TrainState:
+    """What predicting needs of a state: parameters and statistics."""
+    return state._replace(key=jnp.zeros((), jnp.uint32), opt_state=(), memory=(), sums={})
 
 
 def reinit_heads(state: TrainState, fresh: TrainState) -> TrainState:

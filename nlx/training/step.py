@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from nlx.methods.method import Batch, Memory, Method, Metrics
 from nlx.models import Model
 from nlx.training.mesh import by_example
-from nlx.training.state import ORDER, STEP, TrainState, key_for
+from nlx.training.state import ORDER, TrainState, step_key
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 """(state, batch) -> (state, means of the metrics over the batch)."""
@@ -52,7 +52,7 @@ def make_step(
         if unknown := set(batch) - _ALLOWED:
             raise ValueError(f"a training batch may not hold {sorted(unknown)}: true labels are for evaluation only")
         batch = vectors_as_floats(jax.lax.with_sharding_constraint(batch, by_example(mesh)))
-        model_key, method_key = jax.random.split(key_for(state, STEP, state.step))
+        model_key, _, method_key = jax.random.split(step_key(state), 3)
         rows = take_rows(state.memory, batch)
 
         def objective(params: dict[str, Any]) -> tuple[Array, tuple[Any, Array, Memory, Metrics]]:

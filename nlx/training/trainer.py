@@ -293,4 +293,6 @@ def as_split(data: Data) -> Split:
 
 
 def _inputs_only(inputs: Inputs | Split) -> Split:
-    return inputs if isinstance(inputs, Split) else Split(inputs, None, None)
+    if isinstance(inputs, Split):
+        return inputs
+    return Split(inputs, None, None) if isinstance(inputs, ImageFiles) else split_of(inputs)

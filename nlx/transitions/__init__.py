@@ -4,10 +4,11 @@ Made to order (:func:`symmetric`, :func:`pair`, :func:`sparse`, :func:`from_conf
 data (:func:`from_pairs`, :func:`from_anchors`, :func:`confident_joint` with :func:`from_confident_joint`,
 :func:`estimate_confusing`), learned
 (:func:`project` after the optimizer's step), inverted (:func:`invert`), and turned into cleaned labels
-(:func:`posterior`, :func:`binary_posterior`). :func:`check` is for the places where a matrix enters.
+(:func:`posterior`, :func:`binary_posterior`, and without a classifier :func:`label_posterior`). :func:`check` is for the places where a matrix enters.
 """
 
 from nlx.transitions.algebra import binary_posterior, invert, posterior, project
+from nlx.transitions.bayes import label_posterior
 from nlx.transitions.build import check, from_confusion, outlier, pair, sparse, symmetric
 from nlx.transitions.confident import calibrate_joint, confident_joint, confident_thresholds, from_confident_joint
 from nlx.transitions.confusing import estimate_confusing, noise_kinds
@@ -25,6 +26,7 @@ __all__ = [
     "from_confusion",
     "from_pairs",
     "invert",
+    "label_posterior",
     "noise_kinds",
     "outlier",
     "pair",

@@ -1,9 +1,13 @@
 """The cache of generated arrays: never wrong, and never in the way."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 from nlx.data.cache import cache_dir, cached
+from nlx.files import replacing
 
 ARRAYS = {"a": np.arange(1000), "b": np.array(["x", "yz"])}
 
@@ -76,6 +80,20 @@ def test_failed_write_leaves_nothing_behind(folder, monkeypatch):
     monkeypatch.setattr("nlx.data.cache.np.savez", full)
     check(cached("x", Generator()))
     assert list(folder.iterdir()) == []
+
+
+def test_threads_that_write_one_file_do_not_mix(tmp_path):
+    both_are_writing = threading.Barrier(2, timeout=60)
+
+    def write(text):
+        with replacing(tmp_path / "x") as file:
+            file.write(text)
+            both_are_writing.wait()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, [b"one" * 10, b"two" * 20]))
+    assert (tmp_path / "x").read_bytes() in (b"one" * 10, b"two" * 20)
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def test_default_folder_is_in_the_home(monkeypatch, tmp_path):

@@ -148,16 +148,16 @@ def test_unknown_names(name, match):
 @pytest.mark.parametrize(
     ("name", "options", "match"),
     [
-        ("digits", {"labels": "worst"}, "digits takes no labels: leave it out; only cifar10n and npz can use one"),
-        ("web", {"labels": "x"}, "web takes no labels"),
-        ("folder:x", {"labels": "a"}, "folder:x takes no labels"),
+        ("digits", {"labels": "worst"}, "digits takes no `labels`: leave it out; only cifar10n and npz can use one"),
+        ("web", {"labels": "x"}, "web takes no `labels`"),
+        ("folder:x", {"labels": "a"}, "folder:x takes no `labels`"),
         ("mnist", {"noise": "uniform:0.1"}, "unknown noise 'uniform'"),
         (
             "cifar10n",
             {"labels": "worst", "noise": "pair:0.1"},
-            "cifar10n takes labels=worst or noise=pair:0.1, not both: noise corrupts the true labels",
+            "cifar10n takes `labels`=worst or `noise`=pair:0.1, not both: noise corrupts the true labels",
         ),
-        ("npz:x", {"labels": "a", "noise": "none"}, "npz:x takes labels=a or noise=none, not both"),
+        ("npz:x", {"labels": "a", "noise": "none"}, "npz:x takes `labels`=a or `noise`=none, not both"),
     ],
 )
 def test_options_that_do_not_apply(name, options, match):

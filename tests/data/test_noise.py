@@ -280,6 +280,6 @@ def test_pictures_on_disk(tmp_path):
         assert train.inputs is base.train.inputs
         assert 0.05 < (train.noisy_label != label).mean() < 0.6
     with pytest.raises(
-        DataError, match=r"disk stays on disk, where no picture can be replaced .*: allow it more memory"
+        DataError, match=r"disk stays on disk, where no picture can be replaced .*: raise `in_memory_gib`"
     ):
         with_noise(base, NoiseSpec("outlier", 0.3), 0)

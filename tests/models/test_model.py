@@ -3,12 +3,14 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from nlx.arguments import ArgumentError
 from nlx.models import AMT_WIDTHS, MLP, NAMES, ConvNet, Model, ResNet, build
 from nlx.models.conv import conv2d
 from nlx.models.resnet import _Block
@@ -56,10 +58,10 @@ def test_outputs_have_the_promised_shapes(name):
     outputs, new_stats = jax.eval_shape(
         lambda p, s, x: model.apply(p, s, x, True, None), params, stats, jnp.zeros((2, *shape))
     )
-    assert outputs["logits"].shape == (2, 7)
-    assert outputs["features"].shape == (2, model.num_features)
+    chex.assert_shape(outputs["logits"], (2, 7))
+    chex.assert_shape(outputs["features"], (2, params["head"]["dense"]["kernel"].shape[0]))
     assert {leaf.dtype for leaf in jax.tree.leaves((params, stats, outputs))} == {jnp.dtype(jnp.float32)}
-    assert jax.tree.structure(new_stats) == jax.tree.structure(stats)
+    chex.assert_trees_all_equal_shapes_and_dtypes(new_stats, stats)
     assert bool(stats) == name.startswith("resnet")
     assert all(isinstance(key.key, str) for path, _ in jax.tree.leaves_with_path(params) for key in path)
 
@@ -116,7 +118,7 @@ def test_new_residual_blocks_are_the_identity():
 
 
 def test_init_is_determined_by_the_key(small):
-    jax.tree.map(np.testing.assert_array_equal, small.init(jax.random.key(0)), (small.params, small.stats))
+    chex.assert_trees_all_equal(small.init(jax.random.key(0)), (small.params, small.stats))
     other, _ = small.init(jax.random.key(1))
     kernel = lambda tree: tree["head"]["dense"]["kernel"]  # noqa: E731
     assert np.any(kernel(other) != kernel(small.params))
@@ -126,7 +128,7 @@ def test_stats_change_in_training_only():
     net = _make("resnet8")
     _, trained = net.apply(net.params, net.stats, net.x, True, None)
     _, evaluated = net.apply(net.params, net.stats, net.x, False, None)
-    jax.tree.map(np.testing.assert_array_equal, evaluated, net.stats)
+    chex.assert_trees_all_equal(evaluated, net.stats)
     # The running mean moves a tenth of the way to the mean of the batch.
     channels = conv2d(net.x, net.params["stem_conv"]["kernel"], 1)
     np.testing.assert_allclose(trained["stem_norm"]["mean"], 0.1 * channels.mean((0, 1, 2)), rtol=1e-3, atol=1e-6)
@@ -143,7 +145,7 @@ def test_evaluation_looks_at_each_example_alone(small):
 def test_jit_equals_eager(small):
     eager = small.model.apply(small.params, small.stats, small.x, True, None)
     compiled = small.apply(small.params, small.stats, small.x, True, None)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), eager, compiled)
+    chex.assert_trees_all_close(eager, compiled, rtol=1e-4, atol=1e-5)
 
 
 def test_gradient_reaches_every_parameter_in_a_scanned_step(small):
@@ -217,17 +219,17 @@ def test_dropout_of_image_models_needs_a_key(name):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: build("vit", (8, 8, 1), 3), "unknown model 'vit', choose one of: mlp, mlp-amt, convnet"),
+        (lambda: build("vit", (8, 8, 1), 3), "unknown model 'vit': choose one of mlp, mlp-amt, convnet"),
         (lambda: build("resnet18", (8,), 3), "takes images"),
         (lambda: build("resnet18", (8, 8, 1), 3, widths=(4,)), "has its own widths"),
-        (lambda: build("convnet", (8, 8, 1), 3, widths=(4,)), "widths needs one convolution"),
-        (lambda: build("mlp", (8,), 3, dropout=1.0), r"dropout must lie in \[0, 1\)"),
-        (lambda: ResNet(19, 3, 10, rngs=nnx.Rngs(0)), "depth must be one of"),
-        (lambda: ResNet(18, 3, 10, stem="64", rngs=nnx.Rngs(0)), "stem must be"),
+        (lambda: build("convnet", (8, 8, 1), 3, widths=(4,)), "`widths` must have a convolution"),
+        (lambda: build("mlp", (8,), 3, dropout=1.0), r"`dropout` must lie in \[0, 1\)"),
+        (lambda: ResNet(19, 3, 10, rngs=nnx.Rngs(0)), "`depth` must be one of"),
+        (lambda: ResNet(18, 3, 10, stem="64", rngs=nnx.Rngs(0)), "`stem` must be"),
     ],
 )
 def test_bad_arguments(call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         call()
 
 

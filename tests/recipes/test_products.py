@@ -33,6 +33,7 @@ class Products:
         for name in pictures:
             assert (self.folder / name).read_bytes().startswith(b"\x89PNG")
         assert self.page.count("data:image/png;base64") >= 1 + len(pictures)
+        assert len((self.folder / "issues.csv").read_text().splitlines()) == 1 + len(self.table)
         assert columns <= self.table.extras.keys()
         for name in columns:
             assert np.isfinite(np.asarray(self.table.extras[name], np.float64)).all(), name
@@ -87,6 +88,7 @@ def test_noise_types_leave_a_type_for_each_example_and_a_ranking(run):
     products.check("noise_types", {"rank-precision.png"}, {"noise_type", "classifier"}, {"log_evidence", "trusted"})
     assert [row["stage"] for row in products.rows] == ["clean", "types", "mixed"]
     np.testing.assert_allclose(products.table.extras["noise_type"].sum(1), 1, rtol=1e-5)
+    assert products.table.extras["trusted"].sum() == 90
     assert products.rows[-1]["trusted"] == pytest.approx(1 / 3, abs=0.05)  # upsampled to half the noisy ones
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nlx.data.checks import check_length, check_range, checked_labels
+from nlx.data.checks import check_class_range, check_length, checked_labels
 from nlx.data.dataset import DataError, Dataset, Split
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -60,7 +60,7 @@ def cifar10n(data_dir: str | Path | None, labels: str | None = None) -> Dataset:
         wrong = "has several labellings" if labels is None else f"has no labels {labels!r}"
         raise DataError(f"cifar10n {wrong}: choose one of {', '.join(LABELLINGS)}.")
     if data_dir is None:
-        raise DataError(f"cifar10n needs a data_dir: the folder that holds '{BATCHES}' and '{HUMAN}'.")
+        raise DataError(f"cifar10n needs a `data_dir`: the folder that holds '{BATCHES}' and '{HUMAN}'.")
     root = Path(data_dir).expanduser()
     for path in (root / BATCHES / name for name in (*TRAIN_BATCHES, "test_batch")):
         if not path.is_file():
@@ -75,7 +75,7 @@ def cifar10n(data_dir: str | Path | None, labels: str | None = None) -> Dataset:
         if not isinstance(human.get(key), np.ndarray):
             raise DataError(f"{where} is missing or no array: get the file again, from {HUMAN_SOURCE}.")
         given[key] = checked_labels(where, human[key])
-        check_range(where, given[key], len(CLASS_NAMES), "CIFAR-10")
+        check_class_range(where, given[key], len(CLASS_NAMES), "CIFAR-10")
         check_length(where, len(given[key]), f"'{BATCHES}'", len(label))
     differs = np.flatnonzero(given["clean_label"] != label)
     if len(differs):
@@ -154,6 +154,6 @@ def _read_batches(paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:
             raise DataError(f"{path}: 'data' is not uint8 [n, 3072]: get {CIFAR_SOURCE}.")
         images.append(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
         labels.append(checked_labels(f"{path}: 'labels'", np.asarray(label)))
-        check_range(f"{path}: 'labels'", labels[-1], len(CLASS_NAMES), "CIFAR-10")
+        check_class_range(f"{path}: 'labels'", labels[-1], len(CLASS_NAMES), "CIFAR-10")
         check_length(f"{path}: 'labels'", len(labels[-1]), "'data'", len(data))
     return np.concatenate(images), np.concatenate(labels)

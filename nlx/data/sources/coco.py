@@ -16,23 +16,24 @@ which half was which is not in the papers, so the test set here is a fixed rando
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from nlx.data.checks import missing_files
 from nlx.data.dataset import DataError, Dataset, ImageFiles, Split
 
 SOURCE = "https://cocodataset.org/#download"
 ARCHIVE = "annotations_trainval2014.zip"
+AGAIN = f"get {ARCHIVE} again, from {SOURCE}"
 CAPTIONS = "annotations/captions_train2014.json"
 INSTANCES = "annotations/instances_{}2014.json"
 TAGS = "annotations/flickr_tags_train2014.json"
-TEST_SEED = 2014  # fixed for ever: results are comparable only on one test set
+TEST_SEED = 2014  # never to be changed: results are comparable only on one test set
 
 # Misra et al., 2016, map classes to the 1,000 commonest words by hand and find no word for these: 80 - 7 = 73 remain.
 WITHOUT_WORDS = ("hair drier", "handbag", "oven", "parking meter", "remote", "toaster", "traffic light")
@@ -77,7 +78,7 @@ def coco_captions(
 
     Args:
       data_dir: the folder described in the module's documentation.
-      image_size: height and width that pictures are brought to: short side resized, centre cropped.
+      image_size: height and width of the pictures, pixels: short side resized, centre cropped.
       num_words: N, size of the noisy vocabulary; fewer if there are not as many words.
       stop_words: words to leave out, in lower case.
       all_classes: take all 80 classes instead of the papers' 73.
@@ -97,7 +98,7 @@ def coco_captions(
     """
     root = _root(data_dir, "coco_captions")
     path = root / CAPTIONS
-    captions = _records(path, "annotations", {"image_id": int, "caption": str})
+    captions = _records(path, _json(path), "annotations", {"image_id": int, "caption": str})
     train, test = _parts(root, all_classes)
     of_image: dict[int, list[str]] = {image: [] for image in train.ids}
     for row, caption in enumerate(captions):
@@ -108,10 +109,9 @@ def coco_captions(
             )
         of_image[caption["image_id"]] += words_of(caption["caption"])
     if not any(of_image.values()):
-        raise DataError(f"{path}: there is no word in any caption: get {ARCHIVE} again, from {SOURCE}.")
-    return _dataset("coco/captions", train, test, list(of_image.values()), num_words, stop_words, image_size).trust(
-        trusted, seed
-    )
+        raise DataError(f"{path}: there is no word in any caption: {AGAIN}.")
+    names = vocabulary(of_image.values(), num_words, stop_words)
+    return _dataset("coco/captions", train, test, of_image.values(), names, image_size).trust(trusted, seed)
 
 
 def coco_tags(
@@ -136,12 +136,9 @@ def coco_tags(
 
     Args:
       data_dir: the folder described in the module's documentation.
-      image_size: height and width that pictures are brought to: short side resized, centre cropped.
       num_words: N, size of the noisy vocabulary; fewer if there are not as many tags.
       stop_words: tags to leave out, in lower case.
-      all_classes: take all 80 classes instead of the papers' 73.
-      trusted: share of the training pictures whose clean labels methods may use, in (0, 1].
-      seed: which of them.
+      image_size, all_classes, trusted, seed: see :func:`coco_captions`.
 
     Returns:
       The data set ``coco/tags``, in the form of :func:`coco_captions`.
@@ -167,7 +164,8 @@ def coco_tags(
     words = [list(dict.fromkeys(" ".join(tag.lower().split()) for tag in tags.get(photo, ()))) for photo in train.photo]
     if not any(any(some) for some in words):
         raise DataError(f"{path}: there is no tag of any photo of COCO's training pictures: collect them anew.")
-    return _dataset("coco/tags", train, test, words, num_words, stop_words, image_size).trust(trusted, seed)
+    names = vocabulary(words, num_words, stop_words)
+    return _dataset("coco/tags", train, test, words, names, image_size).trust(trusted, seed)
 
 
 def words_of(caption: str) -> list[str]:
@@ -177,10 +175,8 @@ def words_of(caption: str) -> list[str]:
       >>> words_of("The man's T-shirt says 'NO_WAY 66'.")
       ['the', 'man', 't-shirt', 'says', 'no', 'way', '66']
     """
-    return [
-        word.removesuffix("'s")
-        for word in _WORD.findall(caption.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
-    ]
+    words = _WORD.findall(caption.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+    return [word.removesuffix("'s") for word in words]
 
 
 def vocabulary(words: Iterable[Iterable[str]], size: int, stop_words: Collection[str] = ()) -> tuple[str, ...]:
@@ -190,9 +186,6 @@ def vocabulary(words: Iterable[Iterable[str]], size: int, stop_words: Collection
       words: of each example.
       size: how many at most.
       stop_words: words to leave out.
-
-    Returns:
-      The words.
 
     Examples:
       >>> vocabulary([["a", "cat"], ["a", "dog"], ["a", "bee", "dog"]], 3)
@@ -205,26 +198,15 @@ def vocabulary(words: Iterable[Iterable[str]], size: int, stop_words: Collection
 
 
 def _dataset(
-    name: str,
-    train: _Part,
-    test: _Part,
-    words: Sequence[Sequence[str]],
-    num_words: int,
-    stop_words: Collection[str],
-    image_size: int,
+    name: str, train: _Part, test: _Part, words: Collection[Sequence[str]], names: tuple[str, ...], image_size: int
 ) -> Dataset:
-    names = vocabulary(words, num_words, stop_words)
     column = {word: i for i, word in enumerate(names)}
     noisy = np.zeros((len(words), len(names)), np.uint8)
     for row, some in zip(noisy, words, strict=True):
         row[[column[word] for word in some if word in column]] = 1
-    return Dataset(
-        name,
-        train.class_names,
-        Split(ImageFiles(train.paths, image_size), noisy, train.label),
-        Split(ImageFiles(test.paths, image_size), None, test.label),
-        names,
-    )
+    train_split = Split(ImageFiles(train.paths, image_size), noisy, train.label)
+    test_split = Split(ImageFiles(test.paths, image_size), None, test.label)
+    return Dataset(name, train.class_names, train_split, test_split, names)
 
 
 def _parts(root: Path, all_classes: bool) -> tuple[_Part, _Part]:
@@ -244,9 +226,9 @@ def _parts(root: Path, all_classes: bool) -> tuple[_Part, _Part]:
 def _part(root: Path, part: str, all_classes: bool) -> _Part:
     path = root / INSTANCES.format(part)
     content = _json(path)
-    images = _records(path, "images", {"id": int, "file_name": str}, content)
-    categories = _records(path, "categories", {"id": int, "name": str}, content)
-    objects = _records(path, "annotations", {"image_id": int, "category_id": int}, content)
+    images = _records(path, content, "images", {"id": int, "file_name": str})
+    categories = _records(path, content, "categories", {"id": int, "name": str})
+    objects = _records(path, content, "annotations", {"image_id": int, "category_id": int})
 
     kept = [c for c in sorted(categories, key=lambda c: c["id"]) if all_classes or c["name"] not in WITHOUT_WORDS]
     known = {c["id"] for c in categories}
@@ -258,8 +240,7 @@ def _part(root: Path, part: str, all_classes: bool) -> _Part:
         for key, ids in (("image_id", row_of), ("category_id", known)):
             if thing[key] not in ids:
                 raise DataError(
-                    f"{path}: 'annotations' entry {entry} has {key} {thing[key]}, which the file does not list: get "
-                    f"{ARCHIVE} again, from {SOURCE}."
+                    f"{path}: 'annotations' entry {entry} has {key} {thing[key]}, which is not listed: {AGAIN}."
                 )
         if thing["category_id"] in column_of:
             label[row_of[thing["image_id"]], column_of[thing["category_id"]]] = 1
@@ -267,10 +248,10 @@ def _part(root: Path, part: str, all_classes: bool) -> _Part:
     ordered = [by_id[image] for image in row_of]
     folder = root / f"{part}2014"
     _check_pictures(folder, path, [image["file_name"] for image in ordered])
-    found = (_PHOTO.search(str(image.get("flickr_url", ""))) for image in ordered)
+    photos = (_PHOTO.search(str(image.get("flickr_url", ""))) for image in ordered)
     return _Part(
         tuple(row_of),
-        tuple(match.group(1) if match else "" for match in found),
+        tuple(photo.group(1) if photo else "" for photo in photos),
         tuple(str(folder / image["file_name"]) for image in ordered),
         label,
         tuple(c["name"] for c in kept),
@@ -278,24 +259,19 @@ def _part(root: Path, part: str, all_classes: bool) -> _Part:
 
 
 def _check_pictures(folder: Path, path: Path, names: Sequence[str]) -> None:
-    """Every picture must exist; one listing is far cheaper than asking for each."""
     archive = f"{folder.name}.zip"
-    try:
-        with os.scandir(folder) as entries:
-            there = {entry.name for entry in entries}
-    except OSError as error:
-        raise DataError(f"{folder}: no such folder: unpack {archive} there, from {SOURCE}.") from error
-    missing = [name for name in names if name not in there]
-    if missing:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder: unpack {archive} there, from {SOURCE}.")
+    if missing := missing_files(folder, names):
         raise DataError(
             f"{folder}: {len(missing)} of the {len(names)} pictures of {path.name} are missing, the first is "
-            f"{missing[0]}: unpack {archive} again, from {SOURCE}."
+            f"{names[missing[0]]}: unpack {archive} again, from {SOURCE}."
         )
 
 
 def _root(data_dir: str | Path | None, name: str) -> Path:
     if data_dir is None:
-        raise DataError(f"{name} needs a data_dir: the folder that holds 'annotations', 'train2014' and 'val2014'.")
+        raise DataError(f"{name} needs a `data_dir`: the folder that holds 'annotations', 'train2014' and 'val2014'.")
     return Path(data_dir).expanduser()
 
 
@@ -311,18 +287,13 @@ def _json(path: Path, fix: str = f"unpack {ARCHIVE} in the folder above, from {S
     return content
 
 
-def _records(
-    path: Path, key: str, fields: Mapping[str, type], content: Mapping[str, Any] | None = None
-) -> list[dict[str, Any]]:
+def _records(path: Path, content: dict[str, Any], key: str, fields: dict[str, type]) -> list[dict[str, Any]]:
     """A list of objects with at least these fields."""
-    records = (_json(path) if content is None else content).get(key)
+    records = content.get(key)
     if not isinstance(records, list) or not records:
-        raise DataError(f"{path}: there is no list '{key}' with entries: get {ARCHIVE} again, from {SOURCE}.")
+        raise DataError(f"{path}: there is no list '{key}' with entries: {AGAIN}.")
     for entry, record in enumerate(records):
         for field, kind in fields.items():
             if not isinstance(record, dict) or not isinstance(record.get(field), kind):
-                raise DataError(
-                    f"{path}: '{key}' entry {entry} has no {kind.__name__} '{field}': get {ARCHIVE} again, from "
-                    f"{SOURCE}."
-                )
+                raise DataError(f"{path}: '{key}' entry {entry} has no {kind.__name__} '{field}': {AGAIN}.")
     return records

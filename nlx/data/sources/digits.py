@@ -11,7 +11,7 @@ from nlx.data.noise import parse_noise, with_noise
 
 DEFAULT_NOISE = "shuffle:0.4"
 TEST_FRACTION = 0.2
-SPLIT_SEED = 1797  # fixed for ever: results on digits are comparable only on one split
+SPLIT_SEED = 1797  # never to be changed: results on digits are comparable only on one split
 CLASS_NAMES = tuple("0123456789")
 
 

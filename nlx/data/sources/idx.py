@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nlx.data.checks import check_length, check_range, checked_labels
+from nlx.data.checks import check_class_range, check_length, checked_labels
 from nlx.data.dataset import DataError, Dataset, Split
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -53,7 +53,7 @@ _SOURCES = {
 
 
 def mnist(data_dir: str | Path | None) -> Dataset:
-    """MNIST's handwritten digits (LeCun et al., 1998), with their clean labels in the place of noisy ones.
+    """MNIST's handwritten digits (LeCun et al., 1998), with their clean labels instead of noisy ones.
 
     Args:
       data_dir: folder with the four IDX files or with ``mnist.npz`` (``x_train``, ``y_train``, ``x_test``, ``y_test``),
@@ -63,13 +63,13 @@ def mnist(data_dir: str | Path | None) -> Dataset:
       The data set ``mnist``: images uint8 ``[n, 28, 28, 1]``, 60,000 to train on and 10,000 to test.
 
     Raises:
-      DataError: nothing to be found, or files that are broken or another data set's.
+      DataError: no files, or some that are broken or another data set's.
     """
     return _load("mnist", data_dir)
 
 
 def fashion_mnist(data_dir: str | Path | None) -> Dataset:
-    """Fashion-MNIST's pictures of clothes (Xiao et al., 2017), with their clean labels in the place of noisy ones.
+    """Fashion-MNIST's pictures of clothes (Xiao et al., 2017), with their clean labels instead of noisy ones.
 
     Args:
       data_dir: folder with the four IDX files, themselves or under ``fashion_mnist/``, or where TensorFlow Datasets has
@@ -79,7 +79,7 @@ def fashion_mnist(data_dir: str | Path | None) -> Dataset:
       The data set ``fashion_mnist``: images uint8 ``[n, 28, 28, 1]``, 60,000 to train on and 10,000 to test.
 
     Raises:
-      DataError: nothing to be found, or files that are broken or another data set's.
+      DataError: no files, or some that are broken or another data set's.
     """
     return _load("fashion_mnist", data_dir)
 
@@ -131,8 +131,8 @@ def _load(name: str, data_dir: str | Path | None) -> Dataset:
         arrays = arrays or _from_tfds(name, root)
     source = _SOURCES[name]
     if arrays is None:
-        where = "without a data_dir" if root is None else f"in {root} or {root / name}"
-        raise DataError(f"{name} is not to be found {where}: {source.fix}.")
+        where = "without a `data_dir`" if root is None else f"in {root} or {root / name}"
+        raise DataError(f"{name} cannot be found {where}: {source.fix}.")
     (images, label), (test_images, test_label) = arrays
     for other, (_, first, _) in _SOURCES.items():
         if other != name and tuple(label[: len(first)].tolist()) == first:
@@ -147,21 +147,21 @@ Part = tuple[np.ndarray, np.ndarray]
 def _from_idx(folder: Path) -> list[Part] | None:
     """Both parts, None where the folder has not a single one of the files."""
     wanted = [(part, kind) for part in PARTS for kind in ("images-idx3", "labels-idx1")]
-    found: dict[str, Path] = {}
+    path_of: dict[str, Path] = {}
     for part, kind in wanted:
         # The second spelling is what some archives unpack to.
         for stem in (f"{part}-{kind}-ubyte", f"{part}-{kind.replace('-', '.')}-ubyte"):
             for path in (folder / stem, folder / f"{stem}.gz"):
                 if path.is_file():
-                    found.setdefault(f"{part}-{kind}-ubyte", path)
-    if not found:
+                    path_of.setdefault(f"{part}-{kind}-ubyte", path)
+    if not path_of:
         return None
     for part, kind in wanted:
-        if f"{part}-{kind}-ubyte" not in found:
+        if f"{part}-{kind}-ubyte" not in path_of:
             raise DataError(f"{folder / f'{part}-{kind}-ubyte'}: no such file, nor with .gz: put it beside the others.")
     parts = []
     for part in PARTS:
-        image_path, label_path = (found[f"{part}-{kind}-ubyte"] for kind in ("images-idx3", "labels-idx1"))
+        image_path, label_path = (path_of[f"{part}-{kind}-ubyte"] for kind in ("images-idx3", "labels-idx1"))
         parts.append(_checked(str(image_path), read_idx(image_path, 3), str(label_path), read_idx(label_path, 1)))
     return parts
 
@@ -218,6 +218,6 @@ def _checked(image_from: str, images: np.ndarray, label_from: str, labels: np.nd
     if labels.ndim != 1:
         raise DataError(f"{label_from} has shape {labels.shape}: give class numbers [n]; get the file again.")
     label = checked_labels(label_from, labels)
-    check_range(label_from, label, 10, "the data set")
+    check_class_range(label_from, label, 10, "the data set")
     check_length(label_from, len(label), image_from, len(images))
     return images[..., None], label

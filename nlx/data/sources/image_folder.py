@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import difflib
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from nlx.data.checks import missing_files
 from nlx.data.dataset import DataError, Dataset, ImageFiles, Inputs, Split
 from nlx.data.decode import decode_all
 
@@ -20,7 +20,7 @@ OPTIONAL = ("label", "split")
 SPLITS = ("train", "test")
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A row of the table.
 
     Attributes:
@@ -55,7 +55,7 @@ def folder(
 
     Args:
       path: the folder.
-      image_size: height and width that pictures are brought to: short side resized, centre cropped.
+      image_size: height and width of the pictures, pixels: short side resized, centre cropped.
       in_memory_gib: pictures that fill no more than this are decoded at once, others stay ``ImageFiles``.
       name: of the data set; the folder's name by default.
       multi_label: whether labels are {0, 1} vectors; by default they are if a row has several labels, or a training row
@@ -80,7 +80,7 @@ def folder(
         raise DataError(f"{table}: there is no training row: set 'split' to train, or leave it empty, in some rows.")
     in_memory = len(rows) * image_size**2 * 3 <= in_memory_gib * 2**30
 
-    def inputs(part: list[Row]) -> Inputs:
+    def inputs(part: list[TableRow]) -> Inputs:
         paths = tuple(str(root / r.path) for r in part)
         return decode_all(paths, image_size) if in_memory else ImageFiles(paths, image_size)
 
@@ -98,7 +98,7 @@ def folder(
     return Dataset(name or root.resolve().name, names, train, test)
 
 
-def _read_rows(table: Path) -> list[Row]:
+def _read_rows(table: Path) -> list[TableRow]:
     if not table.is_file():
         raise DataError(f"{table}: no such file: write one with the columns path,noisy[,label][,split].")
     rows = []
@@ -142,7 +142,7 @@ def _check_header(table: Path, header: list[str]) -> None:
             raise DataError(f"{table}: column {column!r} stands twice in row 1: remove one.")
 
 
-def _row(table: Path, header: list[str], number: int, cells: list[str]) -> Row:
+def _row(table: Path, header: list[str], number: int, cells: list[str]) -> TableRow:
     if len(cells) != len(header):
         raise DataError(
             f"{table}: row {number} has {len(cells)} fields but the header {len(header)}: put fields that contain a "
@@ -158,28 +158,19 @@ def _row(table: Path, header: list[str], number: int, cells: list[str]) -> Row:
         tuple(dict.fromkeys(part.strip() for part in field.get(column, "").split(";") if part.strip()))
         for column in ("noisy", "label")
     )
-    return Row(number, field["path"], noisy, label, split)
+    return TableRow(number, field["path"], noisy, label, split)
 
 
-def _check_files(root: Path, table: Path, rows: list[Row]) -> None:
-    """Every picture must exist; each folder is listed once, which is far cheaper than asking for every file."""
-    listed: dict[Path, set[str]] = {}
-    for row in rows:
-        parent, name = (root / row.path).parent, Path(row.path).name
-        if parent not in listed:
-            try:
-                with os.scandir(parent) as entries:
-                    listed[parent] = {entry.name for entry in entries if entry.is_file()}
-            except OSError:
-                listed[parent] = set()
-        if name not in listed[parent]:
-            raise DataError(
-                f"{table}: row {row.number} names {row.path!r}, which is not in {root}: correct the path, relative to "
-                f"that folder, or remove the row."
-            )
+def _check_files(root: Path, table: Path, rows: list[TableRow]) -> None:
+    if missing := missing_files(root, [row.path for row in rows]):
+        row = rows[missing[0]]
+        raise DataError(
+            f"{table}: row {row.number} names {row.path!r}, which is not in {root}: correct the path, relative to "
+            f"that folder, or remove the row."
+        )
 
 
-def _class_names(root: Path, table: Path, rows: list[Row]) -> tuple[str, ...]:
+def _class_names(root: Path, table: Path, rows: list[TableRow]) -> tuple[str, ...]:
     listed = root / CLASSES
     if not listed.is_file():
         names = sorted({label for row in rows for label in (*row.noisy, *row.label)})
@@ -204,7 +195,9 @@ def _class_names(root: Path, table: Path, rows: list[Row]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _encode(table: Path, rows: list[Row], column: str, names: tuple[str, ...], multi_label: bool) -> np.ndarray | None:
+def _encode(
+    table: Path, rows: list[TableRow], column: str, names: tuple[str, ...], multi_label: bool
+) -> np.ndarray | None:
     """Labels of one column as the library stores them, None if every row leaves it empty."""
     labels = [row.noisy if column == "noisy" else row.label for row in rows]
     if not any(labels):

@@ -9,7 +9,7 @@ from pickle import UnpicklingError
 
 import numpy as np
 
-from nlx.data.checks import check_length, check_range, checked_inputs, checked_labels, checked_names
+from nlx.data.checks import check_class_range, check_length, checked_inputs, checked_labels, checked_names
 from nlx.data.dataset import DataError, Dataset, Split
 
 Arrays = dict[str, np.ndarray]
@@ -43,7 +43,7 @@ def npz(path: str | Path, labels: str | None = None, *, clean: bool = False) -> 
     given = {key: _labels(path, arrays, key, noisy_key) for key in (noisy_key, "label", "test_label") if key in arrays}
     names, names_from = _classes(path, arrays, given)
     for key, array in given.items():
-        check_range(f"{path}: '{key}'", array, len(names), names_from)
+        check_class_range(f"{path}: '{key}'", array, len(names), names_from)
         if key != "test_label":
             check_length(f"{path}: '{key}'", len(array), f"'{input_key}'", len(inputs))
 
@@ -97,11 +97,11 @@ def _labelling(path: Path, arrays: Arrays, labels: str | None) -> str:
     if labels is None:
         if len(noisy) > 1:
             raise DataError(
-                f"{path}: there are several labellings: choose one with labels={choices.replace(', ', ' | ')}."
+                f"{path}: there are several labellings: choose one with `labels`={choices.replace(', ', ' | ')}."
             )
         return noisy[0]
     if f"noisy_{labels}" not in arrays:
-        raise DataError(f"{path}: there is no 'noisy_{labels}': choose labels from {choices}.")
+        raise DataError(f"{path}: there is no 'noisy_{labels}': choose `labels` from {choices}.")
     return f"noisy_{labels}"
 
 
@@ -117,8 +117,8 @@ def _input_keys(path: Path, arrays: Arrays) -> tuple[str, str | None]:
     """The keys of the training inputs and of the test inputs, if there is a test set."""
     keys = [key for key in ("image", "features") if key in arrays]
     if len(keys) != 1:
-        found = "there are both 'image' and 'features'" if keys else "there is no 'image' and no 'features'"
-        raise DataError(f"{path}: {found}: save the inputs under exactly one of these keys.")
+        trouble = "there are both 'image' and 'features'" if keys else "there is no 'image' and no 'features'"
+        raise DataError(f"{path}: {trouble}: save the inputs under exactly one of these keys.")
     test_keys = [key for key in ("test_image", "test_features") if key in arrays]
     if not test_keys and "test_label" not in arrays:
         return keys[0], None

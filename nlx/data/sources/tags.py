@@ -7,7 +7,7 @@ alike (``school``, ``canon``), and frequent and rare words about nothing in the 
 
 - takes a digit that has a look-alike for it as the taggers of ``web/sample`` do, in 9 % of the cases;
 - writes much, little or nothing at all (``ZEAL``), which makes all words of a scene come and go together;
-- has a habit or has not (``HABITS``): some tag by school or by camera, and some count, ``one two three``, whatever
+- may have a habit (``HABITS``): some tag by school or by camera, and some count, ``one two three``, whatever
   there is to see;
 - mentions, of all that holds, a part: each word has a rate per reason to write it (``WORDS``), and reasons add up as in
   a noisy-or, :math:`p(w) = 1 - \\prod_r (1 - \\text{rate}_{w,r}\\, r)`, times the writer's zeal.

@@ -210,5 +210,5 @@ def test_labels_and_folder_must_be_given(tmp_path):
         cifar10n(tmp_path)
     with pytest.raises(DataError, match="no labels 'worse': choose one of worst"):
         cifar10n(tmp_path, "worse")
-    with pytest.raises(DataError, match="needs a data_dir"):
+    with pytest.raises(DataError, match="needs a `data_dir`"):
         cifar10n(None, "worst")

@@ -168,7 +168,7 @@ def test_vocabulary():
 
 @pytest.mark.parametrize("loader", [coco_captions, coco_tags])
 def test_folder_is_needed(loader):
-    with pytest.raises(DataError, match=f"{loader.__name__} needs a data_dir: the folder that holds 'annotations'"):
+    with pytest.raises(DataError, match=f"{loader.__name__} needs a `data_dir`: the folder that holds 'annotations'"):
         loader(None)
 
 
@@ -224,12 +224,12 @@ def test_file_that_is_missing_or_no_json(official, name, fix):
         (
             "instances_train2014",
             lambda c: c["annotations"][4].update(image_id=8),
-            "'annotations' entry 4 has image_id 8, which the file does not list",
+            "'annotations' entry 4 has image_id 8, which is not listed: ",
         ),
         (
             "instances_val2014",
             lambda c: c["annotations"][3].update(category_id=2),
-            "'annotations' entry 3 has category_id 2, which the file does not list",
+            "'annotations' entry 3 has category_id 2, which is not listed: ",
         ),
         (
             "instances_val2014",

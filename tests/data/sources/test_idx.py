@@ -107,7 +107,7 @@ def test_debian_package_stands_in_for_fashion_alone(tmp_path, arrays, monkeypatc
     write(tmp_path / "debian", arrays, packed=True)
     for data_dir in (None, tmp_path / "elsewhere"):
         assert_is(fashion_mnist(data_dir), arrays)
-        with pytest.raises(DataError, match="mnist is not to be found"):
+        with pytest.raises(DataError, match="mnist cannot be found"):
             mnist(data_dir)
     own = arrays | {"y_test": arrays["y_test"][::-1]}
     write(tmp_path / "mine", own)
@@ -142,11 +142,11 @@ def test_mnist_is_not_taken_for_fashion(tmp_path, arrays):
 )
 def test_nothing_there_names_every_way(tmp_path, monkeypatch, load, ways):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match=f"not to be found in {tmp_path} or {tmp_path / load.__name__}: ") as caught:
+    with pytest.raises(DataError, match=f"cannot be found in {tmp_path} or {tmp_path / load.__name__}: ") as caught:
         load(tmp_path)
     assert all(way in str(caught.value) for way in ways)
     assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match="not to be found without a data_dir: "):
+    with pytest.raises(DataError, match="cannot be found without a `data_dir`: "):
         load(None)
 
 
@@ -257,7 +257,7 @@ def test_what_tfds_has_prepared_is_read_without_tensorflow(tmp_path, arrays, tfd
     record = {"file_format": "array_record"}
     options = {"split": ["train", "test"], "data_dir": str(tmp_path), "download": False, "builder_kwargs": record}
     assert tfds == [("mnist", options)]
-    with pytest.raises(DataError, match="not to be found"):
+    with pytest.raises(DataError, match="cannot be found"):
         fashion_mnist(tmp_path)  # not prepared
     write(tmp_path, arrays | {"y_train": arrays["y_train"][::-1]})
     assert mnist(tmp_path).train.label[0] == arrays["y_train"][-1]  # files come first

@@ -37,7 +37,6 @@ def test_images_with_everything(tmp_path):
     assert dataset.name == "mine"
     assert dataset.class_names == ("ant", "bee", "cat", "dog")
     assert not dataset.multi_label
-    assert dataset.train.input_name == "image"
     for given, expected in (
         (dataset.train.inputs, IMAGES),
         (dataset.train.noisy_label, NOISY.astype(np.int32)),
@@ -53,7 +52,6 @@ def test_images_with_everything(tmp_path):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_features_of_any_precision_and_the_least_there_can_be(tmp_path, dtype):
     dataset = npz(save(tmp_path, features=FEATURES.astype(dtype), noisy_label=NOISY))
-    assert dataset.train.input_name == "features"
     assert dataset.train.inputs.dtype == np.float32
     np.testing.assert_array_equal(dataset.train.inputs, FEATURES.astype(dtype).astype(np.float32))
     assert dataset.train.label is None
@@ -83,10 +81,10 @@ def test_one_of_several_labellings(tmp_path):
     assert dataset.name == "mine/best"
     np.testing.assert_array_equal(dataset.train.noisy_label, TRUE)
     with pytest.raises(
-        DataError, match=r"mine.npz: there are several labellings: choose one with labels=best \| worst"
+        DataError, match=r"mine.npz: there are several labellings: choose one with `labels`=best \| worst"
     ):
         npz(path)
-    with pytest.raises(DataError, match="no 'noisy_wurst': choose labels from best, worst"):
+    with pytest.raises(DataError, match="no 'noisy_wurst': choose `labels` from best, worst"):
         npz(path, "wurst")
     assert npz(save(tmp_path, image=IMAGES, noisy_only=NOISY)).name == "mine/only"
 

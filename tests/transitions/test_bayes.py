@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from nlx import transitions
-from nlx.transitions.label_posterior import label_posterior
+from nlx.transitions import label_posterior
 
 RNG = np.random.default_rng(0)
 
