@@ -146,7 +146,9 @@ def trainer_for(split: Split, method: Method | None, size: int, num_classes: int
         batch = min(128, max(1, size // 4))
         network = build("mlp", (width,), num_classes, widths=(128,))
         epochs = max(20, -(-_STEPS // (size // batch)))
-        return Trainer(network, method, optax.sgd(0.05), batch_size=batch, mesh=mesh), Stage(epochs, schedule=cosine)
+        return Trainer(network, method, optax.sgd(0.05, momentum=0.9), batch_size=batch, mesh=mesh), Stage(
+            epochs, schedule=cosine
+        )
     batch = min(_BATCH, max(1, size // 4))
     loss = partial(losses.generalized_cross_entropy, q=_Q) if split.observed.ndim == 1 else cross_entropy
     linear = partial(nnx.Linear, width, num_classes, kernel_init=nnx.initializers.zeros)

@@ -28,12 +28,12 @@ def make(rho: float = 0.4, regularizer: float = 0.3, samples: int = 1, heads: He
 
 
 def start(method: Method, seed: int = 0) -> dict:
-    return method.init(jax.random.key(seed), {}, 6)[0]
+    return method.init(jax.random.key(seed), {}, K, 6)[0]
 
 
 def mean_loss(method: Method, params: dict, logits: Array, noisy: Array = NOISY) -> Array:
     batch = {"noisy_label": noisy, "index": jnp.arange(6)}
-    return method.loss(params, {}, {"logits": logits}, batch, jax.random.key(3), jnp.int32(0))[0].mean()
+    return method.loss(jax.random.key(3), params, (), {"logits": logits}, batch, jnp.int32(0))[0].mean()
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.4, 1.0])
@@ -79,8 +79,8 @@ def gradient_of_metric(name: str) -> dict[str, float]:
 
     def term(params):
         batch = {"noisy_label": NOISY, "index": jnp.arange(6)}
-        aux = method.loss(params, {}, {"logits": LOGITS}, batch, jax.random.key(3), jnp.int32(0))[1]
-        return aux.metrics[name].mean()
+        metrics = method.loss(jax.random.key(3), params, (), {"logits": LOGITS}, batch, jnp.int32(0))[2]
+        return metrics[name].mean()
 
     gradients = jax.grad(term)(start(method))
     return {layer: max(float(jnp.abs(g).max()) for g in jax.tree.leaves(g)) for layer, g in gradients.items()}
@@ -122,11 +122,9 @@ def test_more_samples_average_the_reconstruction_with_less_spread():
         method = make(samples=samples)
         params = start(method)
         draw = jax.vmap(
-            lambda key: (
-                method.loss(params, {}, {"logits": LOGITS}, batch, key, jnp.int32(0))[1]
-                .metrics["reconstruction"]
-                .mean()
-            )
+            lambda key: method.loss(key, params, (), {"logits": LOGITS}, batch, jnp.int32(0))[2][
+                "reconstruction"
+            ].mean()
         )
         draws = draw(jax.random.split(jax.random.key(0), 400))
         return draws.mean(), draws.std()
@@ -152,7 +150,7 @@ def test_the_bayes_posterior_of_single_labels_enumerates_classes():
     method = make()
     params = start(method)
     labels = jnp.array([0, 3, 2, 1, 1, 0])
-    posterior = method.posterior(params, {}, {"logits": LOGITS}, {"noisy_label": labels})
+    posterior = method.posterior(params, (), {"logits": LOGITS}, {"noisy_label": labels})
     network = rebuild(params)
     noisy = jax.nn.one_hot(labels, K)
     p = 1 / (1 + np.exp(-np.asarray(LOGITS, np.float64)))
@@ -164,7 +162,7 @@ def test_the_bayes_posterior_of_single_labels_enumerates_classes():
         prior = np.prod(np.where(np.arange(K) == k, p, 1 - p), axis=1)
         joint[:, k] = prior * likelihood
     expected = joint / joint.sum(1, keepdims=True)
-    np.testing.assert_allclose(posterior.candidates["bayes"], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(posterior.candidates["bayes"].probs, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_bayes_posterior_of_vectors_is_exact_where_classes_do_not_interact():
@@ -177,7 +175,7 @@ def test_the_bayes_posterior_of_vectors_is_exact_where_classes_do_not_interact()
     apart["decode_mid"]["kernel"] = apart["decode_mid"]["kernel"].at[: 2 * K, : 2 * K].set(jnp.eye(2 * K))
     apart["decode_out"]["kernel"] = apart["decode_out"]["kernel"].at[: 2 * K].set(3.0 * eye.T)
     apart["decode_out"]["bias"] = jnp.full(K, -1.0)
-    bayes = method.posterior(apart, {}, {"logits": LOGITS}, {"noisy_label": NOISY}).candidates["bayes"]
+    bayes = method.posterior(apart, (), {"logits": LOGITS}, {"noisy_label": NOISY}).candidates["bayes"].probs
     network = rebuild(apart)
     p = 1 / (1 + np.exp(-np.asarray(LOGITS, np.float64)))
     marginal, total = np.zeros((6, K)), np.zeros((6, 1))
@@ -194,14 +192,14 @@ def test_the_bayes_posterior_of_vectors_is_exact_where_classes_do_not_interact()
 def test_the_posterior_is_finite_at_extreme_logits(noisy):
     method = make()
     params = start(method)
-    posterior = method.posterior(params, {}, {"logits": LOGITS * 1e4}, {"noisy_label": noisy})
+    posterior = method.posterior(params, (), {"logits": LOGITS * 1e4}, {"noisy_label": noisy})
     for leaf in jax.tree.leaves(posterior):
         assert np.isfinite(leaf).all()
     value, gradient = jax.value_and_grad(lambda x: mean_loss(method, params, x, noisy))(LOGITS * 1e4)
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
     if noisy.ndim == 1:
-        np.testing.assert_allclose(posterior.candidates["additive"].sum(-1), 1, rtol=1e-5)
+        np.testing.assert_allclose(posterior.candidates["additive"].probs.sum(-1), 1, rtol=1e-5)
 
 
 def test_the_papers_schedule():
@@ -223,7 +221,7 @@ def train_on_clusters(rho: optax.Schedule, steps: int = 400) -> np.ndarray:
     x = jnp.asarray(x, jnp.float32)
     noisy = jnp.asarray(np.where(rng.uniform(size=600) < 0.2, (truth + 1) % 3, truth))
     method = can(3, temperature=constant(0.5), rho=rho, heads=Heads(2, 16, 16, "random"))
-    params = {"model": jnp.zeros((3, 3)), "method": method.init(jax.random.key(0), {}, 600)[0]}
+    params = {"model": jnp.zeros((3, 3)), "method": method.init(jax.random.key(0), {}, 3, 600)[0]}
     optimizer = optax.sgd(0.1, momentum=0.9)
 
     def step(carry, i):
@@ -232,9 +230,8 @@ def train_on_clusters(rho: optax.Schedule, steps: int = 400) -> np.ndarray:
         def objective(params):
             outputs = {"logits": x @ params["model"]}
             batch = {"noisy_label": noisy, "index": jnp.arange(600)}
-            return method.loss(params["method"], {}, outputs, batch, jax.random.fold_in(jax.random.key(1), i), i)[
-                0
-            ].mean()
+            key = jax.random.fold_in(jax.random.key(1), i)
+            return method.loss(key, params["method"], (), outputs, batch, i)[0].mean()
 
         updates, opt_state = optimizer.update(jax.grad(objective)(params), opt_state)
         return (optax.apply_updates(params, updates), opt_state), None
@@ -253,7 +250,7 @@ def test_without_rho_the_order_of_classes_is_lost_and_the_schedule_keeps_it():
 def test_bad_options_are_named():
     with pytest.raises(ValueError, match="lambda"):
         make(regularizer=-0.1)
-    with pytest.raises(ValueError, match="samples must be at least 1"):
+    with pytest.raises(ValueError, match="`samples` must be at least 1"):
         make(samples=0)
     with pytest.raises(ValueError, match="at least 2K = 8"):
         make(heads=Heads(encoder_width=4))

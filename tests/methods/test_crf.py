@@ -19,10 +19,10 @@ TRUSTED = jnp.array([[1, 0], [-1, -1], [-1, -1], [0, 1], [-1, -1], [-1, -1]])
 BATCH = {"noisy_label": jnp.asarray(rng.integers(0, 2, (6, N)), "f4"), "index": jnp.array([3, 1, 7, 0, 11, 5])}
 KNOWN = np.array([True, False, False, True, False, False])
 OPTIONS = {
-    "hidden": {"hidden": H, "link_features": F},
-    "no hidden": {"hidden": 0, "link_features": F},
+    "hidden": {"hidden": H, "link": True},
+    "no hidden": {"hidden": 0, "link": True},
     "no link": {"hidden": H},
-    "no pairwise": {"pairwise": False, "link_features": F},
+    "no pairwise": {"pairwise": False, "link": True},
     "alone": {"hidden": H, "auxiliary": None},
 }
 
@@ -34,7 +34,7 @@ def make(name, **changes):
 
 def begin(method, spread=0.5):
     """Parameters away from zero, memory, and the batch's rows of it."""
-    params, memory = jax.jit(lambda key: method.init(key, BATCH, SIZE))(jax.random.key(0))
+    params, memory = jax.jit(lambda key: method.init(key, OUTPUTS, C, SIZE))(jax.random.key(0))
     params = jax.tree.map(lambda p: p + jnp.asarray(spread * rng.normal(size=p.shape), "f4"), params)
     return params, memory, jax.tree.map(lambda m: m[BATCH["index"]], memory)
 
@@ -47,42 +47,43 @@ def sigmoid(x):
 def test_every_variant_keeps_the_contract_and_trains_what_it_has(name):
     method = make(name)
     params, memory, rows = begin(method)
-    chain_bytes = {"chains": (SIZE, 4, 1)} if name != "no pairwise" else {}
-    assert {k: m.shape for k, m in memory.items()} == {"alpha": (SIZE,), **chain_bytes}
+    assert memory.alpha.shape == (SIZE,)
+    assert (memory.chains is None) == (name == "no pairwise")
+    assert memory.chains is None or memory.chains.shape == (SIZE, 4, 1)
     batch = {**BATCH, "trusted_label": TRUSTED}
 
     @jax.jit
     def gradient(params, outputs):
         def objective(both):
-            value, aux = method.loss(both[0], rows, both[1], batch, jax.random.key(1), jnp.int32(5))
-            return jnp.mean(value), (value, aux)
+            value, stored, _ = method.loss(jax.random.key(1), both[0], rows, both[1], batch, jnp.int32(5))
+            return jnp.mean(value), (value, stored)
 
         return jax.grad(objective, has_aux=True)((params, outputs))
 
-    (of_params, of_outputs), (value, aux) = gradient(params, OUTPUTS)
+    (of_params, of_outputs), (value, stored) = gradient(params, OUTPUTS)
     assert value.shape == (6,)
     assert value.dtype == jnp.float32
-    assert aux.memory.keys() == memory.keys()
-    assert all(new.shape == rows[k].shape and new.dtype == rows[k].dtype for k, new in aux.memory.items())
-    np.testing.assert_allclose(aux.memory["alpha"], 2.5)
+    assert jax.tree.map(jnp.shape, stored) == jax.tree.map(jnp.shape, rows)
+    assert jax.tree.map(lambda x: x.dtype, stored) == jax.tree.map(lambda x: x.dtype, rows)
+    np.testing.assert_allclose(stored.alpha, 2.5)
     assert all((np.asarray(g) != 0).any() for g in jax.tree.leaves(of_params) if g.size)
     assert (of_outputs["logits"] != 0).any(axis=1).all()
-    assert (of_outputs["features"] != 0).any() == ("link_features" in OPTIONS[name])
+    assert (of_outputs["features"] != 0).any() == ("link" in OPTIONS[name])
     posterior = method.posterior(params, rows, OUTPUTS, BATCH)
-    assert posterior.candidates["posterior"].shape == (6, C)
+    assert posterior.candidates["posterior"].probs.shape == (6, C)
     assert jax.eval_shape(method.predict, params, OUTPUTS).shape == (6, C)
 
 
 def test_posterior_is_equation_10_with_the_alpha_of_the_last_visit():
     method = make("hidden")
     params, memory, rows = begin(method)
-    np.testing.assert_array_equal(memory["alpha"], 4.0)
-    _, aux = method.loss(params, rows, OUTPUTS, BATCH, jax.random.key(1), jnp.int32(100))
+    np.testing.assert_array_equal(memory.alpha, 4.0)
+    _, later, _ = method.loss(jax.random.key(1), params, rows, OUTPUTS, BATCH, jnp.int32(100))
     y = np.asarray(BATCH["noisy_label"])
     own = np.asarray(OUTPUTS["logits"]) + y @ np.asarray(params["coupling"][:C]).T
     aux_logits = np.asarray(AUX.z_bias[:C]) + y @ np.asarray(AUX.coupling[:C]).T
-    for memory_rows, alpha in ((rows, 4.0), (aux.memory, 1.0)):
-        ours = method.posterior(params, memory_rows, OUTPUTS, BATCH).candidates["posterior"]
+    for memory_rows, alpha in ((rows, 4.0), (later, 1.0)):
+        ours = method.posterior(params, memory_rows, OUTPUTS, BATCH).candidates["posterior"].probs
         np.testing.assert_allclose(ours, sigmoid((own + alpha * aux_logits) / (alpha + 1)), rtol=1e-4)
 
 
@@ -91,9 +92,9 @@ def test_gradient_is_that_of_both_means_added():
     params, _, rows = begin(method)
     key, step = jax.random.key(1), jnp.int32(0)
     together = {**BATCH, "trusted_label": TRUSTED}
-    value, _ = method.loss(params, rows, OUTPUTS, together, key, step)
-    alone, _ = method.loss(params, rows, OUTPUTS, BATCH, key, step)
-    every, _ = method.loss(params, rows, OUTPUTS, {**BATCH, "trusted_label": jnp.tile(TRUSTED[:1], (6, 1))}, key, step)
+    value = method.loss(key, params, rows, OUTPUTS, together, step)[0]
+    alone = method.loss(key, params, rows, OUTPUTS, BATCH, step)[0]
+    every = method.loss(key, params, rows, OUTPUTS, {**BATCH, "trusted_label": jnp.tile(TRUSTED[:1], (6, 1))}, step)[0]
     # The same key draws the same chains, so that examples can be compared one by one.
     np.testing.assert_allclose(value[~KNOWN] * 4 / 6, alone[~KNOWN], rtol=1e-5)
     np.testing.assert_allclose(value[0] * 2 / 6, every[0], rtol=1e-5)
@@ -114,10 +115,10 @@ def test_gradient_is_that_of_both_means_added():
 
 
 def test_without_pairwise_terms_the_loss_is_two_cross_entropies():
-    method = make("no pairwise", link_features=None)
+    method = make("no pairwise", link=False)
     params, _, rows = begin(method)
-    value, _ = method.loss(params, rows, OUTPUTS, BATCH, jax.random.key(1), jnp.int32(0))
-    q = method.posterior(params, rows, OUTPUTS, BATCH).candidates["posterior"]
+    value = method.loss(jax.random.key(1), params, rows, OUTPUTS, BATCH, jnp.int32(0))[0]
+    q = method.posterior(params, rows, OUTPUTS, BATCH).candidates["posterior"].probs
     b = jnp.tile(params["noisy_bias"][None], (6, 1))
     expected = losses.binary_cross_entropy(OUTPUTS["logits"], q) + losses.binary_cross_entropy(b, BATCH["noisy_label"])
     np.testing.assert_allclose(value, expected, rtol=1e-5)
@@ -131,12 +132,12 @@ def test_chains_go_on_from_memory_and_come_back_changed():
     frozen = {**params, "noisy_bias": jnp.full(N, -40.0), "hidden_bias": jnp.full(H, -40.0)}
     frozen["noisy_kernel"] = jnp.zeros((F, N))
     outputs = {**OUTPUTS, "logits": jnp.full((6, C), -40.0)}
-    _, aux = method.loss(frozen, rows, outputs, BATCH, jax.random.key(1), jnp.int32(0))
-    np.testing.assert_array_equal(aux.memory["chains"], rows["chains"])
-    np.testing.assert_array_equal(aux.metrics["flip_rate"], 0)
-    moved = method.loss(params | {"coupling": 0 * params["coupling"]}, rows, OUTPUTS, BATCH, jax.random.key(1), 0)[1]
-    assert (moved.memory["chains"] != rows["chains"]).any(axis=(1, 2)).all()
-    assert (np.asarray(bits.unpack(moved.memory["chains"], N)).mean((0, 1)) > 0).all()
+    _, stored, metrics = method.loss(jax.random.key(1), frozen, rows, outputs, BATCH, jnp.int32(0))
+    np.testing.assert_array_equal(stored.chains, rows.chains)
+    np.testing.assert_array_equal(metrics["flip_rate"], 0)
+    moved = method.loss(jax.random.key(1), params | {"coupling": 0 * params["coupling"]}, rows, OUTPUTS, BATCH, 0)[1]
+    assert (moved.chains != rows.chains).any(axis=(1, 2)).all()
+    assert (np.asarray(bits.unpack(moved.chains, N)).mean((0, 1)) > 0).all()
 
 
 def exact_marginals(params, outputs):
@@ -162,7 +163,7 @@ def test_predictions_are_the_fields_marginals():
 
 def test_training_raises_the_likelihood_of_the_noisy_labels():
     method = make("no link", auxiliary=None, chains=50, sweeps=5, dtype=jnp.float32)
-    params, memory = method.init(jax.random.key(0), BATCH, 6)
+    params, memory = method.init(jax.random.key(0), OUTPUTS, C, 6)
     patterns = jnp.tile(jnp.array([[1.0, 1, 0, 0, 1], [0, 0, 1, 1, 0]]), (3, 1))
     batch = {"noisy_label": patterns, "index": jnp.arange(6)}
     outputs = {**OUTPUTS, "logits": jnp.tile(jnp.array([[2.0, -2.0], [-2.0, 2.0]]), (3, 1))}
@@ -170,11 +171,12 @@ def test_training_raises_the_likelihood_of_the_noisy_labels():
     @jax.jit
     def update(params, memory, i):
         def objective(p):
-            value, aux = method.loss(p, memory, outputs, batch, jax.random.fold_in(jax.random.key(1), i), i)
-            return jnp.mean(value), aux
+            key = jax.random.fold_in(jax.random.key(1), i)
+            value, stored, _ = method.loss(key, p, memory, outputs, batch, i)
+            return jnp.mean(value), stored
 
-        gradient, aux = jax.grad(objective, has_aux=True)(params)
-        return jax.tree.map(lambda p, g: p - 0.3 * g, params, gradient), aux.memory
+        gradient, stored = jax.grad(objective, has_aux=True)(params)
+        return jax.tree.map(lambda p, g: p - 0.3 * g, params, gradient), stored
 
     def log_likelihood(params):
         y, z = (jnp.asarray((np.arange(2**n)[:, None] >> np.arange(n)) & 1, "f4") for n in (N, C + H))
@@ -200,24 +202,23 @@ def test_the_analytic_variant_is_cross_entropy_against_its_posterior():
     method = crf_analytic(TABLE, alpha=ALPHA)
     logits = jnp.asarray(rng.normal(size=(4, 3)), "f4")
     noisy, trusted = np.array([0, 1, 2, 2]), jnp.array([-1, -1, 1, -1])
-    params, memory = method.init(jax.random.key(0), BATCH, 4)
+    params, memory = method.init(jax.random.key(0), OUTPUTS, 3, 4)
     batch = {"noisy_label": jnp.asarray(noisy), "index": jnp.arange(4)}
     p = np.exp(np.asarray(jax.nn.log_softmax(logits), np.float64))
     q = (p * TABLE[noisy] ** 2.5) ** (1 / 3.5)
     q /= q.sum(1, keepdims=True)
-    value, aux = method.loss(params, memory, {"logits": logits}, batch, jax.random.key(0), jnp.int32(5))
+    value, stored, _ = method.loss(jax.random.key(0), params, memory, {"logits": logits}, batch, jnp.int32(5))
     np.testing.assert_allclose(value, -(q * np.log(p)).sum(1), rtol=1e-4)
     np.testing.assert_allclose(
-        method.posterior(params, aux.memory, {"logits": logits}, batch).candidates["posterior"], q, rtol=1e-4
+        method.posterior(params, stored, {"logits": logits}, batch).candidates["posterior"].probs, q, rtol=1e-4
     )
     # The posterior is a constant to the gradient: softmax minus target.
     gradient = jax.grad(
-        lambda x: method.loss(params, memory, {"logits": x}, batch, jax.random.key(0), jnp.int32(5))[0].sum()
+        lambda x: method.loss(jax.random.key(0), params, memory, {"logits": x}, batch, jnp.int32(5))[0].sum()
     )
     np.testing.assert_allclose(gradient(logits), p - q, atol=1e-5)
-    known, _ = method.loss(
-        params, memory, {"logits": logits}, {**batch, "trusted_label": trusted}, jax.random.key(0), jnp.int32(5)
-    )
+    with_trusted = {**batch, "trusted_label": trusted}
+    known = method.loss(jax.random.key(0), params, memory, {"logits": logits}, with_trusted, jnp.int32(5))[0]
     np.testing.assert_allclose(known[2], -4 * np.log(p[2, 1]), rtol=1e-4)
     np.testing.assert_allclose(known[0], 4 / 3 * value[0], rtol=1e-4)
 
@@ -226,10 +227,12 @@ def test_annealed_is_a_line_and_then_flat():
     np.testing.assert_allclose([annealed(40, 5, 11)(i) for i in (0, 11, 12, 100)], [40, 5, 5, 5])
     with pytest.raises(ValueError, match="alpha must be at least 0"):
         annealed(1, -1, 3)
+    with pytest.raises(ValueError, match="at least one step"):
+        annealed(8, 1, 0)
 
 
 def test_bad_options_are_named():
-    with pytest.raises(ValueError, match="unknown prediction 'guess'"):
+    with pytest.raises(ValueError, match="unknown `prediction` 'guess'"):
         make("hidden", prediction="guess")
     with pytest.raises(ValueError, match="fit it with as many hidden units"):
         make("hidden", hidden=H + 1)

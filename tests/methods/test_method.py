@@ -1,92 +1,225 @@
+"""The same demands on every method, as the contract in nlx/methods/method.py makes them."""
+
+import functools
+import typing
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+from orbax.checkpoint import v1 as ocp
 
+from nlx import losses
 from nlx.methods import method as contract
 from nlx.methods.can import can, paper_schedule
 from nlx.methods.crf import annealed, crf, crf_analytic
 from nlx.methods.icnm import icnm
-from nlx.methods.method import followed_by
+from nlx.methods.method import Candidate, Column, Posterior, chosen_candidate, single_posterior
 from nlx.methods.noise_layer import forward, noise_layer, outliers
-from nlx.methods.noise_types import bottom_up, noise_types, shared_trunk
-from nlx.methods.plain import backward, plain, trusting
+from nlx.methods.noise_types import bottom_up, noise_types, pretrain_noise_types, shared_trunk
+from nlx.methods.plain import backward, cross_entropy, per_class, plain, trusted_cross_entropy, with_vectors
 from nlx.methods.self_learning import self_learning
+from nlx.training.mesh import by_example, make_mesh, replicated
+from tests.methods.elr import elr
 
-K = 3
+K, B, F, N = 3, 16, 5, 24
 EYE = np.eye(K, dtype=np.float32)
+OFF = (1 - EYE) / (K - 1)
 METHODS = {
-    "plain": plain(),
-    "plain_binary": plain("binary_cross_entropy"),
-    "bootstrap_soft": plain("bootstrap_soft"),
-    "trusting": trusting(),
-    "icnm": icnm(K, K),
+    "plain": plain(cross_entropy, "plain"),
+    "per_class": plain(per_class),
+    "bootstrap_soft": plain(with_vectors(losses.bootstrap_soft)),
+    "trusted_cross_entropy": trusted_cross_entropy(),
+    "icnm": icnm(),
     "can": can(K, temperature=paper_schedule(100), rho=paper_schedule(100)),
 }
 SINGLE_LABEL = {
-    "generalized_ce": plain("generalized_ce", q=0.5),
+    "generalized_ce": plain(losses.generalized_cross_entropy),
     "backward": backward(EYE),
     "forward": forward(EYE),
-    "noise_layer": noise_layer(K),
-    "outliers": outliers(K, 0.1, K),
-    "noise_types": noise_types(K, (1 - EYE) / (K - 1), shared_trunk(K), boundaries=(0, 0)),
+    "noise_layer": noise_layer(K, learn_from=0),
+    "outliers": outliers(K, 0.1),
+    "noise_types": noise_types(K, OFF, shared_trunk()),
+    "pretrain_noise_types": pretrain_noise_types(OFF, shared_trunk())._replace(
+        init=noise_types(K, OFF, shared_trunk()).init
+    ),
     "bottom_up": bottom_up(EYE),
     "crf_analytic": crf_analytic(EYE, alpha=annealed(2.0, 1.0, 10)),
     "self_learning": self_learning(K, refresh_after=lambda epochs: True),
-    "followed_by": followed_by(plain("mae"), trusting(), 5),
+    "self_learning_short": self_learning(K, refresh_after=lambda epochs: True, keep_scores=False),
+    "elr": elr(),
 }
 MULTI_LABEL = {
-    "noise_layer": noise_layer(K, multi_label=True),
+    "noise_layer": noise_layer(K, learn_from=0, multi_label=True),
     "crf": crf(K, K, alpha=annealed(2.0, 1.0, 10), auxiliary=None, hidden=2, chains=3, sweeps=2),
+    "crf_without_pairs": crf(K, K, alpha=annealed(2.0, 1.0, 10), auxiliary=None, pairwise=False, link=True),
 }
 CASES = [
-    *((name, kind, method) for kind in ("single", "multi") for name, method in METHODS.items()),
-    *((name, "single", method) for name, method in SINGLE_LABEL.items()),
-    *((name, "multi", method) for name, method in MULTI_LABEL.items()),
+    *((f"{name}-{kind}", kind, method) for kind in ("single", "multi") for name, method in METHODS.items()),
+    *((f"{name}-single", "single", method) for name, method in SINGLE_LABEL.items()),
+    *((f"{name}-multi", "multi", method) for name, method in MULTI_LABEL.items()),
 ]
-LOGITS = jnp.asarray(np.random.default_rng(0).normal(size=(5, K)), jnp.float32)
-LABELS = {
-    "single": jnp.array([0, 1, 2, 2, 0]),
-    "multi": jnp.array([[0.0, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 1], [0, 1, 0]]),
+RNG = np.random.default_rng(0)
+OUTPUTS = {
+    "logits": jnp.asarray(RNG.normal(size=(B, K)), jnp.float32),
+    "features": jnp.asarray(RNG.normal(size=(B, F)), jnp.float32),
 }
+INDEX = jnp.asarray(RNG.permutation(N)[:B], jnp.int32)
+LABELS = {
+    "single": jnp.asarray(RNG.integers(0, K, B), jnp.int32),
+    "multi": jnp.asarray(RNG.integers(0, 2, (B, K)), jnp.float32),
+}
+DRAWS = ("can", "crf-")  # a draw is the whole batch's, so that parts of a batch draw otherwise
+BATCH_WISE = ("crf", "crf_analytic", "crf_without_pairs")  # Eq. 8 adds means over noisy and over trusted examples
+every_method = pytest.mark.parametrize(("name", "kind", "method"), CASES, ids=[name for name, _, _ in CASES])
 
 
-def call(method, labels):
-    batch = {"noisy_label": labels, "index": jnp.arange(5)}
-    outputs = {"logits": LOGITS, "features": LOGITS}
-    params, memory = method.init(jax.random.key(0), batch, 5)
-    rows = jax.tree.map(lambda m: m[batch["index"]], memory)
-    loss, aux = method.loss(params, rows, outputs, batch, jax.random.key(1), jnp.int32(0))
-    return loss, aux, method.posterior(params, rows, outputs, batch)
+def batch_of(kind, trusted=True):
+    labels = LABELS[kind]
+    known = (jnp.arange(B) % 4 == 0).reshape((B,) + (1,) * (labels.ndim - 1))
+    batch = {"noisy_label": labels, "index": INDEX, "inputs": OUTPUTS["features"]}
+    return batch | ({"trusted_label": jnp.where(known, labels.astype(jnp.int32), -1)} if trusted else {})
 
 
-@pytest.mark.parametrize(("name", "kind", "method"), CASES, ids=[f"{name}-{kind}" for name, kind, _ in CASES])
-def test_every_method_keeps_the_contract(name, kind, method):
-    loss, aux, posterior = jax.jit(lambda labels: call(method, labels))(LABELS[kind])
-    assert loss.shape == (5,)
-    assert loss.dtype == jnp.float32
-    assert all(value.shape in ((), (5,)) for value in aux.metrics.values())
-    assert posterior.candidates.keys() == posterior.cost.keys()
-    for candidate, probs in posterior.candidates.items():
-        assert probs.shape == (5, K)
-        assert posterior.cost[candidate].shape == (5,)
-        assert ((probs >= 0) & (probs <= 1)).all()
+@functools.cache
+def begun(name):
+    """First parameters and memory of a method."""
+    method = next(m for n, _, m in CASES if n == name)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), OUTPUTS)
+    return jax.jit(lambda key: method.init(key, shapes, K, N))(jax.random.key(0))
+
+
+def rows_of(memory, index=INDEX):
+    return jax.tree.map(lambda m: m[index], memory)
+
+
+def run(method, params, memory, outputs, batch, step=3):
+    """Loss, stored rows, metrics, the gradient of the mean loss, and the posterior."""
+
+    def objective(params, logits):
+        loss, stored, metrics = method.loss(
+            jax.random.key(1), params, rows_of(memory, batch["index"]), {**outputs, "logits": logits}, batch, step
+        )
+        return jnp.mean(loss), (loss, stored, metrics)
+
+    gradient, (loss, stored, metrics) = jax.grad(objective, (0, 1), has_aux=True)(params, outputs["logits"])
+    posterior = method.posterior(params, rows_of(memory, batch["index"]), outputs, batch)
+    return loss, stored, metrics, gradient, posterior
+
+
+@functools.cache
+def jitted(name):
+    """``run`` of a method, compiled once for all tests; tracing it a second time for the same shapes fails."""
+    method = next(m for n, _, m in CASES if n == name)
+    return jax.jit(functools.partial(run, method))
+
+
+@every_method
+def test_shapes_dtypes_and_kinds(name, kind, method):
+    params, memory = begun(name)
+    loss, stored, metrics, _, posterior = jitted(name)(params, memory, OUTPUTS, batch_of(kind), jnp.int32(3))
+    chex.assert_shape(loss, (B,))
+    chex.assert_type(loss, jnp.float32)
+    chex.assert_trees_all_equal_shapes_and_dtypes(stored, rows_of(memory))
+    assert all(leaf.shape[:1] == (N,) for leaf in jax.tree.leaves(memory))
+    assert isinstance(memory, tuple)
+    assert all(value.shape in ((), (B,)) for value in metrics.values())
+    for candidate in posterior.candidates.values():
+        chex.assert_shape(candidate.probs, (B, K))
+        chex.assert_shape(candidate.cost, (B,))
+        assert ((candidate.probs >= 0) & (candidate.probs <= 1)).all()
         if kind == "single":
-            np.testing.assert_allclose(probs.sum(-1), 1, rtol=1e-5)
-    assert all(value.shape[0] == 5 for value in posterior.extras.values())
+            np.testing.assert_allclose(candidate.probs.sum(-1), 1, rtol=1e-5)
+    for column in posterior.columns.values():
+        assert column.kind in typing.get_args(contract.Kind)
+        assert column.values.shape[0] == B
+        if column.kind == "belief":
+            chex.assert_shape(column.values, (B, K))
+        if column.kind == "label":
+            chex.assert_shape(column.values, (B,))
+            assert jnp.issubdtype(column.values.dtype, jnp.integer)
+    chex.assert_shape(method.predict(params, OUTPUTS), (B, K))
+    chex.assert_trees_all_equal_shapes_and_dtypes(method.project(params), params)
 
 
-def test_one_method_follows_another_from_a_step_on():
-    both = followed_by(plain("mae"), trusting(), 5)
-    batch = {"noisy_label": LABELS["single"], "index": jnp.arange(5), "trusted_label": jnp.array([1, -1, -1, -1, 2])}
-    for step, alone in ((4, plain("mae")), (5, trusting())):
-        losses = [
-            m.loss({}, {}, {"logits": LOGITS}, batch, jax.random.key(0), jnp.int32(step))[0] for m in (both, alone)
-        ]
-        np.testing.assert_array_equal(*losses)
+@every_method
+def test_jit_is_eager_and_one_trace_serves_every_step(name, kind, method):
+    params, memory = begun(name)
+    batch, compiled = batch_of(kind), jitted(name)
+    for step in (0, 7):
+        outcome = compiled(params, memory, OUTPUTS, batch, jnp.int32(step))
+    assert compiled._cache_size() == 1
+    eager = run(method, params, memory, OUTPUTS, batch, jnp.int32(7))
+    chex.assert_trees_all_close(outcome, eager, rtol=2e-4, atol=2e-5)
 
 
-def test_only_makes_a_posterior_whose_candidate_is_chosen():
-    posterior = contract.only("classifier", jnp.ones((5, K)) / K)
-    assert list(posterior.candidates) == ["classifier"]
-    assert posterior.cost["classifier"].shape == (5,)
+@every_method
+def test_examples_do_not_depend_on_each_other(name, kind, method):
+    params, memory = begun(name)
+    part = jnp.arange(0, B, 2)
+    batch = batch_of(kind, trusted=name.split("-")[0] not in BATCH_WISE)
+    whole = jax.jit(functools.partial(run, method))(params, memory, OUTPUTS, batch)
+    half = jax.jit(functools.partial(run, method))(params, memory, *jax.tree.map(lambda x: x[part], (OUTPUTS, batch)))
+    if not name.startswith(DRAWS):
+        np.testing.assert_allclose(half[0], whole[0][part], rtol=1e-5, atol=1e-6)
+        chex.assert_trees_all_close(half[1], jax.tree.map(lambda x: x[part], whole[1]), rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(half[4], jax.tree.map(lambda x: x[part], whole[4]), rtol=1e-5, atol=1e-6)
+
+
+@every_method
+def test_eight_devices_are_as_one(name, kind, method):
+    params, memory = begun(name)
+    batch = batch_of(kind)
+    mesh = make_mesh(jax.devices())
+    placed = jax.device_put(
+        (params, memory, OUTPUTS, batch), (replicated(mesh), by_example(mesh), by_example(mesh), by_example(mesh))
+    )
+    sharded = jax.jit(functools.partial(run, method))(*placed, jnp.int32(3))
+    one = jitted(name)(params, memory, OUTPUTS, batch, jnp.int32(3))
+    chex.assert_trees_all_close(jax.device_get(sharded), jax.device_get(one), rtol=2e-4, atol=2e-5)
+
+
+@every_method
+def test_losses_and_gradients_are_finite_at_extremes(name, kind, method):
+    params, memory = begun(name)
+    extreme = {**OUTPUTS, "logits": jnp.sign(OUTPUTS["logits"]) * 1e4}
+    loss, _, _, gradient, posterior = jitted(name)(params, memory, extreme, batch_of(kind), jnp.int32(3))
+    chex.assert_tree_all_finite((loss, gradient, posterior))
+
+
+@every_method
+def test_a_leaf_of_memory_that_does_not_change_is_handed_back_as_it_was(name, kind, method):
+    params, memory = begun(name)
+    rows = rows_of(memory)
+    _, stored, _ = method.loss(jax.random.key(1), params, rows, OUTPUTS, batch_of(kind), jnp.int32(3))
+    for old, new in zip(jax.tree.leaves(rows), jax.tree.leaves(stored), strict=True):
+        assert new is old or name.startswith(("crf", "elr"))
+
+
+@every_method
+def test_parameters_and_memory_survive_a_checkpoint(name, kind, method, tmp_path):
+    state = begun(name)
+    if not jax.tree.leaves(state):
+        return
+    ocp.save(tmp_path / "state", {"state": state})
+    sharding = NamedSharding(make_mesh(jax.devices()[:1]), PartitionSpec())
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
+    loaded = ocp.load(tmp_path / "state", {"state": abstract})["state"]
+    chex.assert_trees_all_equal(loaded, state)
+    assert type(loaded[1]) is type(state[1])
+
+
+def test_a_posterior_goes_through_jit_with_the_kinds_of_its_columns():
+    made = jax.jit(lambda x: Posterior({"a": Candidate(x, x[:, 0])}, {"b": Column(x, "belief")}))(jnp.ones((2, K)))
+    assert made.columns["b"].kind == "belief"
+    whole = jax.tree.map(lambda *rows: np.concatenate(rows), made, made)
+    assert whole.columns["b"].values.shape == (4, K)
+
+
+def test_the_candidate_of_lowest_mean_cost_is_chosen():
+    probs = np.ones((2, K)) / K
+    posterior = Posterior({"a": Candidate(probs, np.array([1.0, 0])), "b": Candidate(probs, np.array([0.4, 0.4]))}, {})
+    assert chosen_candidate(posterior) == "b"
+    assert chosen_candidate(single_posterior("only", jnp.asarray(probs))) == "only"

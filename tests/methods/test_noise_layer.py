@@ -20,36 +20,38 @@ T = jnp.asarray(RNG.dirichlet(np.ones(K), K), jnp.float32)
 
 def gradient(method, params, step=0, batch=None):
     batch = batch or {"noisy_label": LABELS}
-    return jax.grad(lambda p: method.loss(p, {}, OUTPUTS, batch, KEY, jnp.int32(step))[0].mean())(params)
+    return jax.grad(lambda p: method.loss(KEY, p, (), OUTPUTS, batch, jnp.int32(step))[0].mean())(params)
 
 
 def test_it_starts_as_plain_training():
     method = noise_layer(K, learn_from=3, strength=0.0)
-    params, memory = method.init(KEY, {}, 10)
-    loss, _ = method.loss(params, memory, OUTPUTS, {"noisy_label": LABELS}, KEY, jnp.int32(0))
+    params, _ = method.init(KEY, OUTPUTS, K, 10)
+    loss, _, _ = method.loss(KEY, params, (), OUTPUTS, {"noisy_label": LABELS}, jnp.int32(0))
     np.testing.assert_allclose(loss, losses.cross_entropy(LOGITS, LABELS), rtol=1e-5)
 
 
 def test_the_matrix_learns_from_one_step_until_another():
     method = noise_layer(K, learn_from=3, learn_until=7)
-    params, _ = method.init(KEY, {}, 10)
+    params, _ = method.init(KEY, OUTPUTS, K, 10)
     moved = [bool(jnp.any(gradient(method, params, step)["transition"] != 0)) for step in range(9)]
     assert moved == [False] * 3 + [True] * 4 + [False] * 2
-    assert jnp.any(gradient(noise_layer(K), params, 10**6)["transition"] != 0)
+    assert jnp.any(gradient(noise_layer(K, learn_from=0), params, 10**6)["transition"] != 0)
 
 
 @pytest.mark.parametrize(("penalty", "slope"), [("decay", T), ("trace", jnp.eye(K))])
 def test_the_penalty_pulls_with_its_own_slope(penalty, slope):
     params = {"transition": T}
-    with_it = gradient(noise_layer(K, penalty=penalty, strength=0.3), params)["transition"]
-    without = gradient(noise_layer(K, strength=0.0), params)["transition"]
+    with_it = gradient(noise_layer(K, learn_from=0, gradient_limit=None, penalty=penalty, strength=0.3), params)[
+        "transition"
+    ]
+    without = gradient(noise_layer(K, learn_from=0, gradient_limit=None, strength=0.0), params)["transition"]
     np.testing.assert_allclose(with_it - without, 0.3 * slope, atol=1e-5)
 
 
 def test_the_gradient_limit_shortens_rows():
     params = {"transition": jnp.eye(K)}
-    free = gradient(noise_layer(K, strength=0.0), params)["transition"]
-    cut = gradient(noise_layer(K, strength=0.0, gradient_limit=0.5), params)["transition"]
+    free = gradient(noise_layer(K, learn_from=0, gradient_limit=None, strength=0.0), params)["transition"]
+    cut = gradient(noise_layer(K, learn_from=0, strength=0.0, gradient_limit=0.5), params)["transition"]
     length = np.linalg.norm(free, axis=-1, keepdims=True)
     assert (length > 0.5).any()
     assert (length < 0.5).any()
@@ -58,7 +60,7 @@ def test_the_gradient_limit_shortens_rows():
 
 @pytest.mark.parametrize("shape", [(K, K), (K, 2, 2)])
 def test_projection_is_onto_rows_that_sum_to_one(shape):
-    method = noise_layer(K, multi_label=len(shape) == 3)
+    method = noise_layer(K, learn_from=0, multi_label=len(shape) == 3)
     raw = jnp.asarray(RNG.normal(size=shape), jnp.float32)
     projected = method.project({"transition": raw})["transition"]
     np.testing.assert_allclose(projected.sum(-1), 1, rtol=1e-5)
@@ -69,23 +71,23 @@ def test_projection_is_onto_rows_that_sum_to_one(shape):
 
 def test_forward_and_its_posterior():
     method = forward(T)
-    loss, _ = method.loss({}, {}, OUTPUTS, {"noisy_label": LABELS}, KEY, jnp.int32(0))
+    loss, _, _ = method.loss(KEY, {}, (), OUTPUTS, {"noisy_label": LABELS}, jnp.int32(0))
     np.testing.assert_allclose(loss, losses.forward_corrected(LOGITS, LABELS, T), rtol=1e-6)
-    posterior = method.posterior({}, {}, OUTPUTS, {"noisy_label": LABELS})
+    posterior = method.posterior({}, (), OUTPUTS, {"noisy_label": LABELS})
     weights = np.asarray(jax.nn.softmax(LOGITS)) * np.asarray(T)[:, LABELS].T
-    np.testing.assert_allclose(posterior.candidates["bayes"], weights / weights.sum(-1, keepdims=True), rtol=1e-4)
+    np.testing.assert_allclose(posterior.candidates["bayes"].probs, weights / weights.sum(-1, keepdims=True), rtol=1e-4)
     np.testing.assert_array_equal(method.transition({}), T)
 
 
 def test_several_labels_have_a_matrix_each():
-    method = noise_layer(K, multi_label=True)
-    params, _ = method.init(KEY, {}, 10)
+    method = noise_layer(K, learn_from=0, multi_label=True)
+    params, _ = method.init(KEY, OUTPUTS, K, 10)
     batch = {"noisy_label": VECTORS}
-    loss, _ = method.loss(params, {}, OUTPUTS, batch, KEY, jnp.int32(0))
+    loss, _, _ = method.loss(KEY, params, (), OUTPUTS, batch, jnp.int32(0))
     penalty = 0.1 * 0.5 * K * 2
     np.testing.assert_allclose(loss, losses.binary_cross_entropy(LOGITS, VECTORS) + penalty, rtol=1e-5)
-    posterior = method.posterior(params, {}, OUTPUTS, batch)
-    np.testing.assert_allclose(posterior.candidates["bayes"], VECTORS, atol=1e-6)  # T = I believes every label
+    posterior = method.posterior(params, (), OUTPUTS, batch)
+    np.testing.assert_allclose(posterior.candidates["bayes"].probs, VECTORS, atol=1e-6)  # T = I believes every label
 
 
 def test_learning_finds_the_matrix_where_the_classifier_is_right():
@@ -93,28 +95,28 @@ def test_learning_finds_the_matrix_where_the_classifier_is_right():
     true = jnp.asarray(RNG.integers(0, K, 2000))
     wanted = 0.7 * jnp.eye(K) + 0.3 * jnp.roll(jnp.eye(K), 1, axis=1)
     noisy = jnp.where(jnp.asarray(RNG.uniform(size=2000)) < 0.7, true, (true + 1) % K)
-    method = noise_layer(K, strength=0.0, gradient_limit=1.0)
+    method = noise_layer(K, learn_from=0, strength=0.0, gradient_limit=1.0)
     outputs = {"logits": 6 * jax.nn.one_hot(true, K)}
 
     @jax.jit
     def descend(params):
-        slope = jax.grad(lambda p: method.loss(p, {}, outputs, {"noisy_label": noisy}, KEY, jnp.int32(0))[0].mean())(
+        slope = jax.grad(lambda p: method.loss(KEY, p, (), outputs, {"noisy_label": noisy}, jnp.int32(0))[0].mean())(
             params
         )
         return method.project(jax.tree.map(lambda p, g: p - 0.3 * g, params, slope))
 
-    params, _ = method.init(KEY, {}, 0)
+    params, _ = method.init(KEY, OUTPUTS, K, 0)
     for _ in range(60):
         params = descend(params)
     np.testing.assert_allclose(params["transition"], wanted, atol=0.04)
 
 
 def test_outliers_have_a_class_of_their_own():
-    method = outliers(K, 0.25, F)
-    params, _ = method.init(KEY, {}, 10)
+    method = outliers(K, 0.25)
+    params, _ = method.init(KEY, OUTPUTS, K, 10)
     params = {"weights": jnp.ones((F, 1)), "bias": jnp.full(1, 0.3)}
     trusted = jnp.array([UNKNOWN, KNOWN_OUTLIER, UNKNOWN, UNKNOWN, UNKNOWN, KNOWN_OUTLIER])
-    loss, _ = method.loss(params, {}, OUTPUTS, {"noisy_label": LABELS, "trusted_label": trusted}, KEY, jnp.int32(0))
+    loss, _, _ = method.loss(KEY, params, (), OUTPUTS, {"noisy_label": LABELS, "trusted_label": trusted}, jnp.int32(0))
     scores = np.concatenate([LOGITS, FEATURES.sum(-1, keepdims=True) + 0.3], axis=-1).astype(np.float64)
     p = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
     expected = []
@@ -122,13 +124,13 @@ def test_outliers_have_a_class_of_their_own():
         known = trusted[n] == KNOWN_OUTLIER
         expected.append(-np.log(0.25 * p[n, K] if known else p[n, y] + 0.75 / K * p[n, K]))
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
-    posterior = method.posterior(params, {}, OUTPUTS, {"noisy_label": LABELS})
-    np.testing.assert_allclose(posterior.extras["outlier_score"], p[:, K], rtol=1e-5)
-    np.testing.assert_allclose(posterior.candidates["classifier"], jax.nn.softmax(LOGITS), rtol=1e-6)
+    posterior = method.posterior(params, (), OUTPUTS, {"noisy_label": LABELS})
+    np.testing.assert_allclose(posterior.columns["outlier_score"].values, p[:, K], rtol=1e-5)
+    np.testing.assert_allclose(posterior.candidates["classifier"].probs, jax.nn.softmax(LOGITS), rtol=1e-6)
 
 
 def test_bad_options():
-    with pytest.raises(ValueError, match="strength must be at least 0, got -1"):
-        noise_layer(K, strength=-1)
-    with pytest.raises(ValueError, match="gradient_limit must be above 0, got 0"):
-        noise_layer(K, gradient_limit=0)
+    with pytest.raises(ValueError, match="`strength` must be at least 0, got -1"):
+        noise_layer(K, learn_from=0, strength=-1)
+    with pytest.raises(ValueError, match="`gradient_limit` must be above 0, got 0"):
+        noise_layer(K, learn_from=0, gradient_limit=0)

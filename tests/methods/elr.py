@@ -1,0 +1,44 @@
+"""Early-learning regularization (Liu et al., 2020): a method of one's own, in one file, by the contract alone."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from nlx.losses import cross_entropy
+from nlx.methods.method import Batch, Memory, Method, Metrics, Outputs, Params, Shapes
+
+
+class Targets(NamedTuple):
+    """What is kept of every example: a running mean of its predictions, float32 ``[n, K]``."""
+
+    mean: Array
+
+
+def elr(*, strength: float = 3.0, momentum: float = 0.7) -> Method:
+    r"""Cross-entropy, and a term that keeps predictions near their own running mean t.
+
+    .. math:: \ell = \mathrm{CE}(p, \tilde y) + \lambda \log(1 - \langle p, t \rangle), \qquad
+        t \leftarrow \beta t + (1 - \beta) p
+
+    t is updated before it is used, and a constant to the gradient.
+    """
+
+    def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
+        del key, outputs
+        return {}, Targets(jnp.zeros((size, num_classes)))
+
+    def loss(
+        key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
+    ) -> tuple[Array, Memory, Metrics]:
+        del key, params, step
+        logits = outputs["logits"]
+        p = jnp.clip(jax.nn.softmax(logits), 1e-4, 1 - 1e-4)
+        mean = momentum * memory.mean + (1 - momentum) * jax.lax.stop_gradient(p / jnp.sum(p, axis=1, keepdims=True))
+        agreement = jnp.sum(p * mean, axis=1)
+        return cross_entropy(logits, batch["noisy_label"]) + strength * jnp.log(1 - agreement), Targets(mean), {}
+
+    return Method("elr", loss, init=init)

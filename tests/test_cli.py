@@ -1,0 +1,80 @@
+"""The command nlx, in this process: files in, files out, one sentence for each mistake."""
+
+import csv
+
+import jax
+import numpy as np
+import pytest
+
+from nlx.cleaning.table import read_labels
+from nlx.cli import main
+
+
+@pytest.fixture
+def user(tmp_path, monkeypatch, capsys):
+    """Function that runs the command in an empty folder, and gives exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 3, 120)
+    np.save("x.npy", 4 * np.eye(3, 5)[true] + rng.normal(size=(120, 5)))
+    noisy = np.where(rng.uniform(size=120) < 0.2, (true + 1) % 3, true)
+    names = np.array(["ant", "bee", "cat"])
+    (tmp_path / "labels.txt").write_text("\n".join(names[noisy]))
+    np.savez("data.npz", features=np.load("x.npy"), noisy_label=noisy)
+
+    def call(*arguments):
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            code = main(list(arguments))
+        return code, *capsys.readouterr()
+
+    return call, names[true]
+
+
+def test_a_list_and_a_report_come_out(user, tmp_path):
+    call, true = user
+    code, out, err = call("clean", "x.npy", "labels.txt", "--out=mine")
+    assert (code, err) == (0, "")
+    assert "120 examples" in out
+    table = read_labels(tmp_path / "mine" / "labels.parquet")
+    rows = list(csv.DictReader((tmp_path / "mine" / "issues.csv").read_text().splitlines()))
+    assert len(rows) == 120
+    cleaned = np.empty(120, object)
+    for row in rows:
+        cleaned[int(row["index"])] = row["proposed"]
+    assert np.mean(cleaned == true) > 0.97
+    assert [int(row["index"]) for row in rows] == table.most_suspicious(120).tolist()
+    assert float(rows[0]["label_score"]) <= float(rows[-1]["label_score"])
+    assert "bee" in (tmp_path / "mine" / "report.html").read_text()
+    assert call("clean", "data.npz", "data.npz")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nothing.npy", "labels.txt"), "cannot read or write nothing.npy"),
+        (("labels.txt", "labels.txt"), "labels.txt is no array"),
+        (("x.npy", "short.txt"), "inputs and labels must be of the same examples, got 120 and 2"),
+        (("x.npy", "gap.txt"), "line 2 is empty"),
+        (("x.npy", "other.npz"), "has no noisy_label"),
+        (("x.npy", "labels.txt", "--folds=1"), "--folds must lie between 2"),
+        (("x.npy", "labels.txt", "--out=there"), "there exists: choose another folder by --out"),
+    ],
+)
+def test_a_mistake_is_one_sentence(user, tmp_path, arguments, message):
+    call, _ = user
+    (tmp_path / "short.txt").write_text("a\nb\n")
+    (tmp_path / "gap.txt").write_text("a\n\nb\n")
+    np.savez("other.npz", x=np.ones(3))
+    (tmp_path / "there").mkdir()
+    code, _, err = call("clean", *arguments)
+    assert code == 1
+    assert err.startswith("error: ")
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "cleaned").exists()
+
+
+def test_unknown_flags_exit_with_2(user):
+    with pytest.raises(SystemExit) as ended:
+        main(["clean", "x.npy", "labels.txt", "--fold=3"])
+    assert ended.value.code == 2
