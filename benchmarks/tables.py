@@ -34,7 +34,8 @@ from benchmarks.protocols.data import Missing
 from benchmarks.protocols.runner import RESULTS, Runner
 from nlx.experiment.console import Console
 from nlx.experiment.run_folder import versions, write_json
-from nlx.training.loop import Diverged, Stopped
+from nlx.experiment.signals import Stopped
+from nlx.training.loop import Diverged
 
 PROTOCOLS: dict[str, Protocol] = {
     "can-5": can.can_5,
@@ -75,9 +76,6 @@ class Options:
     """One seed, a third of the epochs, fewer cases, nothing tuned: to see that it runs, not what a method is worth."""
     seeds: int = 3
     """Seeds of each method."""
-    together: bool = False
-    """Train all seeds of a method in one program: for accelerators, which a small network does not fill. On two CPU
-    cores it gains little (benchmarks/speed.py --only seeds)."""
     workers: int | None = None
     """Runs at a time, each in a process with a core of its own. Default: as many as there are cores, up to four, and
     one on a machine with an accelerator."""
@@ -90,7 +88,7 @@ def main() -> int:
     options = tyro.cli(Options, description=__doc__, use_underscores=True)
     names = list(PROTOCOLS) if "all" in options.protocols else list(dict.fromkeys(options.protocols))
     unknown = [name for name in names if name not in PROTOCOLS]
-    console = Console(", ".join(names), 0)
+    console = Console(", ".join(names))
     problem = (
         "only the small forms exist; add --small" * (not options.small)
         or f"no table is named; say which of {', '.join(PROTOCOLS)}, or all" * (not names)
@@ -112,7 +110,6 @@ def main() -> int:
             options.seeds,
             options.shared.resolve(),
             quick=options.quick,
-            together=options.together,
             workers=workers,
             compiled=compiled,
         ) as runner,
@@ -132,7 +129,7 @@ def write_table(name: str, options: Options, runner: Runner) -> bool:
         runner.console.say(f"error: {name} is left out: {error}")
         return False
     size = "quick" if options.quick else "small"
-    how = ("--quick" if options.quick else f"--seeds={runner.seeds}") + " --together" * options.together
+    how = "--quick" if options.quick else f"--seeds={runner.seeds}"
     about = ", ".join(f"{package} {version}" for package, version in versions().items())
     claims = [f"- {c.text}: **{c.verdict}**. {c.evidence}" for c in result.claims]
     ending = f"`python benchmarks/tables.py {name} --small {how}`; {about}."

@@ -35,19 +35,19 @@ from nlx.training.loop import Diverged
 from recipes import baseline
 
 ROOT = Path(__file__).resolve().parents[1]
-ENTRY = Entry(baseline.BaselineConfig(learning_rate=0.05, epochs=9), baseline.RECIPE)
+ENTRY = Entry(baseline.BaselineOptions(learning_rate=0.05, epochs=9), baseline.train)
 
 
 class Scripted:
     """A runner whose runs have the scores that a test gives them, and which writes down what it was asked to run."""
 
     def __init__(self, score, quick=False, seeds=3):
-        self.score, self.quick, self.seeds, self.together = score, quick, seeds, False
-        self.console, self.asked = Console("", 0, quiet=True), []
+        self.score, self.quick, self.seeds = score, quick, seeds
+        self.console, self.asked = Console("", quiet=True), []
 
     def __call__(self, label, entry, keep=None):
-        self.asked.append(entry.config)
-        last = self.score(entry.config)
+        self.asked.append(entry.options)
+        last = self.score(entry.options)
         best = {name: {"value": value + 1, "epoch": 1} for name, value in last.items()}
         return {"last": last, "best": best, "wall_seconds": 1, "given_label_recovery": 0.5, "cleaned_with": "q"}
 
@@ -122,8 +122,8 @@ def test_options_are_chosen_by_noisy_validation_whatever_the_test_scores_say():
 
     runner = Scripted(score)
     chosen, scores = tune(runner, "a", ENTRY, {"learning_rate": (0.05, 0.02, 0.01), "momentum": (0.5,)}, seeds=2)
-    assert (chosen.config.learning_rate, chosen.config.momentum) == (0.02, 0.5)
-    assert chosen.config.validation_fraction == 0
+    assert (chosen.options.learning_rate, chosen.options.momentum) == (0.02, 0.5)
+    assert chosen.options.validation_fraction == 0
     assert {config.validation_fraction for config in runner.asked} == {0.1}
     assert len(runner.asked) == 6
     assert not {config.seed for config in runner.asked} & set(range(runner.seeds))  # seeds of their own
@@ -138,7 +138,7 @@ def test_a_value_that_diverges_is_not_chosen(bad_seeds):
         return {"validation_score": 0.5 if config.learning_rate > 0.01 else 0.1, "test_accuracy": 0.5}
 
     found, scores = tune(Scripted(score), "a", ENTRY, {"learning_rate": (0.05, 0.01)}, seeds=2)
-    assert found.config.learning_rate == 0.01
+    assert found.options.learning_rate == 0.01
     assert scores["learning_rate"]["tried"]["0.05"]["validation_score"] == -1
 
 
@@ -157,7 +157,7 @@ def test_a_table_goes_on_after_a_seed_that_diverged():
 
 def test_a_quick_table_takes_the_first_value_and_tunes_nothing():
     runner = Scripted(lambda config: {"validation_score": 0.0}, quick=True)
-    assert tune(runner, "a", ENTRY, {"learning_rate": (0.02, 0.01)})[0].config.learning_rate == 0.02
+    assert tune(runner, "a", ENTRY, {"learning_rate": (0.02, 0.01)})[0].options.learning_rate == 0.02
     assert runner.asked == []
 
 
@@ -172,25 +172,27 @@ def counted(tmp_path, monkeypatch):
     """Runs that take no time and are counted, remembered in a folder of their own."""
     calls = []
 
-    def run(config, recipe):
-        calls.append(config)
-        config.run_dir.mkdir(parents=True)
-        (config.run_dir / "labels.parquet").write_bytes(b"labels")
-        return {"last": {"test_accuracy": config.seed / 10}, "best": {}, "wall_seconds": 0}
+    def run_recipe(options, train, pictures):
+        assert train is baseline.train
+        assert not pictures
+        calls.append(options)
+        options.run_dir.mkdir(parents=True)
+        (options.run_dir / "labels.parquet").write_bytes(b"labels")
+        return {"last": {"test_accuracy": options.seed / 10}, "best": {}, "wall_seconds": 0}
 
-    monkeypatch.setattr(runs, "run", run)
+    monkeypatch.setattr(runs, "run_recipe", run_recipe)
     monkeypatch.setattr(runs, "RESULTS", tmp_path)
     return calls
 
 
 def test_a_run_is_remembered_by_its_options(counted, tmp_path):
-    runner = Runner(Console("", 0, quiet=True), 2, Path("shared"))
+    runner = Runner(Console("", quiet=True), 2, Path("shared"))
     first, again = runner("a", ENTRY), runner("another name", ENTRY)
     assert first == again
     assert len(counted) == 1
     runner("a", ENTRY.but(learning_rate=0.01))
     runner("a", ENTRY.but(seed=1))
-    assert [(config.learning_rate, config.seed) for config in counted] == [(0.05, 0), (0.01, 0), (0.05, 1)]
+    assert [(options.learning_rate, options.seed) for options in counted] == [(0.05, 0), (0.01, 0), (0.05, 1)]
     assert len(list((tmp_path / "runs").glob("*.json"))) == 3
     kept = tmp_path / "kept" / "labels.parquet"
     runner("a", ENTRY, keep=kept)  # remembered, but its labels are not there
@@ -199,25 +201,25 @@ def test_a_run_is_remembered_by_its_options(counted, tmp_path):
 
 
 def test_a_quick_run_is_shorter_and_remembered_apart(counted):
-    quick = Runner(Console("", 0, quiet=True), 5, Path("shared"), quick=True)
+    quick = Runner(Console("", quiet=True), 5, Path("shared"), quick=True)
     assert quick.seeds == 1
     quick("a", ENTRY)
-    Runner(Console("", 0, quiet=True), 5, Path("shared"))("a", ENTRY)
-    assert [config.epochs for config in counted] == [3, 9]
+    Runner(Console("", quiet=True), 5, Path("shared"))("a", ENTRY)
+    assert [options.epochs for options in counted] == [3, 9]
 
 
 def test_workers_give_what_one_run_after_the_other_gives(tmp_path, monkeypatch):
     entry = Entry(
-        baseline.BaselineConfig(
+        baseline.BaselineOptions(
             dataset="digits", widths=(8,), epochs=2, training_fraction=0.2, batch_size=40, schedule="constant"
         ),
-        baseline.RECIPE,
+        baseline.train,
     )
     entries = {"plain": entry, "smaller rate": entry.but(learning_rate=0.001)}
     found = []
     for workers in (1, 2):
         monkeypatch.setattr(runs, "RESULTS", tmp_path / str(workers))
-        with Runner(Console("", 0, quiet=True), 2, Path("shared"), workers=workers) as runner:
+        with Runner(Console("", quiet=True), 2, Path("shared"), workers=workers) as runner:
             rows = all_over_seeds(runner, "a", entries)
             found.append(
                 {name: {k: v for k, v in row["last"].items() if "second" not in k} for name, row in rows.items()}
@@ -228,26 +230,9 @@ def test_workers_give_what_one_run_after_the_other_gives(tmp_path, monkeypatch):
 
 
 def test_one_run_that_two_ask_for_at_a_time_is_run_once(counted):
-    with Runner(Console("", 0, quiet=True), 1, Path("shared")) as runner, ThreadPoolExecutor(4) as threads:
+    with Runner(Console("", quiet=True), 1, Path("shared")) as runner, ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: runner("a", ENTRY), range(4)))
     assert len(counted) == 1
-
-
-def test_seeds_that_trained_together_are_remembered_apart_from_those_that_did_not(counted, monkeypatch):
-    asked = []
-
-    def run_together(config, recipe, seeds):
-        asked.append(list(seeds))
-        return [{"last": {"test_accuracy": 0.9}, "best": {}, "wall_seconds": 0} for _ in seeds]
-
-    monkeypatch.setattr(runs, "run_together", run_together)
-    runner = Runner(Console("", 0, quiet=True), 2, Path("shared"), together=True)
-    alone = runner("a", ENTRY)
-    for _ in range(2):
-        assert [s["last"]["test_accuracy"] for s in runner.side_by_side("a", ENTRY)] == [0.9, 0.9]
-    assert asked == [[0, 1]]
-    assert alone["last"]["test_accuracy"] == 0
-    assert runner("a", ENTRY)["last"]["test_accuracy"] == 0
 
 
 def test_the_rules_of_the_tables():
@@ -369,9 +354,9 @@ from recipes import baseline
 
 if __name__ == "__main__":
     runs.RESULTS = Path(sys.argv[1])
-    config = baseline.BaselineConfig(dataset="digits", widths=(8,), epochs=100_000)
-    entry = runs.Entry(config, baseline.RECIPE)
-    with runs.Runner(Console("", 0, quiet=True), 1, Path("."), workers=2) as runner:
+    options = baseline.BaselineOptions(dataset="digits", widths=(8,), epochs=100_000)
+    entry = runs.Entry(options, baseline.train)
+    with runs.Runner(Console("", quiet=True), 1, Path("."), workers=2) as runner:
         runner.map(lambda seed: runner("a", entry.but(seed=seed)), range(6))
 """
 

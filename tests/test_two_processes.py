@@ -5,119 +5,118 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
 from nlx.data import Split
 from nlx.data.prepare import normalization, preparer
 from nlx.methods.can import Heads, can, paper_schedule
-from nlx.methods.self_learning import corrections, self_learning
-from nlx.models import build
+from nlx.methods.self_learning import Corrections, corrections, self_learning
+from nlx.models import build, prepared
 from nlx.samplers import gibbs
-from nlx.training.checkpoint import Checkpoints, abstract_state
-from nlx.training.evaluate import Evaluator, Refresher
-from nlx.training.feed import in_order, make_feed
-from nlx.training.loop import Stopped, fit
-from nlx.training.stages import Course
-from nlx.training.state import init_state, make_mesh, replicated
-from nlx.training.step import batch_for_method, make_step
+from nlx.training.checkpoint import Checkpoints
+from nlx.training.mesh import make_mesh, replicated
+from nlx.training.observers import Observer
+from nlx.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 N, F, K, B, EPOCHS = 50, 6, 3, 8, 3
 TIMEOUT = 300  # seconds
 
 
-class Watcher:
+class Watcher(Observer):
     """Remembers rows; the last process asks for a stop in the middle of the second epoch, the others do not."""
 
     def __init__(self):
-        self.rows, self.asked = [], False
+        self.rows, self.asked, self.stops = [], False, True
 
-    def progress(self, epoch, done, total, loss, rate):
+    def on_progress(self, progress):
         last = jax.process_index() == jax.process_count() - 1
-        self.asked = last and epoch == 2 and done < total
+        self.asked = self.stops and last and progress.epoch == 2 and progress.done < progress.total
 
-    def epoch(self, row):
+    def on_epoch(self, state, row):
         self.rows.append(row)
+
+    def stop_requested(self):
+        return self.asked
+
+
+class Memory(NamedTuple):
+    """All kinds of memory: visits are counted, labels corrected between epochs, chains go on by steps."""
+
+    seen: jax.Array
+    labels: Corrections
+    chains: jax.Array
 
 
 def remembering():
-    """CAN with all kinds of memory: visits are counted, labels corrected between epochs, chains go on by steps.
-
-    The corrected labels and the chains are self-learning's and the CRF's.
-    """
+    """CAN with self-learning's corrected labels and the CRF's chains."""
     steps = EPOCHS * (N // B)
     method = can(K, temperature=paper_schedule(steps), rho=paper_schedule(steps), heads=Heads(2, 8, 8))
     correcting = self_learning(K, refresh_after=corrections(1), prototypes=2, members=16)
     coupling, bias = jnp.asarray(np.random.default_rng(1).normal(size=(K, 9)), jnp.float32), jnp.zeros(9)
 
-    def init(key, batch, size):
-        labels = correcting.init(key, batch, size)[1]
+    def init(key, outputs, num_classes, size):
+        labels = correcting.init(key, outputs, num_classes, size)[1]
         chains = gibbs.init(key, size, 4, 9, K).packed
-        return method.init(key, batch, size)[0], {"seen": jnp.zeros(size), "labels": labels, "chains": chains}
+        return method.init(key, outputs, num_classes, size)[0], Memory(jnp.zeros(size), labels, chains)
 
-    def loss(params, memory, outputs, batch, key, step):
-        losses, aux = method.loss(params, {}, outputs, batch, key, step)
-        more, _ = correcting.loss({}, memory["labels"], outputs, batch, key, step)
+    def loss(key, params, memory, outputs, batch, step):
+        losses, _, metrics = method.loss(key, params, (), outputs, batch, step)
+        more, _, _ = correcting.loss(key, {}, memory.labels, outputs, batch, step)
         logits = jax.lax.stop_gradient(outputs["logits"])
-        chains, _ = gibbs.step(key, gibbs.State(memory["chains"]), coupling, bias, logits, 2, generator="hash")
-        rows = {"seen": memory["seen"] + 1, "labels": memory["labels"], "chains": chains.packed}
-        return losses + more, aux._replace(memory=rows)
+        chains, _ = gibbs.step(key, gibbs.State(memory.chains), coupling, bias, logits, 2, generator="hash")
+        return losses + more, Memory(memory.seen + 1, memory.labels, chains.packed), metrics
 
-    def refresh(memory, features, labels, key):
-        return {**memory, "labels": correcting.refresh(memory["labels"], features, labels, key)}
+    def refresh(key, memory, features, labels):
+        return memory._replace(labels=correcting.refresh(key, memory.labels, features, labels))
 
     return method._replace(init=init, loss=loss, refresh=refresh)
 
 
-def results(devices, folder):
-    """Train for a few epochs, with a stop and its resumption, and return what came out as a dict of arrays."""
+class Scores(Observer):
+    """Adds a sum of scores, which needs all processes."""
+
+    def on_start(self, trainer, stages, state):
+        self.trainer = trainer
+
+    def on_epoch(self, state, row):
+        row["score"] = float(self.trainer.scores(state, data()).sum())
+
+
+def data():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, K, N).astype(np.int32)
     features = (2 * np.eye(K, F)[labels] + rng.normal(size=(N, F))).astype(np.float32)
-    split = Split(features, np.where(np.arange(N) % 5 == 0, (labels + 1) % K, labels).astype(np.int32), None)
-    mesh = make_mesh(devices)
-    model = build("mlp", (F,), K, widths=(16,))
-    method = remembering()
-    prepare = preparer(*normalization(split.inputs))
-    optimizer = optax.sgd(0.1, momentum=0.9)
-    step = make_step(model, method, optimizer, prepare, mesh)
-    sample, _ = next(in_order(split, mesh.size, mesh))
-    state = init_state(jax.random.key(0), model, method, optimizer, batch_for_method(sample, prepare, None), N, mesh)
-    course = Course.whole(N, B, EPOCHS)
-    feed = make_feed(split, course, step, 0, jax.random.key(0), mesh)
-    feed.longest = 2
-    watcher = Watcher()
-    evaluator = Evaluator(model, method, prepare, mesh)
-    refresh = Refresher(model, method, prepare, mesh, split, 16)
+    return Split(features, np.where(np.arange(N) % 5 == 0, (labels + 1) % K, labels).astype(np.int32), None)
 
-    def train(state, checkpoints, should_stop):
-        return fit(
-            state,
-            feed,
-            course=course,
-            evaluate=lambda state: {"score": float(evaluator.scores(state, in_order(split, 16, mesh)).sum())},
-            refresh=refresh,
-            log=None,
-            checkpoints=checkpoints,
-            checkpoint_seconds=1e9,
-            watcher=watcher,
-            should_stop=should_stop,
-        )
 
-    with Checkpoints(folder) as checkpoints:
-        abstract = abstract_state(state)
-        with pytest.raises(Stopped) as stop:
-            train(state, checkpoints, lambda: watcher.asked)
-        state = checkpoints.load(abstract)
-        assert int(state.step) == stop.value.step
-        assert N // B < stop.value.step < 2 * (N // B)
-        state = train(state, checkpoints, lambda: False)
-    posterior = evaluator.posterior(state, in_order(split, 16, mesh))
+def results(devices, folder):
+    """Train for a few epochs, with a stop and its resumption, and return what came out as a dict of arrays."""
+    split, mesh, watcher = data(), make_mesh(devices), Watcher()
+    model = prepared(build("mlp", (F,), K, widths=(16,)), preparer(*normalization(split.inputs)))
+    checkpoints, method = Checkpoints(folder, 1e9), remembering()
+    trainer = Trainer(
+        model,
+        method,
+        optax.sgd(0.1, momentum=0.9),
+        batch_size=B,
+        mesh=mesh,
+        observers=[Scores(), watcher, checkpoints],
+    )
+    stopped = trainer.fit(split, jax.random.key(0), EPOCHS)
+    assert stopped.stopped
+    at = int(stopped.state.step)
+    assert N // B < at < 2 * (N // B)
+    watcher.stops = False
+    state = checkpoints.load(trainer.abstract_state(split))
+    assert int(state.step) == at
+    state = trainer.fit(split, jax.random.key(0), EPOCHS, state=state).state
+    posterior = trainer.posterior(state, split)
     whole = jax.jit(lambda x: x, out_shardings=replicated(mesh))
     trees = {"params": state.params, "memory": whole(state.memory), "posterior": posterior}
     flat = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree.leaves_with_path(trees)}
@@ -173,11 +172,11 @@ def test_two_processes_train_as_one_does(tmp_path):
     found = dict(np.load(tmp_path / "two.npz"))
     assert found.keys() == expected.keys()
     np.testing.assert_array_equal(found["epoch"], [1, 2, 3])
-    for exact in ("['seen']", "['labels']['corrected']", "['chains']"):
-        np.testing.assert_array_equal(found[f"['memory']{exact}"], expected[f"['memory']{exact}"], err_msg=exact)
-    assert found["['memory']['seen']"].sum() == EPOCHS * (N // B) * B
-    assert (found["['memory']['labels']['corrected']"][:N] >= 0).all()
-    assert found["['memory']['chains']"].dtype == np.uint8
+    for exact in ("seen", "labels.corrected", "chains"):
+        np.testing.assert_array_equal(found[f"['memory'].{exact}"], expected[f"['memory'].{exact}"], err_msg=exact)
+    assert found["['memory'].seen"].sum() == EPOCHS * (N // B) * B
+    assert (found["['memory'].labels.corrected"][:N] >= 0).all()
+    assert found["['memory'].chains"].dtype == np.uint8
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
 

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.kernels.timing import Row, interleaved
-from nlx.data.batches import read
+from nlx.data.batches import eval_batches
 from nlx.data.dataset import ImageFiles, Split
 
 FILES, SIZE, BATCH, THREADS = 768, 224, 64, 2
@@ -30,7 +30,7 @@ def measure(rounds: int) -> list[Row]:
         split = Split(ImageFiles(paths, SIZE), np.zeros(FILES, np.int32), None)
 
         def ours(threads: int) -> Callable[[], list[np.ndarray]]:
-            return lambda: [batch["image"] for batch, _ in read(split, BATCH, threads=threads)]
+            return lambda: [batch["inputs"] for batch, _ in eval_batches(split, BATCH, threads=threads)]
 
         sides: dict[str, Callable[[], list[np.ndarray]]] = {"two": ours(THREADS), "Pillow": _bare(paths, _pillow)}
         if importlib.util.find_spec("simplejpeg"):
@@ -42,7 +42,9 @@ def measure(rounds: int) -> list[Row]:
             if off.mean() > 1 or (name == "two" and off.any()):
                 raise AssertionError(f"{name} decodes other pictures than Pillow")
         # Not compared: the reader's own default of threads, as a run uses it.
-        t = interleaved({**sides, "default": lambda: [batch["image"] for batch, _ in read(split, BATCH)]}, rounds)
+        t = interleaved(
+            {**sides, "default": lambda: [batch["inputs"] for batch, _ in eval_batches(split, BATCH)]}, rounds
+        )
     about = f"reading {FILES} JPEG files of {SIZE} x {SIZE}, batches of {BATCH}"
     lines = [
         ("two threads: ours / Pillow alone", "two", "Pillow", 1 / 0.85),

@@ -1,4 +1,4 @@
-"""Five seeds of a small network in one program, against the same five one after the other."""
+"""Several seeds of a small network trained in one program, against one after the other."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from benchmarks.kernels.timing import Row, against, interleaved
-from nlx.data import Dataset, Split
-from nlx.experiment.assembly import Assembly
-from nlx.experiment.options import RunConfig
-from nlx.experiment.recipe import Recipe, make_plan
-from nlx.experiment.together import side_by_side, stack
-from nlx.methods.plain import plain
-from nlx.training.state import make_mesh
-from nlx.training.step import epoch_order, run_steps
+from nlx.data import Split
+from nlx.methods.plain import cross_entropy, plain
+from nlx.models import build
+from nlx.training.mesh import make_mesh
+from nlx.training.trainer import Trainer
 
 _SEEDS = 5
 _SIZES = (
@@ -34,37 +32,25 @@ def measure(rounds: int) -> list[Row]:
     for name, width, widths, size, batch_size in _SIZES:
         rng = np.random.default_rng(0)
         labels = rng.integers(0, 10, size, np.int32)
-        train = Split(rng.normal(size=(size, width)).astype(np.float32), labels, labels)
-        config = RunConfig(epochs=1, batch_size=batch_size, widths=widths, learning_rate=0.01)
-        recipe: Recipe[RunConfig] = Recipe(lambda config, dataset, course: plain("cross_entropy"))
-        dataset = Dataset("random", tuple("abcdefghij"), train, None)
-        parts = Assembly(make_plan(config, recipe, dataset), make_mesh(jax.devices()[:1]))
-        data = {"features": jnp.asarray(train.inputs), "noisy_label": jnp.asarray(labels)}
-        keys = [jax.random.key(seed) for seed in range(_SEEDS)]
-        orders = jnp.stack([epoch_order(key, 0, jnp.arange(size), size) for key in keys])
-        steps = np.int32(size // batch_size)
-        together, alone = side_by_side(parts.step, batch_size), run_steps(parts.step, batch_size)
-        sides = _sides(parts, together, alone, data, orders, steps)
+        split = Split(rng.normal(size=(size, width)).astype(np.float32), labels, None)
+        model = build("mlp", (width,), 10, widths=widths)
+        mesh = make_mesh(jax.devices()[:1])
+        trainer = Trainer(model, plain(cross_entropy), optax.sgd(0.01, momentum=0.9), batch_size=batch_size, mesh=mesh)
+        sides = _sides(trainer, split)
         ours, peer = (np.asarray(side()) for side in sides.values())
         np.testing.assert_allclose(ours, peer, rtol=1e-3, err_msg=name)
         rows.append(against(f"{_SEEDS} seeds of {name}: together / alone", interleaved(sides, rounds), "alone", None))
     return rows
 
 
-def _sides(
-    parts: Assembly, together: Any, alone: Any, data: dict[str, jax.Array], orders: jax.Array, steps: np.int32
-) -> dict[str, Callable[[], Any]]:
-    """Both give every seed's sum of the loss over the steps so far; states go on from call to call."""
-    stacked = [stack([parts.start(seed) for seed in range(_SEEDS)])]
-    single = [parts.start(seed) for seed in range(_SEEDS)]
+def _sides(trainer: Trainer, split: Split) -> dict[str, Callable[[], Any]]:
+    """Both train every seed for an epoch from the start, and give the mean loss of each."""
+    keys = [jax.random.key(seed) for seed in range(_SEEDS)]
 
-    def ours() -> Any:
-        stacked[0] = together(stacked[0], data, orders, np.int32(0), steps)
-        return jnp.copy(stacked[0].sums["train_loss"])
+    def together() -> Any:
+        return trainer.fit_many(split, jnp.stack(keys), 1).history[0]["train_loss"]
 
     def one_by_one() -> Any:
-        for i, state in enumerate(single):
-            single[i] = jax.block_until_ready(alone(state, data, orders[i], np.int32(0), steps))
-        return jnp.stack([state.sums["train_loss"] for state in single])
+        return [trainer.fit(split, key, 1).history[0]["train_loss"] for key in keys]
 
-    return {"ours": ours, "alone": one_by_one}
+    return {"ours": together, "alone": one_by_one}

@@ -16,17 +16,22 @@ import optax
 
 from benchmarks.kernels.timing import Row, each_round, paired
 from nlx import transitions
+from nlx.data import Split
 from nlx.losses import cross_entropy
 from nlx.methods.can import can, paper_schedule
 from nlx.methods.crf import annealed, crf, crf_analytic
 from nlx.methods.method import Method
 from nlx.methods.noise_layer import forward, noise_layer
 from nlx.methods.noise_types import noise_types, shared_trunk
+from nlx.methods.plain import cross_entropy as plain_loss
 from nlx.methods.plain import plain
 from nlx.methods.self_learning import corrections, self_learning
 from nlx.models import Model, build
-from nlx.training.state import init_state, make_mesh
-from nlx.training.step import Step, make_step, run_steps
+from nlx.training.feed import Program, make_program
+from nlx.training.mesh import make_mesh
+from nlx.training.state import TrainState
+from nlx.training.step import make_step
+from nlx.training.trainer import Trainer
 
 _Data = dict[str, np.ndarray]
 _NOISY, _CLEAN, _HIDDEN, _CHAINS, _SWEEPS = 1000, 73, 200, 50, 100
@@ -36,8 +41,8 @@ def measure(rounds: int, model: str = "resnet20", batch_size: int = 64) -> list[
     """Every method's step against that of plain cross-entropy, 10 classes, images of 32 pixels."""
     data = _images(batch_size, 10)
     net = build(model, (32, 32, 3), 10)
-    methods = _methods(10, net.num_features)
-    t = each_round(_steps(net, {"plain": plain(), **methods}, data), rounds)
+    methods = _methods(10)
+    t = each_round(_steps(net, {"plain": plain(plain_loss, "plain"), **methods}, data), rounds)
     about = f"step, {model} at 32 pixels, batch {batch_size}, K = 10"
     # CAN brings two networks of its own, which are its work and no overhead of a loss.
     limits = {"can": 1.10}
@@ -53,8 +58,12 @@ def many_classes(rounds: int, model: str = "resnet20", batch_size: int = 64) -> 
     k = 1000
     rng = np.random.default_rng(0)
     matrix = transitions.sparse(jax.random.key(0), k, 0.4)
-    methods = {"plain": plain(), "forward": forward(matrix), "noise_layer": noise_layer(k)}
-    features: _Data = {"features": rng.normal(size=(batch_size, 256)).astype(np.float32), **_labels(batch_size, k)}
+    methods = {
+        "plain": plain(plain_loss, "plain"),
+        "forward": forward(matrix),
+        "noise_layer": noise_layer(k, learn_from=0),
+    }
+    features: _Data = {"inputs": rng.normal(size=(batch_size, 256)).astype(np.float32), **_labels(batch_size, k)}
     rows = []
     cases: tuple[tuple[str, Model, _Data, tuple[float, float | None]], ...] = (
         (f"{model} at 32 pixels", build(model, (32, 32, 3), k), _images(batch_size, k), (1.10, 1.10)),
@@ -97,7 +106,7 @@ def sampling(rounds: int) -> list[Row]:
     n = 4
     rng = np.random.default_rng(0)
     data: _Data = {
-        "image": rng.normal(size=(n, 224, 224, 3)).astype(np.float32),
+        "inputs": rng.normal(size=(n, 224, 224, 3)).astype(np.float32),
         "noisy_label": (rng.uniform(size=(n, _NOISY)) < 0.02).astype(np.uint8),
     }
 
@@ -115,53 +124,48 @@ def sampling(rounds: int) -> list[Row]:
     ]
 
 
-def _methods(k: int, num_features: int) -> dict[str, Method]:
+def _methods(k: int) -> dict[str, Method]:
     """Every method for one label per example, as its recipe makes it."""
     symmetric = transitions.symmetric(k, 0.4)
     confusing = (1 - jnp.eye(k)) / (k - 1)
     return {
         "forward": forward(symmetric),
-        "noise_layer": noise_layer(k),
+        "noise_layer": noise_layer(k, learn_from=0),
         "can": can(k, temperature=paper_schedule(1000), rho=paper_schedule(1000, floor=0.0)),
-        "noise_types": noise_types(k, confusing, shared_trunk(num_features), boundaries=(0, 0)),
+        "noise_types": noise_types(k, confusing, shared_trunk()),
         "self_learning": self_learning(k, refresh_after=corrections(1)),
         "crf_analytic": crf_analytic(symmetric, alpha=annealed(8, 1, 1000)),
     }
 
 
 def _images(n: int, k: int) -> _Data:
-    return {"image": np.random.default_rng(0).normal(size=(n, 32, 32, 3)).astype(np.float32), **_labels(n, k)}
+    return {"inputs": np.random.default_rng(0).normal(size=(n, 32, 32, 3)).astype(np.float32), **_labels(n, k)}
 
 
 def _labels(n: int, k: int) -> _Data:
     return {"noisy_label": np.random.default_rng(1).integers(0, k, n, np.int32)}
 
 
-def _raw(inputs: jax.Array, key: jax.Array | None) -> jax.Array:
-    """No preparation: what is timed is the step."""
-    del key
-    return inputs
-
-
-def _prepared(method: Method, model: Model, data: _Data, size: int) -> tuple[Any, Step, dict[str, jax.Array]]:
-    """First state, step, and the data as a batch, on one device."""
-    mesh = make_mesh(jax.devices()[:1])
-    optimizer = optax.sgd(0.01, momentum=0.9)
+def _prepared(
+    method: Method, model: Model, data: _Data, batch_size: int
+) -> tuple[TrainState, Program, dict[str, jax.Array]]:
+    """First state, the trainer's programs, and the data as a batch, on one device."""
+    mesh, optimizer = make_mesh(jax.devices()[:1]), optax.sgd(0.01, momentum=0.9)
+    trainer = Trainer(model, method, optimizer, batch_size=batch_size, mesh=mesh)
     batch = {name: jnp.asarray(rows) for name, rows in data.items()}
-    if batch["noisy_label"].ndim == 2:
-        batch["noisy_label"] = batch["noisy_label"].astype(jnp.float32)
     batch["index"] = jnp.arange(len(batch["noisy_label"]), dtype=jnp.int32)
-    few = {name: rows[:2] for name, rows in batch.items()}
-    state = init_state(jax.random.key(0), model, method, optimizer, few, size, mesh)
-    return state, make_step(model, method, optimizer, _raw, mesh), batch
+    state = trainer.init(jax.random.key(0), Split(data["inputs"], data["noisy_label"], None))
+    step = make_step(model, method, optimizer, mesh)
+    names = jax.eval_shape(step, state, {name: rows[:batch_size] for name, rows in batch.items()})[1]
+    return state._replace(sums={name: jnp.zeros(()) for name in names}), make_program(step, batch_size), batch
 
 
 def _steps(model: Model, methods: dict[str, Method], data: _Data) -> dict[str, Callable[[], Any]]:
     """A call for each method that takes one step and keeps the state."""
     calls: dict[str, Callable[[], Any]] = {}
     for name, method in methods.items():
-        state, step, batch = _prepared(method, model, data, len(data["noisy_label"]))
-        jitted = jax.jit(step, donate_argnums=0)
+        state, program, batch = _prepared(method, model, data, len(data["noisy_label"]))
+        jitted = program.one
         holder = [state]
 
         def call(holder: list[Any] = holder, jitted: Any = jitted, batch: Any = batch) -> Any:
@@ -176,15 +180,15 @@ def dispatch(rounds: int) -> list[Row]:
     """A small net of 26 leaves: our step against a bare one, dispatched one by one and inside one program."""
     rng = np.random.default_rng(0)
     n, k, b, many = 1024, 10, 16, 200
-    data = {"features": rng.normal(size=(n, 32)).astype(np.float32), **_labels(n, k)}
+    data = {"inputs": rng.normal(size=(n, 32)).astype(np.float32), **_labels(n, k)}
     net = build("mlp", (32,), k, widths=(32,) * 12)
-    state, step, on_device = _prepared(plain(), net, data, n)
+    state, program, on_device = _prepared(plain(plain_loss, "plain"), net, data, b)
     batch = {name: rows[:b] for name, rows in on_device.items()}
     bare, carry = _bare(state, k)
     # Both sides consume their state, and these three need one each.
     bare_state = [jax.tree.map(jnp.copy, carry)]
     looped = [jax.tree.map(jnp.copy, state)]
-    ours_one, bare_one = jax.jit(step, donate_argnums=0), jax.jit(bare, donate_argnums=0)
+    ours_one, bare_one = program.one, jax.jit(bare, donate_argnums=0)
     ours, theirs = [state], [carry]
 
     def call_ours() -> Any:
@@ -197,12 +201,11 @@ def dispatch(rounds: int) -> list[Row]:
             theirs[0] = bare_one(theirs[0], batch)
         return theirs[0][2]
 
-    run = run_steps(step, b)
     rows = {name: x for name, x in on_device.items() if name != "index"}
     order, in_epoch = on_device["index"], n // b
 
     def call_loop() -> Any:
-        looped[0] = run(looped[0], rows, order, np.int32(0), np.int32(in_epoch))
+        looped[0] = program.many(looped[0], rows, order, np.int32(0), np.int32(in_epoch))
         return looped[0].sums
 
     def bare_epoch(carry: Any, data: Any) -> Any:
@@ -252,7 +255,7 @@ def _bare(state: Any, k: int) -> tuple[Callable[[Any, Any], Any], Any]:
         params, opt_state, total = carry
 
         def objective(params: Any) -> jax.Array:
-            x = batch["features"]
+            x = batch["inputs"]
             for i, layer in enumerate(params):
                 x = x @ layer["kernel"] + layer["bias"]
                 x = jax.nn.relu(x) if i < len(params) - 1 else x

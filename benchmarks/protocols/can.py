@@ -43,10 +43,10 @@ class Case:
 
 def methods(case: Case) -> dict[str, Entry]:
     """CAN and its twin with the same output layer; where the case asks for it, the usual softmax classifier, too."""
-    sigmoids = Entry(baseline.BaselineConfig(loss="binary_cross_entropy"), baseline.RECIPE)
-    found = {BINARY: sigmoids, CAN: Entry(can.CANConfig(), can.RECIPE)}
+    sigmoids = Entry(baseline.BaselineOptions(loss="binary_cross_entropy"), baseline.train)
+    found = {BINARY: sigmoids, CAN: Entry(can.CANOptions(), can.train)}
     if case.softmax:
-        found = {PLAIN: Entry(baseline.BaselineConfig(), baseline.RECIPE), **found}
+        found = {PLAIN: Entry(baseline.BaselineOptions(), baseline.train), **found}
     return {name: entry.but(evaluate_every=EVALUATE_EVERY, **case.options) for name, entry in found.items()}
 
 
@@ -163,8 +163,8 @@ def can_5(runner: Runner) -> Result:
         "4 samples": {"samples": 4},
     }
     variants |= {} if runner.quick else more
-    entries = {BINARY: Entry(baseline.BaselineConfig(loss="binary_cross_entropy", **DIGITS), baseline.RECIPE)}
-    entries |= {name: Entry(can.CANConfig(**{**DIGITS, **options}), can.RECIPE) for name, options in variants.items()}
+    entries = {BINARY: Entry(baseline.BaselineOptions(loss="binary_cross_entropy", **DIGITS), baseline.train)}
+    entries |= {name: Entry(can.CANOptions(**{**DIGITS, **options}), can.train) for name, options in variants.items()}
     rows = {name: row["last"] for name, row in all_over_seeds(runner, "can-5", entries).items()}
     lines = [
         "# can-5, small: what CAN's options do",
@@ -202,8 +202,8 @@ def fig6(runner: Runner) -> Result:
     """Fig. 6: how much is lost with less data."""
     shares = runner.either((0.2, 0.4, 0.6, 0.8, 1.0), (0.2, 1.0))
     sides = {
-        BINARY: Entry(baseline.BaselineConfig(loss="binary_cross_entropy", **DIGITS), baseline.RECIPE),
-        CAN: Entry(can.CANConfig(**DIGITS), can.RECIPE),
+        BINARY: Entry(baseline.BaselineOptions(loss="binary_cross_entropy", **DIGITS), baseline.train),
+        CAN: Entry(can.CANOptions(**DIGITS), can.train),
     }
     entries = {f"{name}, {s:.0%}": entry.but(training_fraction=s) for name, entry in sides.items() for s in shares}
     rows = all_over_seeds(runner, "can-fig6", entries)

@@ -114,15 +114,12 @@ def over_seeds(runner: Runner, label: str, entry: Entry, keep: Callable[[int], P
     Raises:
       Diverged: all of them did.
     """
-    if runner.together and keep is None:
-        runs: list[dict[str, Any] | None] = list(runner.side_by_side(label, entry))
-    else:
 
-        def one(seed: int) -> dict[str, Any] | None:
-            path = None if keep is None else keep(seed)
-            return _run_or_none(runner, f"{label}, seed {seed}", entry.but(seed=seed), path)
+    def one(seed: int) -> dict[str, Any] | None:
+        path = None if keep is None else keep(seed)
+        return _run_or_none(runner, f"{label}, seed {seed}", entry.but(seed=seed), path)
 
-        runs = runner.map(one, range(runner.seeds))
+    runs = runner.map(one, range(runner.seeds))
     finished = [run for run in runs if run is not None]
     if not finished:
         raise Diverged(f"{label}: every seed diverged")
@@ -175,7 +172,7 @@ def compare(
 
     def row(name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
         chosen, scores = tune(runner, f"{label}, {name}", entries[name], grids.get(name, {}), tuning_seeds)
-        about = {"tuning": scores, "learning_rate": chosen.config.learning_rate}
+        about = {"tuning": scores, "learning_rate": chosen.options.learning_rate}
         return about, _row_or_none(runner, f"{label}, {name}", chosen)
 
     abouts, found = zip(*runner.map(row, entries), strict=True)

@@ -46,19 +46,19 @@ def parts(runner: Runner) -> dict[str, dict[str, Any]]:
     base: dict[str, Any] = {"dataset": "tags", "evaluate_every": EVALUATE_EVERY, **TRAINING}
 
     def field(**options: Any) -> Entry:
-        return Entry(crf.CRFConfig(**base, **SMALL, **options), crf.RECIPE)
+        return Entry(crf.CRFOptions(**base, **SMALL, **options), crf.train)
 
     entries = {
-        "clean": Entry(baseline.BaselineConfig(loss="clean", **base), baseline.RECIPE),
+        "clean": Entry(baseline.BaselineOptions(loss="clean", **base), baseline.train),
         # As many clean labels as are trusted, and as many steps: what they are worth without any words.
         FIFTH: Entry(
-            baseline.BaselineConfig(
+            baseline.BaselineOptions(
                 loss="clean",
                 **{**base, "epochs": 5 * TRAINING["epochs"], "training_fraction": 0.2, "evaluate_every": 25},
             ),
-            baseline.RECIPE,
+            baseline.train,
         ),
-        "noisy": Entry(baseline.BaselineConfig(**base), baseline.RECIPE),
+        "noisy": Entry(baseline.BaselineOptions(**base), baseline.train),
         "no pairwise": field(field="no_pairwise"),
         "no hidden": field(field="no_hidden"),
         "hidden": field(field="hidden"),
@@ -125,9 +125,9 @@ def posterior(runner: Runner) -> Result:
     start = over_seeds(
         runner,
         "tags/sample, q at the start",
-        Entry(crf.CRFConfig(**{**base, "epochs": 1, "learning_rate": 1e-9}), crf.RECIPE),
+        Entry(crf.CRFOptions(**{**base, "epochs": 1, "learning_rate": 1e-9}), crf.train),
     )
-    end = over_seeds(runner, "tags/sample, no x-y link", Entry(crf.CRFConfig(**base), crf.RECIPE))
+    end = over_seeds(runner, "tags/sample, no x-y link", Entry(crf.CRFOptions(**base), crf.train))
     first, last = (row["last"]["posterior_map_posterior"] for row in (start, end))
     gain = paired(last, first)
     lines = [
@@ -152,11 +152,11 @@ def table_2(runner: Runner) -> Result:
     rows: dict[str, dict[str, Any]] = {}
     for case, options in cases.items():
         entries = {
-            "plain": Entry(baseline.BaselineConfig(**options), baseline.RECIPE),
-            "backward": Entry(baseline.BaselineConfig(loss="backward", **options), baseline.RECIPE),
-            "forward": Entry(baseline.BaselineConfig(loss="forward", **options), baseline.RECIPE),
-            CRF_PAPER: Entry(crf.CRFConfig(alpha_end=1.0, **options), crf.RECIPE),
-            CRF: Entry(crf.CRFConfig(**options), crf.RECIPE),
+            "plain": Entry(baseline.BaselineOptions(**options), baseline.train),
+            "backward": Entry(baseline.BaselineOptions(loss="backward", **options), baseline.train),
+            "forward": Entry(baseline.BaselineOptions(loss="forward", **options), baseline.train),
+            CRF_PAPER: Entry(crf.CRFOptions(alpha_end=1.0, **options), crf.train),
+            CRF: Entry(crf.CRFOptions(**options), crf.train),
         }
         found = compare(runner, f"crf-2, {case}", entries, {"backward": {"learning_rate": SMALLER_RATES}})
         for name, row in found.items():

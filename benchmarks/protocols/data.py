@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from benchmarks.protocols.runner import RESULTS, Runner
 from nlx.data.sources.idx import DEBIAN
+from nlx.files import replacing
 
 EVALUATE_EVERY = 5
 NUM_TRAIN = 40_000  # of the official training images; the others are the test set, as in the features
@@ -53,9 +53,7 @@ def images(runner: Runner) -> dict[str, Any] | None:
     if not path.exists():
         pixels = np.concatenate([decoded(np.load(part)["d"]) for part in parts])
         true, worst = (np.load(labels)[key].astype(np.int32) for key in ("clean_label", "worse_label"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part")
-        with partial.open("wb") as file:
+        with replacing(path) as file:
             np.savez(
                 file,
                 image=pixels[:NUM_TRAIN],
@@ -65,7 +63,6 @@ def images(runner: Runner) -> dict[str, Any] | None:
                 test_label=true[NUM_TRAIN:],
                 class_names=np.array(CLASS_NAMES),
             )
-        os.replace(partial, path)
     network = {"model": "convnet", "widths": (16, 32, 64, 128), "augmentation": "none"}
     return {**human(runner), "dataset": f"npz:{path}", "training_fraction": 0.25, **network}
 

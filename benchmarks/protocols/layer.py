@@ -39,9 +39,9 @@ def fig3(runner: Runner) -> Result:
     for rate in rates:
         base = {**data, "noise": f"sparse:{rate}" if rate else "none", "evaluate_every": EVALUATE_EVERY}
         entries = {
-            PLAIN: Entry(baseline.BaselineConfig(**base), baseline.RECIPE),
-            LEARNED: Entry(noise_layer.NoiseLayerConfig(**base), noise_layer.RECIPE),
-            GIVEN: Entry(noise_layer.NoiseLayerConfig(layer="given", **base), noise_layer.RECIPE),
+            PLAIN: Entry(baseline.BaselineOptions(**base), baseline.train),
+            LEARNED: Entry(noise_layer.NoiseLayerOptions(**base), noise_layer.train),
+            GIVEN: Entry(noise_layer.NoiseLayerOptions(layer="given", **base), noise_layer.train),
         }
         rows[str(rate)] = compare(runner, f"{data['dataset']}, noise {rate}", entries, {})
         if rate == 0.5:
@@ -113,11 +113,11 @@ def table_1(runner: Runner) -> Result:
         share, epochs = data.get("training_fraction", 1.0) * (1 - rate), round(data["epochs"] / (1 - rate))
         part = {**data, "noise": "none", "training_fraction": share, "epochs": epochs}
         entries = {
-            "clean": Entry(baseline.BaselineConfig(loss="clean", **{**data, "noise": "none"}), baseline.RECIPE),
-            PART: Entry(baseline.BaselineConfig(loss="clean", **part), baseline.RECIPE),
-            PLAIN: Entry(baseline.BaselineConfig(**noisy), baseline.RECIPE),
-            LEARNED: Entry(noise_layer.NoiseLayerConfig(**noisy), noise_layer.RECIPE),
-            GIVEN: Entry(noise_layer.NoiseLayerConfig(layer="given", **noisy), noise_layer.RECIPE),
+            "clean": Entry(baseline.BaselineOptions(loss="clean", **{**data, "noise": "none"}), baseline.train),
+            PART: Entry(baseline.BaselineOptions(loss="clean", **part), baseline.train),
+            PLAIN: Entry(baseline.BaselineOptions(**noisy), baseline.train),
+            LEARNED: Entry(noise_layer.NoiseLayerOptions(**noisy), noise_layer.train),
+            GIVEN: Entry(noise_layer.NoiseLayerOptions(layer="given", **noisy), noise_layer.train),
         }
         rows[f"{case}, {rate:.0%}"] = all_over_seeds(runner, f"layer-1, {case}", entries)
     lines = [
@@ -156,8 +156,8 @@ def fig5(runner: Runner) -> Result:
         data["data_dir"] = runner.shared / "data"
     known: dict[str, Any] = {"known_outliers": 0.1}
     entries = {
-        "plain, entropy": Entry(baseline.BaselineConfig(**data, **known), baseline.RECIPE),
-        "outlier class": Entry(noise_layer.NoiseLayerConfig(layer="outliers", **data, **known), noise_layer.RECIPE),
+        "plain, entropy": Entry(baseline.BaselineOptions(**data, **known), baseline.train),
+        "outlier class": Entry(noise_layer.NoiseLayerOptions(layer="outliers", **data, **known), noise_layer.train),
     }
     for alpha in (0.05, 0.3):
         entries[f"outlier class, alpha {alpha} instead of 0.1"] = entries["outlier class"].but(alpha=alpha)
@@ -191,7 +191,7 @@ def loss_entries(runner: Runner, labels: str = "worst") -> tuple[dict[str, Entry
     base = human(runner, labels)
 
     def of(loss: Any, **options: Any) -> Entry:
-        return Entry(baseline.BaselineConfig(loss=loss, **base, **options), baseline.RECIPE)
+        return Entry(baseline.BaselineOptions(loss=loss, **base, **options), baseline.train)
 
     estimated = estimate(runner, labels, of("cross_entropy"))
     entries = {
@@ -205,7 +205,7 @@ def loss_entries(runner: Runner, labels: str = "worst") -> tuple[dict[str, Entry
         "generalized CE": of("generalized_ce"),
         "symmetric CE": of("symmetric_ce"),
         "MAE": of("mae"),
-        "noise layer, learned T": Entry(noise_layer.NoiseLayerConfig(**base), noise_layer.RECIPE),
+        "noise layer, learned T": Entry(noise_layer.NoiseLayerOptions(**base), noise_layer.train),
         "clean labels": of("clean"),
     }
     lower: dict[str, Any] = {"learning_rate": SMALLER_RATES}

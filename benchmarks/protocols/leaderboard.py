@@ -41,17 +41,17 @@ def entries_of(runner: Runner, case: str) -> tuple[dict[str, Entry], dict[str, d
         base["schedule"] = "step"
 
     def of(loss: Any, **options: Any) -> Entry:
-        return Entry(baseline.BaselineConfig(loss=loss, **base, **options), baseline.RECIPE)
+        return Entry(baseline.BaselineOptions(loss=loss, **base, **options), baseline.train)
 
     estimated = estimate(runner, labels, of("cross_entropy").but(schedule="constant"))
     # An epoch visits the trusted tenth as often as half of the others: 20 of these are no more steps than 30 of theirs.
     stages: dict[str, Any] = {"pretrain_epochs": 10, "types_epochs": 10, "epochs": 20, "clean_fraction": 0.1}
     systems = {
-        "noise layer": Entry(noise_layer.NoiseLayerConfig(**base), noise_layer.RECIPE),
-        "CAN": Entry(can.CANConfig(**base), can.RECIPE),
-        "CRF, analytic": Entry(crf.CRFConfig(transition=estimated, **base), crf.RECIPE),
-        TRUSTED: Entry(noise_types.NoiseTypesConfig(**{**base, **stages}), noise_types.RECIPE),
-        "self-learning": Entry(self_learning.SelfLearningConfig(**base), self_learning.RECIPE),
+        "noise layer": Entry(noise_layer.NoiseLayerOptions(**base), noise_layer.train),
+        "CAN": Entry(can.CANOptions(**base), can.train),
+        "CRF, analytic": Entry(crf.CRFOptions(transition=estimated, **base), crf.train),
+        TRUSTED: Entry(noise_types.NoiseTypesOptions(**{**base, **stages}), noise_types.train),
+        "self-learning": Entry(self_learning.SelfLearningOptions(**base), self_learning.train),
     }
     others = {
         PLAIN: of("cross_entropy"),
@@ -90,7 +90,7 @@ def leaderboard(runner: Runner) -> Result:
         return tune(runner, f"cifar10n worst, {name}", entries[name], grids.get(name, {}))
 
     for name, (entry, tuning[name]) in zip(entries, runner.map(tuned, entries), strict=True):
-        chosen[name] = {option: getattr(entry.config, option) for option in grids.get(name, {})}
+        chosen[name] = {option: getattr(entry.options, option) for option in grids.get(name, {})}
     results: dict[str, Any] = {}
     for case in cases:
         entries = {name: entry.but(**chosen[name]) for name, entry in entries_of(runner, case)[0].items()}

@@ -21,12 +21,11 @@ from typing import Any, TypeVar
 import jax
 
 from nlx.experiment.console import Console
-from nlx.experiment.options import RunConfig
-from nlx.experiment.recipe import Recipe
-from nlx.experiment.run import run
+from nlx.experiment.main import Train, run_recipe
+from nlx.experiment.options import RecipeOptions
 from nlx.experiment.run_folder import write_json
-from nlx.experiment.together import run_together
-from nlx.training.loop import Stopped
+from nlx.experiment.signals import Stopped
+from nlx.files import replacing
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
@@ -38,12 +37,12 @@ B = TypeVar("B")
 class Entry:
     """A method in a table: the recipe that makes it, and its options."""
 
-    config: RunConfig
-    recipe: Recipe[Any]
+    options: RecipeOptions
+    train: Train[Any]
 
     def but(self, **options: Any) -> Entry:
         """The same with other options."""
-        return Entry(replace(self.config, **options), self.recipe)
+        return Entry(replace(self.options, **options), self.train)
 
 
 class Runner:
@@ -52,7 +51,6 @@ class Runner:
     Attributes:
       seeds: of each method.
       quick: one seed, a third of the epochs, fewer cases, no tuning.
-      together: all seeds of a method in one program.
       workers: runs at a time, each in a process with a core of its own; 1 trains in this process, on all cores.
       run_seconds: what the runs that were asked for took, whether now or when they were remembered.
       shared: folder whose data/ holds the real data of the small protocols.
@@ -65,17 +63,16 @@ class Runner:
         shared: Path,
         *,
         quick: bool = False,
-        together: bool = False,
         workers: int = 1,
         compiled: str | None = None,
     ):
         """As the attributes say; ``compiled`` is a folder for the programs that runs share."""
         self.console, self.seeds, self.shared = console, 1 if quick else seeds, shared
-        self.quick, self.together, self.workers, self.run_seconds = quick, together, workers, 0.0
+        self.quick, self.workers, self.run_seconds = quick, workers, 0.0
         self._locks: dict[Path | None, threading.Lock] = {}
         share_programs(compiled)
         self._pool = None
-        if workers > 1 and not together:
+        if workers > 1:
             spawn = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(workers, spawn, initializer=_settle, initargs=(compiled,))
 
@@ -124,19 +121,6 @@ class Runner:
                 self._end_workers()  # the threads wait for them
                 raise
 
-    def side_by_side(self, label: str, entry: Entry) -> list[dict[str, Any]]:
-        """The summaries of all seeds, trained in one program where they are not remembered as such."""
-        entry = self._shortened(entry)
-        abouts = [self._remembered(entry.but(seed=seed), together=self.seeds) for seed in range(self.seeds)]
-        if not all(path.exists() for _, path in abouts):
-            summaries = run_together(entry.config, entry.recipe, range(self.seeds))
-            for (about, path), summary in zip(abouts, summaries, strict=True):
-                write_json(path, {"label": label, **about, "summary": summary})
-                self.console.say(f"{label}, together: {headline(summary)} ({summary['wall_seconds']:.0f} s)")
-        found = [json.loads(path.read_text())["summary"] for _, path in abouts]
-        self.run_seconds += sum(summary["wall_seconds"] for summary in found)
-        return found
-
     def _end_workers(self) -> None:
         """Drop what waits in line, and stop what is running."""
         assert self._pool is not None
@@ -149,16 +133,16 @@ class Runner:
         return quick if self.quick else whole
 
     def _shortened(self, entry: Entry) -> Entry:
-        if self.quick and entry.config.epochs is not None:
-            return entry.but(epochs=max(min(2, entry.config.epochs), entry.config.epochs // 3))
+        if self.quick and entry.options.epochs is not None:
+            return entry.but(epochs=max(min(2, entry.options.epochs), entry.options.epochs // 3))
         return entry
 
-    def _remembered(self, entry: Entry, **more: Any) -> tuple[dict[str, Any], Path]:
+    def _remembered(self, entry: Entry) -> tuple[dict[str, Any], Path]:
         """What decides a run, and where its summary is kept."""
-        options = {name: str(value) for name, value in sorted(vars(entry.config).items())}
+        options = {name: str(value) for name, value in sorted(vars(entry.options).items())}
         for folder, name in ((self.shared, "shared"), (RESULTS, "results")):
             options = {option: value.replace(str(folder), name) for option, value in options.items()}
-        about = {"recipe": entry.recipe.method.__module__, **options, **more}
+        about = {"recipe": entry.train.__module__, **options}
         return about, RESULTS / "runs" / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]}.json"
 
 
@@ -174,13 +158,11 @@ def train(entry: Entry, keep: Path | None) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stderr(io.StringIO()):
         folder = Path(scratch) / "run"
-        config = replace(entry.config, run_dir=folder, checkpoint_seconds=1e9)
-        summary = run(config, replace(entry.recipe, products=None))
+        options = replace(entry.options, run_dir=folder, checkpoint_seconds=1e9)
+        summary = run_recipe(options, entry.train, pictures=False)
         if keep is not None:
-            keep.parent.mkdir(parents=True, exist_ok=True)
-            partial = keep.with_suffix(".part")
-            partial.write_bytes((folder / "labels.parquet").read_bytes())
-            os.replace(partial, keep)
+            with replacing(keep) as file:
+                file.write((folder / "labels.parquet").read_bytes())
     return summary
 
 

@@ -56,7 +56,7 @@ def smp(runner: Runner, kinds: Iterable[str] = KINDS) -> tuple[dict[str, Entry],
     found = cases(runner)
 
     def chosen(kind: str) -> tuple[Entry, dict[str, Any]]:
-        entry = Entry(self_learning.SelfLearningConfig(**found[kind]), self_learning.RECIPE)
+        entry = Entry(self_learning.SelfLearningOptions(**found[kind]), self_learning.train)
         return tune(runner, f"self-2, {kind}", entry, {} if kind == FEATURES else {"start_epoch": STARTS})
 
     kinds = [kind for kind in kinds if kind in found]
@@ -70,7 +70,7 @@ def self_2(runner: Runner) -> Result:
     ours, tuning = smp(runner)
     entries: dict[str, Entry] = {}
     for kind, options in found.items():
-        plain = Entry(baseline.BaselineConfig(**options), baseline.RECIPE)
+        plain = Entry(baseline.BaselineOptions(**options), baseline.train)
         pair = {f"{kind}, {PLAIN}": plain, f"{kind}, {SMP}": ours[kind]}
         entries |= pair
         if kind == FEATURES:
@@ -97,7 +97,7 @@ def self_2(runner: Runner) -> Result:
         *table(["method", "first correction", "last correction", "cleaned labels", "test accuracy", "best"], shown),
         "",
     ]
-    starts = {kind: vars(entry.config)["start_epoch"] for kind, entry in ours.items()}
+    starts = {kind: vars(entry.options)["start_epoch"] for kind, entry in ours.items()}
     lines += ["First correction: " + ", ".join(f"epoch {epoch} ({kind})" for kind, epoch in starts.items()) + ".", ""]
     gain = paired(*(rows[f"{FEATURES}, {name}"]["last"]["test_accuracy"] for name in (SMP, PLAIN)))
     goal = f"self-2: SMP is above plain training by 8 points, {FEATURES}, constant rate"

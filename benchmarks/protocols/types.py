@@ -22,9 +22,9 @@ from benchmarks.protocols.data import EVALUATE_EVERY, features, human, pictures
 from benchmarks.protocols.runner import RESULTS, Entry, Runner
 from nlx.cleaning.table import read_labels
 from nlx.report.ranking import precision_at
-from nlx.training.strategies import Strategy
 from nlx.transitions.confusing import CONFUSING
 from recipes import noise_types
+from recipes.noise_types import Strategy
 
 STRATEGIES: tuple[Strategy, ...] = ("clean_only", "finetune", "mixed", "mixed_pretrained", "bottom_up", "noise_types")
 PAPER = {"clean_only": 64.54, "finetune": 72.63, "mixed": 74.03, "mixed_pretrained": 75.30, "bottom_up": 76.22}
@@ -47,7 +47,7 @@ def table_2(runner: Runner) -> Result:
     for case, options in cases(runner).items():
 
         def row(strategy: Any, case: str = case, options: dict[str, Any] = options) -> dict[str, Any]:
-            entry = Entry(noise_types.NoiseTypesConfig(strategy=strategy, **options), noise_types.RECIPE)
+            entry = Entry(noise_types.NoiseTypesOptions(strategy=strategy, **options), noise_types.train)
             keep = kept(runner, case) if strategy == "noise_types" else None
             return over_seeds(runner, f"{case}, {strategy}", entry, keep)
 
@@ -97,7 +97,7 @@ def fig8(runner: Runner) -> Result:
     ks = np.array([100, 500, 2000])
     rows: dict[str, dict[str, list[list[float]]]] = {}
     for case, options in cases(runner).items():
-        entry = Entry(noise_types.NoiseTypesConfig(**options), noise_types.RECIPE)
+        entry = Entry(noise_types.NoiseTypesOptions(**options), noise_types.train)
         over_seeds(runner, f"{case}, noise_types", entry, kept(runner, case))
         rows[case] = {}
         for seed in range(runner.seeds):

@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 import resource
 
@@ -6,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nlx.cleaning.table import clean, read_labels, write_labels
+from nlx.cleaning.table import label_table, read_labels, write_issues, write_labels
 
 
 def _single(n=60, k=4, seed=0):
@@ -21,7 +23,7 @@ def _multi(n=60, k=4, seed=0):
 
 def test_single_label_columns_equal_a_loop():
     posterior, noisy = _single()
-    table = clean(posterior, noisy)
+    table = label_table(posterior, noisy)
     for i in range(len(noisy)):
         best = max(range(4), key=lambda c, i=i: posterior[i, c])
         assert table.cleaned_label[i] == best
@@ -34,7 +36,7 @@ def test_single_label_columns_equal_a_loop():
 
 def test_multi_label_columns_equal_a_loop():
     posterior, noisy = _multi()
-    table = clean(posterior, noisy)
+    table = label_table(posterior, noisy)
     for i in range(len(noisy)):
         score = 1.0
         for c in range(4):
@@ -47,11 +49,11 @@ def test_multi_label_columns_equal_a_loop():
 
 
 def test_one_half_counts_as_present():
-    np.testing.assert_array_equal(clean(np.array([[0.5, 0.49]]), np.array([[0, 0]])).cleaned_label, [[1, 0]])
+    np.testing.assert_array_equal(label_table(np.array([[0.5, 0.49]]), np.array([[0, 0]])).cleaned_label, [[1, 0]])
 
 
 def test_equal_scores_rank_by_index():
-    table = clean(np.full((4, 2), 0.5), np.array([0, 1, 0, 1]), index=np.array([7, 3, 9, 1]))
+    table = label_table(np.full((4, 2), 0.5), np.array([0, 1, 0, 1]), index=np.array([7, 3, 9, 1]))
     np.testing.assert_array_equal(table.issue_rank, [2, 1, 3, 0])
     np.testing.assert_array_equal(table.most_suspicious(2), [3, 1])
 
@@ -59,7 +61,7 @@ def test_equal_scores_rank_by_index():
 def test_permuting_the_classes_permutes_the_result():
     posterior, noisy = _single()
     order = np.array([2, 0, 3, 1])
-    a, b = clean(posterior, noisy), clean(posterior[:, order], np.argsort(order)[noisy])
+    a, b = label_table(posterior, noisy), label_table(posterior[:, order], np.argsort(order)[noisy])
     np.testing.assert_array_equal(order[b.cleaned_label], a.cleaned_label)
     np.testing.assert_array_equal(b.issue_rank, a.issue_rank)
 
@@ -74,7 +76,7 @@ def test_parquet_gives_back_the_table(make, tmp_path):
         "chain": np.arange(60 * 2 * 5, dtype=np.int32).reshape(60, 2, 5),
     }
     names = ("a", "b, <i>", "c", "ü")
-    table = clean(
+    table = label_table(
         posterior, noisy, true_label=noisy[::-1], extras=extras, class_names=names, chosen="bayes_posterior",
         dataset="web/sample", method="can",
     )  # fmt: skip
@@ -97,7 +99,7 @@ def test_parquet_gives_back_the_table(make, tmp_path):
 
 def test_other_readers_find_plain_columns_and_metadata(tmp_path):
     posterior, noisy = _multi(n=3)
-    write_labels(tmp_path / "labels.parquet", clean(posterior, noisy, chosen="q", dataset="d", method="m"))
+    write_labels(tmp_path / "labels.parquet", label_table(posterior, noisy, chosen="q", dataset="d", method="m"))
     arrow = pq.read_table(tmp_path / "labels.parquet")
     assert arrow.column("posterior").type == pa.list_(pa.float32(), 4)
     assert arrow.column("noisy_label").to_pylist() == noisy.tolist()
@@ -109,13 +111,13 @@ def test_other_readers_find_plain_columns_and_metadata(tmp_path):
 
 def test_a_full_disk_leaves_the_old_file(tmp_path):
     path = tmp_path / "labels.parquet"
-    old = clean(*_single(n=5))
+    old = label_table(*_single(n=5))
     write_labels(path, old)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
         with pytest.raises(OSError):
-            write_labels(path, clean(*_single(n=5000)))
+            write_labels(path, label_table(*_single(n=5000)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     np.testing.assert_array_equal(read_labels(path).posterior, old.posterior)
@@ -123,7 +125,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
 
 
 def test_rounding_is_forgiven_and_clipped():
-    table = clean(np.array([[1.00001, -0.00001]]), np.array([1]))
+    table = label_table(np.array([[1.00001, -0.00001]]), np.array([1]))
     np.testing.assert_array_equal(table.posterior, [[1.0, 0.0]])
 
 
@@ -150,7 +152,7 @@ GOOD, LABELS = np.array([[0.5, 0.5], [0.2, 0.8]]), np.array([0, 1])
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
-        clean(**{"posterior": GOOD, "noisy_label": LABELS, **arguments})
+        label_table(**{"posterior": GOOD, "noisy_label": LABELS, **arguments})
 
 
 def test_reading_something_else(tmp_path):
@@ -162,3 +164,24 @@ def test_reading_something_else(tmp_path):
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
     with pytest.raises(ValueError, match="no nlx metadata"):
         read_labels(tmp_path / "other.parquet")
+
+
+def test_issues_come_as_names_most_suspicious_first(tmp_path):
+    posterior = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]])
+    table = label_table(posterior, np.array([0, 1, 0]), index=np.array([7, 5, 9]), class_names=('a,"b"', "ü"))
+    write_issues(tmp_path / "issues.csv", table)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "issues.csv").read_bytes().decode())))
+    assert [row["index"] for row in rows] == ["5", "9", "7"]
+    assert rows[0] == {
+        "index": "5",
+        "given": "ü",
+        "proposed": 'a,"b"',
+        "changed": "1",
+        "probability": "0.8000",
+        "label_score": "0.2000",
+    }
+    assert [row["changed"] for row in rows] == ["1", "1", "0"]
+    several = label_table(np.array([[0.9, 0.7, 0.2]]), np.array([[1, 0, 1]]), class_names=("a", "b", "c"))
+    write_issues(tmp_path / "several.csv", several)
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "several.csv").read_bytes().decode()))
+    assert (row["given"], row["proposed"], row["probability"]) == ("a;c", "a;b", "0.7000")

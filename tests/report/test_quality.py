@@ -1,5 +1,7 @@
 import numpy as np
 
+from nlx.cleaning.table import label_table
+from nlx.data import Dataset, Split
 from nlx.report.quality import consistent, quality_pictures, trustworthy
 
 RNG = np.random.default_rng(0)
@@ -24,18 +26,12 @@ def test_a_collapsed_embedding_is_one_group():
 
 
 def test_pictures_are_written_for_both_kinds_of_labels(tmp_path):
-    quality, probs = RNG.normal(size=(60, 3)).astype(np.float32), RNG.uniform(size=(60, 4)).astype(np.float32)
+    quality, probs = RNG.normal(size=(60, 3)).astype(np.float32), RNG.dirichlet(np.ones(4), 60).astype(np.float32)
     for name, noisy in {"single": RNG.integers(0, 4, 60), "multi": RNG.integers(0, 2, (60, 4))}.items():
         folder = tmp_path / name
         folder.mkdir()
-        paths = quality_pictures(
-            folder,
-            quality_mean=quality,
-            prediction=probs,
-            latent=probs,
-            noisy_label=noisy,
-            class_names=("a", "b", "c", "d"),
-            seed=0,
-        )
+        table = label_table(probs, noisy, extras={"quality_mean": quality, "classifier": probs})
+        data = Dataset("d", ("a", "b", "c", "d"), Split(quality, table.noisy_label, None), None)
+        paths = quality_pictures(folder, table, data)
         assert [path.name for path in paths] == ["quality.png", "transitions.png"]
         assert all(path.stat().st_size > 1000 for path in paths)

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nlx.report.ranking import precision_at, rank_precision, ranks
+from nlx.cleaning.table import label_table
+from nlx.data import Dataset, Split
+from nlx.report.ranking import precision_at, rank_precision, rank_precision_pictures
 
 RNG = np.random.default_rng(0)
 
@@ -29,10 +31,6 @@ def test_precision_of_different_scores_counts_the_top():
     )
 
 
-def test_ranks_are_places_from_the_top_and_keep_the_order_of_equals():
-    np.testing.assert_array_equal(ranks(np.array([0.5, 0.9, 0.5, 1.0])), [2, 1, 3, 0])
-
-
 def test_the_curve_is_a_picture(tmp_path):
     scores = RNG.uniform(size=3000)
     wrong = RNG.uniform(size=3000) < scores
@@ -54,12 +52,24 @@ def test_bad_input_is_named(tmp_path):
     with pytest.raises(ValueError, match="wrong must be bool"):
         precision_at(scores, wrong.astype(int), [1])
     with pytest.raises(ValueError, match="scores have NaN"):
-        ranks(np.array([0.0, np.nan]))
+        precision_at(np.array([0.0, np.nan]), np.array([True, False]), [1])
     with pytest.raises(ValueError, match="must be a vector"):
-        ranks(np.zeros((2, 2)))
+        precision_at(np.zeros((2, 2)), np.zeros((2, 2), bool), [1])
     with pytest.raises(ValueError, match="1 to 5 names"):
         rank_precision({}, wrong, tmp_path / "x.png")
     with pytest.raises(ValueError, match="no examples"):
         rank_precision({"a": np.zeros(0)}, np.zeros(0, bool), tmp_path / "x.png")
     with pytest.raises(ValueError, match="top must be"):
         rank_precision({"a": scores}, wrong, tmp_path / "x.png", top=0)
+
+
+def test_a_posterior_with_noise_types_has_a_curve_where_the_truth_is_known(tmp_path):
+    noisy, true = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 1], np.int32)
+    posterior = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4]])
+    kinds = np.array([[0.9, 0, 0.1], [0.8, 0, 0.2], [0.1, 0, 0.9], [0.3, 0, 0.7]])
+    data = Dataset("d", ("a", "b"), Split(np.ones((4, 2)), noisy, true), None)
+    table = label_table(posterior, noisy, true_label=true, extras={"noise_type": kinds})
+    assert rank_precision_pictures(tmp_path, table, data) == [tmp_path / "rank-precision.png"]
+    assert (tmp_path / "rank-precision.png").stat().st_size > 1000
+    assert rank_precision_pictures(tmp_path, label_table(posterior, noisy, true_label=true), data) == []
+    assert rank_precision_pictures(tmp_path, label_table(posterior, noisy, extras={"noise_type": kinds}), data) == []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nlx.cleaning.table import clean
+from nlx.cleaning.table import label_table
 from nlx.data.dataset import ImageFiles
 from nlx.report.plots import training_curves
 from nlx.report.report import write_report
@@ -50,7 +50,7 @@ def _write(tmp_path, table=None, **changes):
         "facts": {"data": "web/sample", "classes": list(NAMES)},
         "summary": {"last": {"test_accuracy": 0.875}, "best": {"test_accuracy": {"value": 0.9, "epoch": 3}}},
         "plots": [],
-        "table": clean(POSTERIOR, GIVEN, class_names=NAMES, chosen="bayes") if table is None else table,
+        "table": label_table(POSTERIOR, GIVEN, class_names=NAMES, chosen="bayes") if table is None else table,
         "class_names": NAMES,
         "inputs": None,
         **changes,
@@ -83,7 +83,7 @@ def test_single_labels_are_ranked_and_escaped(tmp_path):
 
 def test_multi_labels_name_their_changes(tmp_path):
     posterior = np.array([[0.9, 0.2, 0.6], [0.97, 0.04, 0.05]])
-    table = clean(posterior, np.array([[1, 1, 0], [1, 0, 0]]), true_label=np.array([[1, 0, 1], [0, 0, 0]]))
+    table = label_table(posterior, np.array([[1, 1, 0], [1, 0, 0]]), true_label=np.array([[1, 0, 1], [0, 0, 0]]))
     _, page = _write(tmp_path, table)
     _, suspicious, classes = page.tables
     assert suspicious[1:] == [
@@ -110,7 +110,7 @@ def test_thumbnails_are_the_images_in_order_of_suspicion(channels, tmp_path):
 def test_thumbnails_of_files_and_of_a_subset(tmp_path):
     for i in range(9):
         Image.new("RGB", (400, 300), (20 * i, 0, 0)).save(tmp_path / f"{i}.png")
-    table = clean(POSTERIOR, GIVEN, index=np.array([8, 3, 5, 1]), class_names=NAMES)
+    table = label_table(POSTERIOR, GIVEN, index=np.array([8, 3, 5, 1]), class_names=NAMES)
     inputs = ImageFiles(tuple(str(tmp_path / f"{i}.png") for i in range(9)), 224)
     _, page = _write(tmp_path, table, inputs=inputs)
     pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(s.split(",")[1])))) for s in page.references]
@@ -143,7 +143,7 @@ def test_summary_lists_what_is_not_a_score(tmp_path):
 
 
 def test_empty_table(tmp_path):
-    text, _ = _write(tmp_path, clean(np.zeros((0, 3)), np.zeros(0, int)))
+    text, _ = _write(tmp_path, label_table(np.zeros((0, 3)), np.zeros(0, int)))
     assert "Of 0 given labels, 0 would change" in text
 
 

@@ -1,51 +1,77 @@
-"""A small run, ready to be trained: 100 feature vectors, an MLP and a method, on any number of devices."""
+"""A small training: 100 feature vectors, an MLP, and methods that remember what they are shown."""
 
-from copy import copy
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import Array
+from PIL import Image
 
-from nlx.data import Split
+from nlx.data import ImageFiles, Split
 from nlx.data.prepare import normalization, preparer
 from nlx.methods.can import Heads, can, paper_schedule
-from nlx.models import build
-from nlx.training.evaluate import Evaluator
-from nlx.training.feed import in_order, make_feed
-from nlx.training.loop import fit
-from nlx.training.stages import Course
-from nlx.training.state import init_state, make_mesh
-from nlx.training.step import batch_for_method, make_step
+from nlx.models import build, prepared
+from nlx.training.mesh import make_mesh
+from nlx.training.observers import Observer, as_observers
+from nlx.training.trainer import Trainer
 
 N, F, K, B = 100, 6, 3, 16
+STEPS = N // B
 
 
-class Run(NamedTuple):
-    """What a run consists of; ``traces`` grows whenever the training step is traced."""
+class Seen(NamedTuple):
+    """How often an example was visited, and at which step last."""
 
-    state: Any
-    feed: Any
-    evaluator: Any
-    mesh: Any
-    traces: list
-    model: Any
-    prepare: Any
+    count: Array
+    step: Array
 
 
-class Quiet:
-    """A watcher that remembers what it was told."""
+def counted(method):
+    """The method, with a memory of visits instead of its own."""
 
-    def __init__(self):
-        self.told = []
+    def init(key, outputs, num_classes, size):
+        params, _ = method.init(key, outputs, num_classes, size)
+        return params, Seen(jnp.zeros(size), jnp.full(size, -1))
 
-    def progress(self, *args):
-        self.told.append(("progress", *args))
+    def loss(key, params, memory, outputs, batch, step):
+        losses, _, metrics = method.loss(key, params, (), outputs, batch, step)
+        return losses, Seen(memory.count + 1, jnp.full_like(memory.step, step)), metrics
 
-    def epoch(self, row):
-        self.told.append(("epoch", row))
+    return method._replace(init=init, loss=loss)
+
+
+REMEMBERING = counted(can(K, temperature=paper_schedule(30), rho=paper_schedule(30), heads=Heads(2, 8, 8)))
+
+
+class Told(Observer):
+    """Takes down all that it is told, and asks for a stop when a function of the events says so."""
+
+    def __init__(self, stop=lambda events: False):
+        self.events, self._stop = [], stop
+
+    def on_start(self, trainer, stages, state):
+        self.events.append(("start", int(state.step)))
+
+    def on_progress(self, progress):
+        self.events.append(("progress", progress.epoch, progress.done))
+
+    def on_epoch(self, state, row):
+        self.events.append(("epoch", row["epoch"]))
+
+    def stop_requested(self):
+        return self._stop(self.events)
+
+    def on_stop(self, state):
+        self.events.append(("stop", int(state.step)))
+
+    def on_end(self, state):
+        self.events.append(("end", int(state.step)))
+
+    def close(self, error):
+        self.events.append(("close", type(error)))
 
 
 @pytest.fixture(scope="session")
@@ -56,82 +82,50 @@ def split():
 
 
 @pytest.fixture(scope="session")
-def remembering():
-    """CAN, which also counts in its memory how often it has seen each example."""
-    method = can(K, temperature=paper_schedule(30), rho=paper_schedule(30), heads=Heads(2, 8, 8))
-
-    def init(key, batch, size):
-        return method.init(key, batch, size)[0], {"seen": jnp.zeros(size)}
-
-    def loss(params, memory, outputs, batch, key, step):
-        losses, aux = method.loss(params, {}, outputs, batch, key, step)
-        return losses, aux._replace(memory={"seen": memory["seen"] + 1})
-
-    return method._replace(init=init, loss=loss)
+def pictures(split, tmp_path_factory):
+    """The same labels with pictures: in memory, and as files."""
+    folder = tmp_path_factory.mktemp("pictures")
+    images = np.random.default_rng(1).integers(0, 256, (N, 4, 4, 3), dtype=np.uint8)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    files = ImageFiles(tuple(str(folder / f"{i}.png") for i in range(N)), 4)
+    return {"memory": Split(images, split.noisy_label, None), "files": Split(files, split.noisy_label, None)}
 
 
 @pytest.fixture(scope="session")
-def new_run():
-    """Function that makes a run at step 0. Equal runs share their programs, which are compiled once a session."""
-
+def trainer_for():
+    """Function that makes a trainer for a split; equal ones share their programs, but not their observers."""
     made = {}
 
-    def first(split, method, devices, augmentation):
-        mesh = make_mesh(jax.devices()[:devices])
-        model = build("mlp", split.inputs.shape[1:], K, widths=(16,))
-
-        def rate(count):
-            return jnp.where(count < 7, 0.1, 0.01)
-
-        optimizer = optax.partition(
-            {"model": optax.sgd(rate, momentum=0.9), "method": optax.sgd(0.02)}, {"model": "model", "method": "method"}
-        )
-        prepare = preparer(*normalization(split.inputs), augmentation=augmentation)
-        traces = []
-        step = make_step(model, method, optimizer, prepare, mesh)
-
-        def counted(state, batch):
-            traces.append(batch)
-            return step(state, batch)
-
-        sample, _ = next(in_order(split, mesh.size, mesh))
-        sample = batch_for_method(sample, prepare, None)
-        state = init_state(jax.random.key(0), model, method, optimizer, sample, len(split), mesh)
-        feed = make_feed(split, Course.whole(len(split), B, 1), counted, 0, jax.random.key(0), mesh)
-        return Run(state, feed, Evaluator(model, method, prepare, mesh), mesh, traces, model, prepare)
-
-    def make(split, method, devices=1, augmentation="none"):
-        wanted = (id(split), id(method), devices, augmentation)
+    def make(split, method=REMEMBERING, devices=1, observers=(), augmentation="none", batch_size=B):
+        wanted = (id(split), id(method), devices, augmentation, batch_size)
         if wanted not in made:
-            # Split and method live on: their ids stay their own.
-            made[wanted] = (first(split, method, devices, augmentation), split, method)
-        run = made[wanted][0]
-        # The first state and feed are never trained, so that their copies are new ones.
-        return run._replace(state=jax.tree.map(jnp.copy, run.state), feed=copy(run.feed))
+            network = build("mlp", split.inputs.shape[1:], K, widths=(16,))
+            figures = (
+                normalization(split.inputs) if len(split.inputs.shape) == 2 else (np.full(3, 128.0), np.full(3, 64))
+            )
+            model = prepared(network, preparer(*figures, augmentation=augmentation))
+            parts = {"model": optax.sgd(0.1, momentum=0.9), "method": optax.sgd(0.02)}
+            optimizer = optax.partition(parts, {"model": "model", "method": "method"})
+            mesh = make_mesh(jax.devices()[:devices])
+            made[wanted] = (Trainer(model, method, optimizer, batch_size=batch_size, mesh=mesh), split, method)
+        trainer = made[wanted][0]
+        trainer.observers = as_observers(observers)
+        return trainer
 
     return make
 
 
-@pytest.fixture(scope="session")
-def train():
-    """Function that calls ``fit`` with defaults of which a test changes what it is about."""
-
-    def call(run, state=None, **options):
-        steps = getattr(run.feed, "steps_per_epoch", N // B)
-        defaults = {
-            "course": Course.whole(steps * B, B, options.pop("epochs", 3)),
-            "evaluate": lambda state: {},
-            "log": None,
-            "checkpoints": None,
-            "checkpoint_seconds": 1e9,
-            "watcher": Quiet(),
-            "should_stop": lambda: False,
-        }
-        return fit(run.state if state is None else state, run.feed, **(defaults | options))
-
-    return call
+def values(state):
+    """Leaves as NumPy arrays, keys as their words."""
+    keys = jax.dtypes.prng_key
+    leaves = jax.tree.leaves(state)
+    return [np.asarray(jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, keys) else x) for x in leaves]
 
 
-@pytest.fixture
-def quiet():
-    return Quiet()
+def assert_same(state, other):
+    """Two states are equal to the bit."""
+    assert jax.tree.structure(state) == jax.tree.structure(other)
+    for a, b in zip(values(state), values(other), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)

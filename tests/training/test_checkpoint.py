@@ -1,7 +1,9 @@
 """What is saved is what comes back, on any number of devices; what cannot be used is said in one sentence."""
 
 import logging
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +11,29 @@ import numpy as np
 import pytest
 
 from nlx.methods.crf import annealed, crf
-from nlx.training.checkpoint import CheckpointError, Checkpoints, abstract_state
-from nlx.training.state import by_example, replicated
+from nlx.training.checkpoint import CheckpointError, Checkpoints
+from nlx.training.mesh import by_example, replicated
+from nlx.training.stages import Stage
+from tests.training.conftest import REMEMBERING, STEPS, Told, assert_same, values
+
+
+class Run(NamedTuple):
+    """A trainer, a state of it in the middle of an epoch, and where both live."""
+
+    trainer: Any
+    state: Any
+    mesh: Any
+
+
+def in_the_middle(trainer, split):
+    """Three steps in."""
+    return Run(trainer, trainer.fit(split, jax.random.key(0), Stage(1, rows=np.arange(48))).state, trainer.mesh)
 
 
 @pytest.fixture(scope="module")
-def runs(split, remembering, new_run):
-    """The same run on one device and on eight, a few steps in."""
-    made = {devices: new_run(split, remembering, devices) for devices in (1, 8)}
-    return {devices: run._replace(state=run.feed.advance(run.state, 0, 3)) for devices, run in made.items()}
+def runs(split, trainer_for):
+    """The same training on one device and on eight, a few steps in."""
+    return {devices: in_the_middle(trainer_for(split, REMEMBERING, devices), split) for devices in (1, 8)}
 
 
 def copy(state):
@@ -25,27 +41,31 @@ def copy(state):
     return jax.tree.map(jnp.copy, state)
 
 
-def values(state):
-    """Leaves as NumPy arrays, keys as their words."""
-    return [np.asarray(jax.random.key_data(x) if x.dtype == state.key.dtype else x) for x in jax.tree.leaves(state)]
+def abstract_state(state):
+    """Shapes, dtypes and shardings of a state."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
 
 
-def assert_same(state, other):
-    assert jax.tree.structure(state) == jax.tree.structure(other)
-    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(other), strict=True):
-        assert a.dtype == b.dtype
-    for a, b in zip(values(state), values(other), strict=True):
-        np.testing.assert_array_equal(a, b)
+@contextmanager
+def opened(folder):
+    """Checkpoints that are closed at the end, as a trainer does."""
+    checkpoints = Checkpoints(folder)
+    try:
+        yield checkpoints
+    except BaseException as error:
+        checkpoints.close(error)
+        raise
+    checkpoints.close(None)
 
 
 def saved(folder, *states):
-    with Checkpoints(folder) as checkpoints:
+    with opened(folder) as checkpoints:
         for state in states:
-            checkpoints.save(int(state.step), state)
+            checkpoints.save(state)
 
 
 def load(folder, state):
-    with Checkpoints(folder) as checkpoints:
+    with opened(folder) as checkpoints:
         return checkpoints.load(abstract_state(state))
 
 
@@ -58,61 +78,77 @@ def at(state, step):
 def test_a_state_comes_back_as_it_was_on_any_number_of_devices(runs, there, here, tmp_path):
     state, mesh = runs[there].state, runs[here].mesh
     assert int(state.step) == 3
-    assert float(state.memory["seen"].sum()) == 48
+    assert float(state.memory.count.sum()) == 48
     saved(tmp_path, state)
     loaded = load(tmp_path, runs[here].state)
     assert_same(loaded, state)
     assert jnp.issubdtype(loaded.key.dtype, jax.dtypes.prng_key)
-    assert loaded.memory["seen"].sharding.is_equivalent_to(by_example(mesh), 1)
-    rest = loaded._replace(memory={})
+    assert loaded.memory.count.sharding.is_equivalent_to(by_example(mesh), 1)
+    rest = loaded._replace(memory=())
     assert all(x.sharding.is_equivalent_to(replicated(mesh), x.ndim) for x in jax.tree.leaves(rest))
     assert {d for x in jax.tree.leaves(loaded) for d in x.devices()} == set(mesh.devices.flat)
 
 
-def test_chains_of_bits_move_to_another_number_of_devices_and_go_on(split, new_run, tmp_path):
+def test_chains_of_bits_move_to_another_number_of_devices_and_go_on(split, trainer_for, tmp_path):
     """From one device to eight and back; a step on either draws the same chains."""
     tags = np.random.default_rng(0).integers(0, 2, (len(split), 11), dtype=np.uint8)
     method = crf(3, 11, alpha=annealed(2.0, 1.0, 9), auxiliary=None, hidden=2, chains=5, sweeps=2, generator="hash")
-    one, eight = (new_run(replace(split, noisy_label=tags, label=None), method, devices) for devices in (1, 8))
-    start = np.asarray(one.state.memory["chains"])
-    state = one.feed.advance(one.state, 0, 3)
+    data = replace(split, noisy_label=tags, label=None)
+    one, eight = (trainer_for(data, method, devices) for devices in (1, 8))
+    start = np.asarray(one.init(jax.random.key(0), data).memory.chains)
+    state = in_the_middle(one, data).state
     saved(tmp_path / "one", state)
-    spread = load(tmp_path / "one", eight.state)
+    with opened(tmp_path / "one") as checkpoints:
+        spread = checkpoints.load(eight.abstract_state(data))
     assert_same(spread, state)
-    chains = spread.memory["chains"]
+    chains = spread.memory.chains
     assert (chains.shape, chains.dtype) == ((256, 5, 1), np.uint8)
     assert chains.sharding.is_equivalent_to(by_example(eight.mesh), 3)
     assert {shard.data.shape for shard in chains.addressable_shards} == {(256 // 8, 5, 1)}
     assert (np.asarray(chains) != start).any(axis=(1, 2)).sum() > 20  # of the 48 examples that have been visited
-
-    spread = eight.feed.advance(spread, 3, 2)
-    saved(tmp_path / "eight", spread)
-    back = load(tmp_path / "eight", state)
-    assert_same(back, spread)
-    np.testing.assert_array_equal(one.feed.advance(state, 3, 2).memory["chains"], back.memory["chains"])
+    went_on = [
+        t.fit(data, jax.random.key(0), 1, state=s).state.memory.chains for t, s in ((eight, spread), (one, state))
+    ]
+    np.testing.assert_array_equal(*went_on)
 
 
-def test_a_loaded_state_trains_on_as_the_saved_one_without_a_second_trace(runs, tmp_path):
+def test_a_loaded_state_trains_on_as_the_saved_one(split, runs, tmp_path):
     run = runs[8]
     saved(tmp_path, run.state)
     loaded = load(tmp_path, run.state)
-    traces = len(run.traces)
-    assert_same(run.feed.advance(loaded, 3, 2), run.feed.advance(copy(run.state), 3, 2))
-    assert len(run.traces) == traces
+    ours, theirs = (run.trainer.fit(split, jax.random.key(0), 2, state=s).state for s in (loaded, copy(run.state)))
+    assert_same(ours, theirs)
+
+
+def test_a_state_of_a_stage_with_other_metrics_comes_back(split, trainer_for, tmp_path):
+    from nlx.methods.plain import trusted_cross_entropy
+
+    trainer = trainer_for(split)
+    stages = [Stage(1, "other", method=trusted_cross_entropy()), Stage(1)]
+    for at, names in ((1, {"train_loss"}), (2, {"train_loss", "objective"})):
+        checkpoints = Checkpoints(tmp_path / str(at))
+        stop = Told(lambda events, at=at: events[-1][:2] == ("progress", at) and events[-1][2] < STEPS)
+        trainer.observers = (checkpoints, stop)
+        state = trainer.fit(split, jax.random.key(0), stages).state
+        loaded = checkpoints.load(trainer.abstract_state(split))
+        checkpoints.close(None)
+        trainer.observers = ()
+        assert names <= set(loaded.sums)
+        assert_same(loaded, state)
 
 
 def test_giving_the_state_away_while_it_is_written_does_not_spoil_it(runs, tmp_path):
     run = runs[1]
-    big = run.state._replace(memory={**run.state.memory, "ballast": jnp.arange(2_000_000.0)})
+    big = run.state._replace(memory={"seen": run.state.memory, "ballast": jnp.arange(2_000_000.0)})
     spoil = jax.jit(
         lambda state: jax.tree.map(lambda x: x, state)._replace(memory=jax.tree.map(lambda x: x * 0 - 1, state.memory)),
         donate_argnums=0,
     )
     expected = values(big)
     abstract = abstract_state(big)
-    with Checkpoints(tmp_path) as checkpoints:
+    with opened(tmp_path) as checkpoints:
         state = copy(big)
-        checkpoints.save(3, state)
+        checkpoints.save(state)
         spoiled = spoil(state)
         assert all(x.is_deleted() for x in jax.tree.leaves(state.memory))
         assert float(spoiled.memory["ballast"][5]) == -1
@@ -160,16 +196,16 @@ def test_a_state_of_another_model_is_told_by_the_parameter_that_differs(runs, tm
     with pytest.raises(CheckpointError) as error:
         load(tmp_path, jax.tree.map(wider, runs[1].state))
     assert str(error.value) == (
-        f"checkpoint 3 in {tmp_path} is of another run (params/model/hidden_0/kernel is float32[6, 16] there and "
-        "float32[7, 16] here): resume with the options that run was started with, or choose another --run_dir"
+        f"checkpoint 3 in {tmp_path} is of another training (params/model/hidden_0/kernel is float32[6, 16] there and "
+        "float32[7, 16] here): go on with the model, method and data that it was started with, or choose another folder"
     )
 
 
 def test_missing_and_unknown_parts_are_named(runs, tmp_path):
     state = runs[1].state
     saved(tmp_path, state)
-    with pytest.raises(CheckpointError, match=r"memory/seen is float32\[256\] there and missing here"):
-        load(tmp_path, state._replace(memory={}))
+    with pytest.raises(CheckpointError, match=r"memory/step is int32\[256\] there and missing here"):
+        load(tmp_path, state._replace(memory=()))
     with pytest.raises(CheckpointError, match=r"stats/mean is missing there and float32\[\] here"):
         load(tmp_path, state._replace(stats={"mean": jnp.zeros(())}))
     with pytest.raises(CheckpointError, match=r"step is int32\[\] there and float32\[\] here"):
@@ -186,9 +222,9 @@ def test_a_damaged_checkpoint_is_passed_over_and_written_again(runs, tmp_path):
     state = runs[1].state
     saved(tmp_path, state, at(state, 4))
     damage(tmp_path / "4")
-    with Checkpoints(tmp_path) as checkpoints:
+    with opened(tmp_path) as checkpoints:
         assert_same(checkpoints.load(abstract_state(state)), state)
-        checkpoints.save(4, at(state, 4))
+        checkpoints.save(at(state, 4))
     assert_same(load(tmp_path, state), at(state, 4))
 
 
@@ -196,7 +232,7 @@ def test_arrays_that_cannot_be_read_are_damage_too(runs, tmp_path):
     """Without damaging them: orbax leaves reads behind that end, noisily, in the middle of other tests."""
     state = runs[1].state
     saved(tmp_path, state, at(state, 4))
-    with Checkpoints(tmp_path) as checkpoints:
+    with opened(tmp_path) as checkpoints:
         read = checkpoints._orbax.load
 
         def fail_at_4(step, **options):
@@ -207,8 +243,8 @@ def test_arrays_that_cannot_be_read_are_damage_too(runs, tmp_path):
         checkpoints._orbax.load = fail_at_4
         assert_same(checkpoints.load(abstract_state(state)), state)
         before = (tmp_path / "4").stat().st_mtime_ns
-        checkpoints.save(4, at(state, 4))
-        checkpoints.save(4, at(state, 4))
+        checkpoints.save(at(state, 4))
+        checkpoints.save(at(state, 4))
     assert (tmp_path / "4").stat().st_mtime_ns > before
     assert_same(load(tmp_path, state), at(state, 4))
 
@@ -230,9 +266,9 @@ def test_what_a_killed_process_was_writing_is_cleared_away(runs, tmp_path):
     half.mkdir()
     (half / "state").mkdir()
     (half / "state" / "_METADATA").write_text('{"tree_meta')
-    with Checkpoints(tmp_path) as checkpoints:
+    with opened(tmp_path) as checkpoints:
         assert_same(checkpoints.load(abstract_state(state)), state)
-        checkpoints.save(4, at(state, 4))
+        checkpoints.save(at(state, 4))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["3", "4"]
 
 
@@ -240,20 +276,20 @@ def test_a_checkpoint_that_cannot_be_written_says_what_to_do(runs, tmp_path):
     def fail_to_write(*args, **options):
         raise OSError("No space left on device")
 
-    with Checkpoints(tmp_path) as checkpoints:
+    with opened(tmp_path) as checkpoints:
         checkpoints._orbax.save_async = fail_to_write
         with pytest.raises(CheckpointError) as error:
-            checkpoints.save(3, runs[1].state)
+            checkpoints.save(runs[1].state)
     assert str(error.value) == (
-        f"could not write a checkpoint to {tmp_path} (No space left on device); free space or fix the folder, then go "
-        "on with --resume: the checkpoint before is intact"
+        f"could not write a checkpoint to {tmp_path} (No space left on device); free space or fix the folder, then "
+        "resume: the checkpoint before is intact"
     )
 
 
 def test_an_error_under_way_is_the_one_that_is_raised(runs, tmp_path):
     def fail():
-        with Checkpoints(tmp_path) as checkpoints:
-            checkpoints.save(3, runs[1].state)
+        with opened(tmp_path) as checkpoints:
+            checkpoints.save(runs[1].state)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -1,50 +1,65 @@
+"""What a stage may want to be new: last layers, the optimizer's state."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from nlx.methods.noise_types import noise_types, second_backbone, shared_trunk
+from nlx.methods.plain import cross_entropy, plain
 from nlx.models import build
-from nlx.training.feed import in_order
-from nlx.training.state import redraw_heads
-from nlx.training.step import batch_for_method
+from nlx.training.mesh import make_mesh
+from nlx.training.stages import Stage
+from nlx.training.state import reinit_heads
+from nlx.training.trainer import Trainer
+from tests.training.conftest import STEPS, B, F, K
 
-K = 3
 
-
-def own_branch(split):
-    branch = build("mlp", split.inputs.shape[1:], 3, widths=(4,))
+def own_branch():
+    branch = build("mlp", (F,), 3, widths=(4,))
     return second_backbone(
         lambda key: branch.init(key)[0],
         lambda params, inputs: branch.apply(params, {}, inputs, False, None)[0]["logits"],
     )
 
 
-@pytest.mark.parametrize("branch", [own_branch, lambda split: shared_trunk(16)], ids=["own", "shared"])
-def test_a_redraw_changes_last_layers_and_nothing_else(split, new_run, branch):
-    method = noise_types(K, (1 - np.eye(K)) / (K - 1), branch(split), boundaries=(2, 4))
-    run = new_run(split, method)
-    sample = batch_for_method(next(in_order(split, 1, run.mesh))[0], run.prepare, None)
-    redraw = redraw_heads(run.model, method, sample, run.mesh)
-    before = jax.tree.map(lambda x: x + 1 if x.dtype == jnp.float32 else x, run.state)
-
-    def drawn(step):
-        copied = jax.tree.map(jnp.copy, before)
-        return redraw(copied._replace(step=jnp.int32(step)))
-
-    first, again, later = drawn(0), drawn(0), drawn(1)
+@pytest.mark.parametrize("branch", [own_branch(), shared_trunk()], ids=["own", "shared"])
+def test_fresh_heads_change_last_layers_and_nothing_else(split, trainer_for, branch):
+    trainer = trainer_for(split, noise_types(K, (1 - np.eye(K)) / (K - 1), branch))
+    one = trainer.init(jax.random.key(0), split)
+    old = jax.tree.map(lambda x: x + 1 if x.dtype == jnp.float32 else x, one)
+    fresh = trainer.init(jax.random.key(1), split)
+    state = reinit_heads(old, fresh)
     heads = 0
-    for path, old in jax.tree.leaves_with_path(before.params):
-        one, two, other = (np.asarray(dict(jax.tree.leaves_with_path(s.params))[path]) for s in (first, again, later))
-        np.testing.assert_array_equal(one, two)
-        if jax.tree_util.DictKey("head") in path:
-            heads += 1
-            assert (one != np.asarray(old)).all()
-            assert (one != other).any() or not one.any()  # biases and a shared trunk's weights start at 0
-        else:
-            np.testing.assert_array_equal(one, np.asarray(old))
-            np.testing.assert_array_equal(other, np.asarray(old))
+    before, drawn = (dict(jax.tree.leaves_with_path(s.params)) for s in (old, fresh))
+    for path, leaf in jax.tree.leaves_with_path(state.params):
+        is_head = jax.tree_util.DictKey("head") in path
+        heads += is_head
+        np.testing.assert_array_equal(leaf, (drawn if is_head else before)[path])
     assert heads == 4
-    for path, gathered in jax.tree.leaves_with_path(first.opt_state):
+    for path, gathered in jax.tree.leaves_with_path(state.opt_state):
         if gathered.dtype == jnp.float32:
             np.testing.assert_array_equal(gathered, 0 if jax.tree_util.DictKey("head") in path else 1)
+
+
+def test_stages_draw_heads_and_start_the_optimizer_anew_where_they_begin(split):
+    mesh = make_mesh(jax.devices()[:1])
+    still = optax.sgd(0.0, momentum=0.9)  # nothing moves, but momentum gathers
+
+    def fit(**new):
+        model = build("mlp", (F,), K, widths=(4,))
+        trainer = Trainer(model, plain(cross_entropy), still, batch_size=B, mesh=mesh)
+        stages = [Stage(1, "a"), Stage(1, "b", **new)]
+        return trainer.init(jax.random.key(0), split), trainer.fit(split, jax.random.key(0), stages).state
+
+    first, kept = fit()
+    jax.tree.map(np.testing.assert_array_equal, first.params, kept.params)
+    first, drawn = fit(reinit_heads=True)
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), first.params["model"], drawn.params["model"])
+    assert same["hidden_0"] == {"bias": True, "kernel": True}
+    assert not same["head"]["dense"]["kernel"]
+    assert int(drawn.step) == 2 * STEPS
+    _, again = fit(fresh_optimizer=True)
+    sizes = [float(sum(jnp.sum(x**2) for x in jax.tree.leaves(s.opt_state))) for s in (kept, again)]
+    assert sizes[1] < sizes[0]

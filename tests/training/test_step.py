@@ -1,191 +1,154 @@
+"""The step: one trace, the same on eight devices, memory spread and donated, no sight of the truth."""
+
+import logging
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from nlx.methods.can import Heads, can, paper_schedule
-from nlx.methods.method import Aux, Method, only
-from nlx.methods.plain import plain
+from nlx.data import Split
+from nlx.methods.method import Method
+from nlx.methods.plain import cross_entropy, plain
 from nlx.models import build
-from nlx.training.state import by_example, init_state, make_mesh, replicated
-from nlx.training.step import epoch_order, make_step, run_steps
+from nlx.training.mesh import by_example, make_mesh
+from nlx.training.stages import Stage, cosine
+from nlx.training.trainer import Trainer
+from tests.training.conftest import REMEMBERING, B, K, N, counted
 
-N, F, K, B = 96, 6, 3, 16
-RNG = np.random.default_rng(0)
-DATA = {"features": RNG.normal(size=(N, F)).astype(np.float32), "noisy_label": RNG.integers(0, K, N).astype(np.int32)}
-MODEL = build("mlp", (F,), K, widths=(16,))
-CAN = can(K, temperature=paper_schedule(30), rho=paper_schedule(30), heads=Heads(2, 8, 8))
+PLAIN = plain(cross_entropy, "plain")
 
 
-def raw(inputs, key):
-    del key
-    return inputs
-
-
-def counting() -> Method:
-    """A method that counts in its memory how often it has seen each example."""
-
-    def loss(params, memory, outputs, batch, key, step):
-        del params, key, step
-        return jnp.sum(outputs["logits"] ** 2, axis=-1), Aux({"seen": memory["seen"]}, {"seen": memory["seen"] + 1})
-
-    return Method(
-        "counting",
-        lambda key, batch, size: ({}, {"seen": jnp.zeros(size)}),
-        loss,
-        lambda params, memory, outputs, batch: only("classifier", jax.nn.softmax(outputs["logits"])),
-    )
-
-
-def start(method, devices=1, model=MODEL, momentum=0.9):
-    mesh = make_mesh(jax.devices()[:devices])
-    optimizer = optax.sgd(0.1, momentum=momentum)
-    batch = {name: jnp.asarray(rows[:devices]) for name, rows in DATA.items()} | {"index": jnp.arange(devices)}
-    state = init_state(jax.random.key(0), model, method, optimizer, batch, N, mesh)
-    step = make_step(model, method, optimizer, raw, mesh)
-    return state, step, mesh
-
-
-def on(mesh, data=DATA):
-    return {name: jax.device_put(rows, replicated(mesh)) for name, rows in data.items()}
-
-
-PROGRAMS = {}  # by method and number of devices: compiled once for all tests
-
-
-def train(method, devices=1, chunks=((0, 6),), epochs=2, data=DATA):
-    state, step, mesh = start(method, devices)
-    run, _ = PROGRAMS.setdefault((id(method), devices), (run_steps(step, B), method))
-    for epoch in range(epochs):
-        order = epoch_order(jax.random.key(0), epoch, jnp.arange(N), N)
-        for first, last in chunks:
-            state = run(state, on(mesh, data), order, np.int32(first), np.int32(last - first))
-    return state, run
-
-
-@pytest.mark.parametrize("method", [plain(), CAN], ids=lambda m: m.name)
-def test_eight_devices_compute_what_one_computes(method):
-    one, _ = train(method, 1)
-    eight, _ = train(method, 8)
-    assert one.sums["train_loss"] > 0
-    for a, b in zip(jax.tree.leaves((one.params, one.sums)), jax.tree.leaves((eight.params, eight.sums)), strict=True):
+@pytest.mark.parametrize("method", [PLAIN, REMEMBERING], ids=lambda m: m.name)
+def test_eight_devices_compute_what_one_computes(split, trainer_for, method):
+    one, eight = (trainer_for(split, method, devices).fit(split, jax.random.key(0), 2) for devices in (1, 8))
+    assert one.history[-1]["train_loss"] > 0
+    for a, b in zip(jax.tree.leaves(one.state.params), jax.tree.leaves(eight.state.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5)
+    assert one.history[1]["train_loss"] == pytest.approx(eight.history[1]["train_loss"], rel=1e-4)
 
 
 def test_batch_statistics_are_those_of_the_whole_batch_on_eight_devices():
-    model = build("resnet8", (8, 8, 1), K)
-    data = DATA | {"image": RNG.normal(size=(N, 8, 8, 1)).astype(np.float32)}
-    del data["features"]
+    data = Split(np.random.default_rng(0).normal(size=(N, 8, 8, 1)).astype(np.float32), np.arange(N) % K, None)
 
-    def run(devices):
-        mesh = make_mesh(jax.devices()[:devices])
-        optimizer = optax.sgd(0.1)
-        batch = {"image": jnp.zeros((8, 8, 8, 1)), "noisy_label": jnp.zeros(8, jnp.int32), "index": jnp.arange(8)}
-        state = init_state(jax.random.key(0), model, plain(), optimizer, batch, N, mesh)
-        step = make_step(model, plain(), optimizer, raw, mesh)
-        return run_steps(step, B)(state, on(mesh, data), jnp.arange(N), np.int32(0), np.int32(2))
+    def stats(devices):
+        model, mesh = build("resnet8", (8, 8, 1), K), make_mesh(jax.devices()[:devices])
+        trainer = Trainer(model, PLAIN, optax.sgd(0.1), batch_size=B, mesh=mesh)
+        return trainer.fit(data, jax.random.key(0), Stage(1, rows=np.arange(2 * B))).state.stats
 
-    one, eight = run(1), run(8)
-    for a, b in zip(jax.tree.leaves(one.stats), jax.tree.leaves(eight.stats), strict=True):
+    for a, b in zip(jax.tree.leaves(stats(1)), jax.tree.leaves(stats(8)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_the_whole_run_is_one_trace_and_its_cuts_do_not_matter():
-    whole, _ = train(CAN, chunks=((0, 6),))
-    cut, run = train(CAN, chunks=((0, 1), (1, 4), (4, 6)))
-    assert run._cache_size() == 1
-    jax.tree.map(np.testing.assert_array_equal, whole.params, cut.params)
+def test_a_training_is_one_program_whatever_its_cuts(split, trainer_for, caplog):
+    trainer = trainer_for(split, REMEMBERING, 2)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        trainer.fit(split, jax.random.key(0), 1)
+        caplog.clear()
+        trainer.fit(split, jax.random.key(1), 5)
+    assert not [r.message for r in caplog.records if "XLA compilation" in r.message]
 
 
-def test_an_epoch_visits_every_example_once_in_an_order_of_its_own():
-    state, _ = train(counting(), epochs=1)
-    np.testing.assert_array_equal(state.memory["seen"][:N], 1)
-    state, _ = train(counting(), devices=8, epochs=2)
-    np.testing.assert_array_equal(state.memory["seen"][:N], 2)
-    assert float(state.sums["seen"]) == 6
-    first, second = (epoch_order(jax.random.key(0), epoch, jnp.arange(N), N) for epoch in (0, 1))
-    assert sorted(np.asarray(first)) == list(range(N))
-    assert (np.asarray(first) != np.asarray(second)).mean() > 0.8
+def test_an_epoch_visits_every_example_once_in_an_order_of_its_own(split, trainer_for):
+    for devices in (1, 8):
+        trainer = trainer_for(split, REMEMBERING, devices)
+        first, second = (trainer.fit(split, jax.random.key(0), epochs).state.memory for epochs in (1, 2))
+        np.testing.assert_array_equal(np.bincount(np.asarray(first.count[:N], int)), [N % B, N - N % B])
+        assert float(second.count.sum()) == 2 * (N - N % B)
+        came = np.asarray((first.count[:N] == 1) & (second.count[:N] == 2))
+        assert (np.asarray(second.step)[:N][came] - 6 != np.asarray(first.step)[:N][came]).mean() > 0.5
+        np.testing.assert_array_equal(first.count[N:], 0)
 
 
-def test_memory_lies_spread_over_the_devices_and_the_rest_on_all():
-    state, _, mesh = start(counting(), 8)
-    assert state.memory["seen"].sharding == by_example(mesh)
+def test_memory_lies_spread_over_the_devices_and_the_rest_on_all(split, trainer_for):
+    trainer = trainer_for(split, REMEMBERING, 8)
+    state = trainer.fit(split, jax.random.key(0), 1).state
+    assert all(leaf.sharding.is_equivalent_to(by_example(trainer.mesh), 1) for leaf in state.memory)
     assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.params))
 
 
-def test_the_state_is_donated():
-    state, step, mesh = start(plain())
-    leaf = state.params["model"]
-    run_steps(step, B)(state, on(mesh), jnp.arange(N), np.int32(0), np.int32(1))
-    assert all(x.is_deleted() for x in jax.tree.leaves(leaf))
+def test_the_state_is_donated(split, trainer_for):
+    trainer = trainer_for(split)
+    state = trainer.init(jax.random.key(0), split)
+    trainer.fit(split, jax.random.key(0), 1, state=state)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.memory)))
 
 
-def test_no_loss_can_see_the_true_label():
-    """A batch that carries it is refused, so that even a method that asks for it cannot be given it."""
-    state, step, mesh = start(plain())
-    with pytest.raises(ValueError, match="may not hold \\['label'\\]"):
-        run_steps(step, B)(
-            state, on(mesh, DATA | {"label": DATA["noisy_label"]}), jnp.arange(N), np.int32(0), np.int32(1)
-        )
+def test_no_loss_can_see_the_true_label(split, trainer_for):
+    """A batch that carries it is refused, and the trainer's batches do not."""
+    trainer = trainer_for(split, PLAIN)
+    trainer.fit(split, jax.random.key(0), 1)
+    batch = {"inputs": jnp.ones((B, 6)), "noisy_label": jnp.zeros(B, int), "index": jnp.arange(B)}
+    with pytest.raises(ValueError, match=r"may not hold \['label'\]"):
+        trainer._programs[None, None].step(trainer.init(jax.random.key(0), split), batch | {"label": jnp.zeros(B)})
 
-    def peek(params, memory, outputs, batch, key, step):
-        return batch["label"].astype(jnp.float32), Aux({})
+    def peek(key, params, memory, outputs, batch, step):
+        return batch["label"].astype(jnp.float32), memory, {}
 
     with pytest.raises(KeyError, match="label"):
-        start(plain()._replace(loss=peek))
+        trainer_for(split, PLAIN._replace(loss=peek)).fit(split, jax.random.key(0), 1)
 
 
-def test_the_projection_follows_every_step():
-    method = CAN._replace(project=lambda params: jax.tree.map(jnp.zeros_like, params))
-    state, _ = train(method, epochs=1)
-    assert all((np.asarray(leaf) == 0).all() for leaf in jax.tree.leaves(state.params["method"]))
-    assert any((np.asarray(leaf) != 0).any() for leaf in jax.tree.leaves(state.params["model"]))
+def test_the_projection_follows_every_step(split, trainer_for):
+    method = REMEMBERING._replace(project=lambda params: jax.tree.map(jnp.zeros_like, params))
+    params = trainer_for(split, method).fit(split, jax.random.key(0), 1).state.params
+    assert all((np.asarray(leaf) == 0).all() for leaf in jax.tree.leaves(params["method"]))
+    assert any((np.asarray(leaf) != 0).any() for leaf in jax.tree.leaves(params["model"]))
 
 
-def test_every_step_draws_anew_and_the_same_again():
-    """Augmentation, the model and the method each have a key of their own, made from the run's and the step."""
+def test_a_leaf_that_comes_back_as_it_was_is_not_written(split):
+    """The compiled step scatters into what changes alone."""
 
-    def loss(params, memory, outputs, batch, key, step):
-        drawn = {"method": jnp.full(B, jax.random.uniform(key)), "augmented": batch["features"][:, 0]}
-        return jnp.sum(outputs["logits"] ** 2, axis=-1), Aux({}, drawn)
+    def make(changes):
+        def loss(key, params, memory, outputs, batch, step):
+            return cross_entropy(outputs["logits"], batch["noisy_label"]), memory + 1 if changes else memory, {}
 
-    def augment(inputs, key):
-        return inputs * 0 + jax.random.uniform(key) if key is not None else inputs
-
-    def draws():
+        method = Method("m", loss, init=lambda key, outputs, k, size: ({}, jnp.zeros(size)))
         mesh = make_mesh(jax.devices()[:1])
-        optimizer = optax.sgd(0.1)
-        batch = {name: jnp.asarray(rows[:B]) for name, rows in DATA.items()} | {"index": jnp.arange(B)}
-        state = init_state(jax.random.key(0), MODEL, method, optimizer, batch, N, mesh)
-        run = run_steps(make_step(MODEL, method, optimizer, augment, mesh), B)
-        key = np.array(jax.random.key_data(state.key))
-        state = run(state, on(mesh), jnp.arange(N), np.int32(0), np.int32(6))
-        np.testing.assert_array_equal(jax.random.key_data(state.key), key)
-        return np.concatenate([np.asarray(state.memory[name])[:N:B] for name in ("method", "augmented")])
+        trainer = Trainer(build("mlp", (6,), K, widths=(4,)), method, optax.sgd(0.1), batch_size=B, mesh=mesh)
+        state = trainer.fit(split, jax.random.key(0), 1).state
+        batch = {"inputs": jnp.ones((B, 6)), "noisy_label": jnp.zeros(B, jnp.int32), "index": jnp.arange(B)}
+        text = jax.jit(trainer._programs[None, None].step).lower(state, batch).as_text()
+        return state.memory, text.count('"stablehlo.scatter"')
 
-    method = counting()._replace(
-        init=lambda key, batch, size: ({}, {"method": jnp.zeros(size), "augmented": jnp.zeros(size)}), loss=loss
-    )
-    first = draws()
-    assert len(set(first)) == 12
-    np.testing.assert_array_equal(first, draws())
+    (still, none), (moved, some) = make(False), make(True)
+    assert float(still.sum()) == 0
+    assert float(moved.sum()) == N - N % B
+    assert some == none + 1
 
 
-def test_training_lowers_the_loss():
-    learnable = DATA | {"noisy_label": (DATA["features"][:, 0] > 0).astype(np.int32)}
-    state, step, mesh = start(plain())
-    run = run_steps(step, B)
-    losses = []
-    for epoch in range(20):
-        state = run(
-            state,
-            on(mesh, learnable),
-            epoch_order(jax.random.key(0), epoch, jnp.arange(N), N),
-            np.int32(0),
-            np.int32(6),
-        )
-        losses.append(float(state.sums["train_loss"]))
-        state = state._replace(sums=jax.tree.map(jnp.zeros_like, state.sums))
-    assert losses[-1] < 0.3 * losses[0]
+def test_every_step_draws_anew_and_the_same_again(split):
+    def loss(key, params, memory, outputs, batch, step):
+        return jnp.sum(outputs["logits"] ** 2, axis=-1), jnp.full(B, jax.random.uniform(key)), {}
+
+    method = Method("m", loss, init=lambda key, outputs, k, size: ({}, jnp.zeros(size)))
+    mesh = make_mesh(jax.devices()[:1])
+    trainer = Trainer(build("mlp", (6,), K, widths=(4,)), method, optax.sgd(0.1), batch_size=B, mesh=mesh)
+    drawn = [np.asarray(trainer.fit(split, jax.random.key(seed), 1).state.memory[:N]) for seed in (0, 0, 1)]
+    assert len(set(drawn[0])) == N // B + 1  # and 0 for those that were not visited
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert (drawn[0] != drawn[2]).any()
+
+
+def test_a_stages_schedule_is_one_of_optaxs_over_that_stage_alone(split):
+    def fit(optimizer, stages):
+        mesh = make_mesh(jax.devices()[:1])
+        trainer = Trainer(build("mlp", (6,), K, widths=(4,)), PLAIN, optimizer, batch_size=B, mesh=mesh)
+        return trainer.fit(split, jax.random.key(0), stages).state.params
+
+    steps = 2 * (N // B)
+
+    def both(step):
+        return 0.3 * jnp.where(step < steps, cosine(steps)(step), cosine(steps)(step - steps))
+
+    with jax.numpy_dtype_promotion("standard"):  # optax's schedules need it
+        ours = fit(optax.sgd(0.3, momentum=0.9), [Stage(2, "a", schedule=cosine), Stage(2, "b", schedule=cosine)])
+        theirs = fit(optax.sgd(both, momentum=0.9), 4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), ours, theirs)
+
+
+def test_training_lowers_the_loss(split, trainer_for):
+    learnable = Split(split.inputs, (split.inputs[:, 0] > 0).astype(np.int32), None)
+    history = trainer_for(learnable, counted(PLAIN)).fit(learnable, jax.random.key(0), 20).history
+    assert history[-1]["train_loss"] < 0.3 * history[0]["train_loss"]
