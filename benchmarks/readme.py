@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.protocols.common import spread, table
 from benchmarks.protocols.leaderboard import CASES, FALLING, PLAIN, SYSTEMS
 from benchmarks.protocols.runner import RESULTS
-from nlx.report.figures import new_figure, save
+from nlx.report.figures import BLUE, GREEN, GREY, RED, new_figure, save
 
 NEEDED = ("leaderboard-small.json", "layer-fig3-small.json", "speed-cpu.json")
 NOT_TESTED = {
@@ -48,8 +48,8 @@ class Options:
 
 def read(name: str) -> dict[str, Any]:
     """A file of results."""
-    found: dict[str, Any] = json.loads((RESULTS / name).read_text())
-    return found
+    content: dict[str, Any] = json.loads((RESULTS / name).read_text())
+    return content
 
 
 def leaderboard() -> list[str]:
@@ -73,17 +73,17 @@ def accuracy(row: dict[str, Any]) -> float:
 
 def speed() -> list[str]:
     """Every measurement that has a limit."""
-    found = []
+    rows = []
     for section in read("speed-cpu.json")["sections"].values():
         for row in section["rows"]:
             if row["limit"] is not None:
                 figures = f"{1e3 * row['ours_s']:.3g} ms", f"{row['ratio']:.2f}", f"{row['limit']:.3g}", row["met"]
-                found.append([row["name"], *figures])
-    return table(["measurement", "ours", "ratio", "limit", "met"], found)
+                rows.append([row["name"], *figures])
+    return table(["measurement", "ours", "ratio", "limit", "met"], rows)
 
 
 def claims() -> list[str]:
-    """How many claims of the papers hold, do not, or could not be told, by protocol."""
+    """How many claims of the papers hold, are not shown, or do not hold, by protocol."""
     rows = []
     for path in sorted(RESULTS.glob("*-small.json")):
         verdicts = [c["verdict"] for c in json.loads(path.read_text())["claims"]]
@@ -98,12 +98,12 @@ BLOCKS: dict[str, Callable[[], list[str]]] = {"leaderboard": leaderboard, "claim
 
 
 def draw_leaderboard(path: Path) -> None:
-    """Accuracy on the worst labels at either course of the rate, a point for each seed's mean, sorted."""
+    """Accuracy on the worst labels with either schedule, mean and standard deviation over seeds, sorted."""
     results = read("leaderboard-small.json")["results"]
     names = sorted(results["worst"], key=lambda n: accuracy(results["worst"][n]))
     figure = new_figure(7.5, 0.6 + 0.3 * len(names))
     axes = figure.subplots()
-    for case, colour, marker in (("worst", "#0072B2", "o"), (FALLING, "#D55E00", "s")):
+    for case, colour, marker in (("worst", BLUE, "o"), (FALLING, RED, "s")):
         values = [results[case][n]["last"]["test_accuracy"] for n in names]
         means, stds = [np.mean(v) for v in values], [np.std(v, ddof=1) if len(v) > 1 else 0 for v in values]
         label = "constant rate" if case == "worst" else "falling rate"
@@ -111,7 +111,7 @@ def draw_leaderboard(path: Path) -> None:
     axes.set_yticks(range(len(names)), names)
     for tick, name in zip(axes.get_yticklabels(), names, strict=True):
         tick.set_fontweight("bold" if name in SYSTEMS else "normal")
-    axes.axvline(accuracy(results["worst"][PLAIN]), color="#666666", linestyle="--", linewidth=1)
+    axes.axvline(accuracy(results["worst"][PLAIN]), color=GREY, linestyle="--", linewidth=1)
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     axes.set_title("CIFAR-10N, 40 % of the labels wrong: test accuracy after the last epoch", loc="left", fontsize=11)
     axes.legend(frameon=False, loc="lower right")
@@ -120,11 +120,11 @@ def draw_leaderboard(path: Path) -> None:
 
 def draw_noise_rates(path: Path) -> None:
     """Accuracy by noise rate with plain training, T learned and T known."""
-    found = read("layer-fig3-small.json")
-    results = found["results"]
+    content = read("layer-fig3-small.json")
+    results = content["results"]
     figure = new_figure(7.5, 3.2)
     axes = figure.subplots()
-    lines = (("plain", "#666666", "o:"), ("learned T", "#0072B2", "s-"), ("true T", "#009E73", "^--"))
+    lines = (("plain", GREY, "o:"), ("learned T", BLUE, "s-"), ("true T", GREEN, "^--"))
     for name, colour, style in lines:
         values = [results[rate][name]["last"]["test_accuracy"] for rate in results]
         means, stds = [np.mean(v) for v in values], [np.std(v, ddof=1) if len(v) > 1 else 0 for v in values]
@@ -132,13 +132,13 @@ def draw_noise_rates(path: Path) -> None:
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     axes.set_xlabel("labels that are wrong, each class taken for three others")
-    axes.set_title(f"{found['dataset']}: test accuracy after the last epoch", loc="left", fontsize=11)
+    axes.set_title(f"{content['dataset']}: test accuracy after the last epoch", loc="left", fontsize=11)
     axes.legend(frameon=False, loc="lower left")
     finish(axes, path)
 
 
 def finish(axes: Any, path: Path) -> None:
-    """The look that both share, and the file."""
+    """Give a picture the look that both share, and write it."""
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     save(axes.figure, path)
@@ -152,11 +152,11 @@ def filled(text: str) -> str:
     """
     for name, make in BLOCKS.items():
         pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
-        found = pattern.search(text)
-        if found is None:
+        match = pattern.search(text)
+        if match is None:
             raise ValueError(f"README.md has no block between <!-- {name} --> and <!-- end of {name} -->")
         block = "\n".join(make())
-        text = f"{text[: found.end(1)]}{block}\n{text[found.start(2) :]}"
+        text = f"{text[: match.end(1)]}{block}\n{text[match.start(2) :]}"
     return text
 
 

@@ -1,6 +1,7 @@
 """nlx: classifiers that stay accurate on wrong labels, and a cleaned label with a probability for every example.
 
-``nlx.Trainer`` trains a backbone and a method together. The primitives are pure functions of arrays and need neither
+``nlx.clean`` finds wrong labels, ``nlx.NoisyLabelClassifier`` learns in spite of them, ``nlx.Trainer`` trains any
+backbone and method together. The primitives are pure functions of arrays and need neither
 Flax nor files: ``nlx.losses``, ``nlx.transitions``, ``nlx.posteriors``, ``nlx.prototypes``, ``nlx.crf``,
 ``nlx.samplers``, ``nlx.variational``, ``nlx.corruption`` and ``nlx.metrics``.
 """
@@ -8,6 +9,7 @@ Flax nor files: ``nlx.losses``, ``nlx.transitions``, ``nlx.posteriors``, ``nlx.p
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from nlx import corruption, crf, losses, metrics, posteriors, prototypes, samplers, transitions, variational
@@ -44,6 +46,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """The doors, loaded when they are opened: the primitives need no Flax."""
+    if name == "__version__":
+        return importlib.metadata.version("nlx")
     if name in _DOORS:
         return getattr(importlib.import_module(_DOORS[name]), name)
     raise AttributeError(f"module 'nlx' has no attribute {name!r}")

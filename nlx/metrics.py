@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
+
+from nlx.arguments import array, class_vector, label_vectors, mask, masked, same_shape
+
+_LOWEST = -(2**31)  # the sorting key of a score that is not a number
 
 
 def accuracy(scores: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = None) -> Array:
@@ -13,18 +19,26 @@ def accuracy(scores: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = 
 
     Args:
       scores: logits or probabilities, float ``[n, K]``.
-      labels: classes, int ``[n]``.
+      labels: classes in ``[0, K)``, int ``[n]``; examples with others do not count.
       where: examples that count, bool ``[n]``.
 
     Returns:
-      A scalar in [0, 1], float32; NaN where nothing counts.
+      A scalar in [0, 1], float32; NaN where nothing counts, or a score that counts is NaN.
+
+    Raises:
+      TypeError: labels not integer.
+      ValueError: shapes disagree.
 
     Examples:
       >>> accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1]))
       Array(0.5, dtype=float32)
     """
-    hits = jnp.argmax(jnp.asarray(scores), axis=-1) == jnp.asarray(labels)
-    return jnp.mean(hits, dtype=jnp.float32, where=None if where is None else jnp.asarray(where))
+    scores = array(scores, "scores")
+    if scores.ndim != 2:
+        raise ValueError(f"scores must be [n, K], got {scores.shape}")
+    labels = class_vector(labels, "labels", scores.shape[1])
+    same_shape("scores[:, 0]", scores.shape[:1], "labels", labels.shape)
+    return _share(jnp.argmax(scores, axis=1) == labels, jnp.isnan(jnp.max(scores, axis=1)), labels >= 0, where)
 
 
 def average_precision(
@@ -37,13 +51,13 @@ def average_precision(
     without the last bit of the mantissa, whose place in the sorting key the label takes (one array to sort, not two).
 
     Args:
-      scores: higher means more likely positive, float ``[n]``; no NaN.
-      labels: positives, bool or {0, 1} ``[n]``.
+      scores: higher means more likely positive, float ``[n]``.
+      labels: positives, bool or {0, 1} ``[n]``; examples with others do not count, and are refused where known.
       points: None averages over every positive (VOC 2010 and later), 11 over recalls 0, 0.1, ..., 1 (VOC 2007).
       where: examples that count, bool ``[n]``.
 
     Returns:
-      A scalar in [0, 1], float32; NaN where no example is positive.
+      A scalar in [0, 1], float32; NaN where no example is positive, or a score that counts is NaN.
 
     Raises:
       ValueError: shapes disagree, or points is neither None nor 11.
@@ -57,31 +71,39 @@ def average_precision(
     References:
       Everingham et al., The PASCAL Visual Object Classes Challenge, 2010, section 4.2; VOC 2010 development kit.
     """
-    scores, labels = jnp.asarray(scores), jnp.asarray(labels)
-    if scores.ndim != 1 or scores.shape != labels.shape:
-        raise ValueError(f"scores {scores.shape} and labels {labels.shape} must be vectors of the same length")
-    if points not in (None, 11):
-        raise ValueError(f"points must be None (all points) or 11 (VOC 2007), got {points}")
-    counts = jnp.ones(scores.shape, bool) if where is None else jnp.asarray(where)
-    positive = labels.astype(bool) & counts
+    scores = array(scores, "scores")
+    if scores.ndim != 1 or scores.shape != jnp.shape(labels):
+        raise ValueError(f"scores {scores.shape} and labels {jnp.shape(labels)} must be vectors of the same length")
+    _check_points(points)
+    counts = mask(where, scores.shape)
+    positive, is_label = label_vectors(labels, "labels", scores.shape, counts)
+    return _average_precision(scores, positive, is_label if counts is None else counts & is_label, points)
+
+
+@partial(jax.jit, static_argnames="points")
+def _average_precision(scores: Array, positive: Array, counts: Array, points: int | None) -> Array:
+    if not scores.size:
+        return jnp.full((), jnp.nan, jnp.float32)
+    positive &= counts
     scores = jnp.where(counts, scores, -jnp.inf)
     order = jax.lax.sort(_descending_key(scores) & -2 | positive.astype(jnp.int32))
     hits, level = order & 1, order >> 1
     counted = jnp.minimum(jnp.arange(1, scores.size + 1), jnp.sum(counts))
-    found = jnp.cumsum(hits)
-    total = found[-1]
+    hits_so_far = jnp.cumsum(hits)
+    total = hits_so_far[-1]
     positives = jnp.maximum(total, 1).astype(jnp.float32)
     # A threshold can only fall between different scores, so precision counts at the last of equal ones.
     threshold = jnp.append(level[1:] != level[:-1], True)
-    precision = jnp.where(threshold, found.astype(jnp.float32) / jnp.maximum(counted, 1).astype(jnp.float32), 0.0)
+    share = hits_so_far.astype(jnp.float32) / jnp.maximum(counted, 1).astype(jnp.float32)
+    precision = jnp.where(threshold, share, 0.0)
     if points is None:
         interpolated = jax.lax.cummax(precision, reverse=True)
         mean = jnp.sum(jnp.where(hits == 1, interpolated, 0.0)) / positives
     else:
-        # Recall found / total is compared to k / 10 in integers: 3 / 10 >= 0.3 must not depend on rounding.
-        reached = found[None, :] * 10 >= jnp.arange(11)[:, None] * total
+        # Recall hits / total is compared to k / 10 in integers: 3 / 10 >= 0.3 must not depend on rounding.
+        reached = hits_so_far[None, :] * 10 >= jnp.arange(11)[:, None] * total
         mean = jnp.mean(jnp.max(jnp.where(reached, precision[None, :], 0.0), axis=1))
-    return jnp.where(total > 0, mean, jnp.nan)
+    return jnp.where((total > 0) & (level[0] != _LOWEST >> 1), mean, jnp.nan)
 
 
 def mean_average_precision(
@@ -91,12 +113,13 @@ def mean_average_precision(
 
     Args:
       scores: float ``[n, K]``.
-      labels: {0, 1} ``[n, K]``, or classes, int ``[n]`` (each class against the rest).
+      labels: {0, 1} ``[n, K]``, or classes, int ``[n]`` (each class against the rest). What is neither does not count;
+        in vectors it is refused where known.
       points: None or 11, see :func:`average_precision`.
       where: examples that count, bool ``[n]``.
 
     Returns:
-      A scalar in [0, 1], float32; NaN where no class has a positive.
+      A scalar in [0, 1], float32; NaN where no class has a positive, or a score that counts is NaN.
 
     Raises:
       ValueError: shapes disagree.
@@ -105,15 +128,26 @@ def mean_average_precision(
       >>> mean_average_precision(jnp.array([[0.9, 0.1], [0.6, 0.8]]), jnp.array([0, 1]))
       Array(1., dtype=float32)
     """
-    scores = jnp.asarray(scores)
-    labels = as_vectors(labels, scores.shape[-1])
-    if scores.shape != labels.shape:
-        raise ValueError(f"scores {scores.shape} and labels {labels.shape} must have the same shape")
+    scores = array(scores, "scores")
+    if scores.ndim != 2 or jnp.shape(labels) not in (scores.shape, scores.shape[:1]):
+        raise ValueError(f"scores {scores.shape} and labels {jnp.shape(labels)} must have the same shape")
+    _check_points(points)
+    counts = mask(where, scores.shape[:1])
+    positive, is_label = _entries(labels, scores.shape, counts)
+    is_label = masked(is_label, None if counts is None else counts[:, None])
+    return _mean_average_precision(scores, positive, is_label, points)
 
-    def one_class(s: Array, y: Array) -> Array:
-        return average_precision(s, y, points=points, where=where)
 
-    return jnp.nanmean(jax.lax.map(lambda column: one_class(*column), (scores.T, labels.T)))
+@partial(jax.jit, static_argnames="points")
+def _mean_average_precision(scores: Array, positive: Array, counts: Array, points: int | None) -> Array:
+    columns = scores.T, positive.T, counts.T
+    each = jax.lax.map(lambda column: _average_precision(*column, points), columns)
+    return jnp.mean(each, where=jnp.any(positive & counts, axis=0))
+
+
+def _check_points(points: int | None) -> None:
+    if points not in (None, 11):
+        raise ValueError(f"points must be None (all points) or 11 (VOC 2007), got {points}")
 
 
 def recovery(posterior: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = None) -> Array:
@@ -122,21 +156,29 @@ def recovery(posterior: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None
     Args:
       posterior: q(true label given x and noisy label), float ``[n, K]``.
       labels: true labels: classes, int ``[n]``, where the argmax must hit; or {0, 1} ``[n, K]``, where every entry
-        counts and is called 1 from 0.5 on.
+        counts and is called 1 from 0.5 on. What is neither does not count; in vectors it is refused where known.
       where: examples that count, bool ``[n]``.
 
     Returns:
-      A scalar in [0, 1], float32; NaN where nothing counts.
+      A scalar in [0, 1], float32; NaN where nothing counts, or a probability that counts is NaN.
+
+    Raises:
+      TypeError: classes not integer.
+      ValueError: shapes disagree.
 
     Examples:
       >>> recovery(jnp.array([[0.9, 0.6], [0.2, 0.7]]), jnp.array([[1, 0], [0, 1]]))
       Array(0.75, dtype=float32)
     """
-    posterior, labels = jnp.asarray(posterior), jnp.asarray(labels)
-    if labels.ndim == 1:
+    if jnp.ndim(labels) == 1:
         return accuracy(posterior, labels, where=where)
-    hits = (posterior >= 0.5) == labels.astype(bool)
-    return jnp.mean(hits, dtype=jnp.float32, where=None if where is None else jnp.asarray(where)[:, None])
+    posterior = array(posterior, "posterior")
+    if posterior.ndim != 2:
+        raise ValueError(f"posterior must be [n, K], got {posterior.shape}")
+    rows = mask(where, posterior.shape[:1])
+    rows = None if rows is None else jnp.broadcast_to(rows[:, None], posterior.shape)
+    true, is_label = label_vectors(labels, "labels", posterior.shape, rows)
+    return _share((posterior >= 0.5) == true, jnp.isnan(posterior), is_label, rows)
 
 
 def transition_counts(latent: ArrayLike, noisy: ArrayLike, *, where: ArrayLike | None = None) -> Array:
@@ -146,8 +188,8 @@ def transition_counts(latent: ArrayLike, noisy: ArrayLike, *, where: ArrayLike |
     counted against those only in the noisy one.
 
     Args:
-      latent: latent labels {0, 1} ``[n, K]``.
-      noisy: noisy labels {0, 1} ``[n, K]``.
+      latent: latent labels {0, 1} ``[n, K]``; others do not count, and are refused where known.
+      noisy: noisy labels {0, 1} ``[n, K]``; likewise.
       where: examples that count, bool ``[n]``.
 
     Returns:
@@ -165,35 +207,57 @@ def transition_counts(latent: ArrayLike, noisy: ArrayLike, *, where: ArrayLike |
     References:
       Yao et al., section IV-D 3 and Fig. 9.
     """
-    z, y = jnp.asarray(latent, jnp.float32), jnp.asarray(noisy, jnp.float32)
-    if z.shape != y.shape or z.ndim != 2:
-        raise ValueError(f"latent {z.shape} and noisy {y.shape} must both be [n, K]")
-    if where is not None:
-        z = jnp.where(jnp.asarray(where)[:, None], z, 0.0)
-    return jnp.diag(jnp.sum(z * y, axis=0)) + (z * (1 - y)).T @ (y * (1 - z))
+    shape = jnp.shape(latent)
+    if shape != jnp.shape(noisy) or len(shape) != 2:
+        raise ValueError(f"latent {shape} and noisy {jnp.shape(noisy)} must both be [n, K]")
+    rows = mask(where, shape[:1])
+    rows = None if rows is None else rows[:, None]
+    (z, z_known), (y, y_known) = (label_vectors(x, n, shape, rows) for x, n in ((latent, "latent"), (noisy, "noisy")))
+    counts = masked(z_known & y_known, rows)
+    both, latent_only, noisy_only = ((x & counts).astype(jnp.float32) for x in (z & y, z & ~y, y & ~z))
+    return jnp.diag(jnp.sum(both, axis=0)) + latent_only.T @ noisy_only
 
 
 def as_vectors(labels: ArrayLike, num_classes: int) -> Array:
     """Labels as {0, 1} vectors, whichever form they come in.
 
     Args:
-      labels: classes, int ``[...]`` with one class per example, or {0, 1} ``[..., K]``.
-      num_classes: K. A matrix of integers with K columns is taken as {0, 1} vectors.
+      labels: classes, int ``[n]``, or {0, 1} ``[n, K]``; what is neither gives NaN, and in vectors is refused where
+        known.
+      num_classes: K.
 
     Returns:
       float32 ``[n, K]``.
+
+    Raises:
+      TypeError: classes not integer.
+      ValueError: shapes disagree.
 
     Examples:
       >>> as_vectors(jnp.array([1, 0]), 2)
       Array([[0., 1.],
              [1., 0.]], dtype=float32)
     """
-    labels = jnp.asarray(labels)
-    return jax.nn.one_hot(labels, num_classes) if labels.ndim == 1 else labels.astype(jnp.float32)
+    present, is_label = _entries(labels, (*jnp.shape(labels)[:1], num_classes))
+    return jnp.where(is_label, present.astype(jnp.float32), jnp.nan)
+
+
+def _entries(labels: ArrayLike, shape: tuple[int, ...], where: Array | None = None) -> tuple[Array, Array]:
+    """Which entries of vectors ``[n, K]``, or of classes ``[n]`` as such, are 1, and which are 0 or 1, both bool."""
+    if jnp.ndim(labels) != 1:
+        return label_vectors(labels, "labels", shape, None if where is None else where[:, None])
+    classes = class_vector(labels, "labels", shape[1])[:, None]
+    return classes == jnp.arange(shape[1], dtype=jnp.int32)[None, :], jnp.broadcast_to(classes >= 0, shape)
+
+
+def _share(hits: Array, invalid: Array, counts: Array, where: ArrayLike | None) -> Array:
+    """Share of hits among what counts, float32; NaN where anything that counts is not a number."""
+    counts = masked(counts, mask(where, counts.shape))
+    return jnp.mean(jnp.where(invalid, jnp.nan, hits.astype(jnp.float32)), where=counts)
 
 
 def _descending_key(scores: Array) -> Array:
     """Integers that sort as the scores do from high to low, int32."""
     # Adding 0 turns -0 into 0. Bits of positive floats sort as integers; those of negative ones in reverse.
     bits = jax.lax.bitcast_convert_type(scores.astype(jnp.float32) + 0.0, jnp.int32)
-    return ~jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    return jnp.where(jnp.isnan(scores), _LOWEST, ~jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits))

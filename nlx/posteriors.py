@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import floating, integers
+from nlx.arguments import at_least, class_labels, distributions, floating, varying, working
 
 _NEAR = 40.0  # nats; sums stay above exp(-40) / K, and what float32 loses lies below exp(-87)
+_IMPOSSIBLE = -1e6  # nats; for a label of probability 0, as in the losses
 
 
 class NoiseTypes(NamedTuple):
@@ -52,19 +53,19 @@ def noise_types(
     Args:
       logits_y: unnormalized log p(y|x), float ``[B, K]``; log-probabilities will do.
       logits_z: unnormalized log p(z|x), for none, random and confusing noise, float ``[B, 3]``.
-      noisy_labels: observed classes in ``[0, K)``, int ``[B]``.
+      noisy_labels: observed classes in ``[0, K)``, int ``[B]``; beliefs about examples with others are NaN.
       confusing: ``T[i, j] = p(noisy = j | true = i, confusing noise)``, float ``[K, K]``; the diagonal is taken as 0,
         rows sum to 1.
       rows_at_once: work on so many rows at a time. Fewer than B saves memory, and time on a CPU where ``[B, K]`` is
-        much larger than its caches; for arrays that live on one device, and under ``jax.jit``, for it is a loop that
-        would be compiled at every call. None for all rows at once.
+        much larger than its caches; for arrays that live on one device. None for all rows at once.
 
     Returns:
-      q(y), q(z) and the log-evidence, in float32, or float64 where logits are.
+      q(y), q(z) and the log-evidence, in float32, or float64 where logits are. A label of probability 0 tells nothing:
+      beliefs are p(y|x) and p(z|x) then, and its log-evidence is -1e6.
 
     Raises:
       TypeError: logits or T not floating, or labels not integer.
-      ValueError: shapes disagree, K < 2, or rows_at_once < 1.
+      ValueError: shapes disagree, K < 2, rows_at_once < 1, or a known row of T does not sum to 1.
 
     Examples:
       >>> confusing = jnp.array([[0.0, 1.0, 0.0], [0.5, 0.0, 0.5], [0.0, 1.0, 0.0]])
@@ -76,30 +77,39 @@ def noise_types(
       Xiao et al., Learning From Massive Noisy Labeled Data for Image Classification, 2015, Eq. 5.
     """
     logits_y, logits_z = floating(logits_y, "logits_y"), floating(logits_z, "logits_z")
-    labels, confusing = integers(noisy_labels, "noisy_labels").astype(jnp.int32), floating(confusing, "confusing")
-    size, k = _checked_shapes(logits_y, logits_z, labels, confusing)
-    dtype = jnp.float64 if jnp.float64 in (logits_y.dtype, logits_z.dtype) else jnp.float32
-    logits_y, logits_z = logits_y.astype(dtype), logits_z.astype(dtype)
-    if rows_at_once is not None and rows_at_once < 1:
-        raise ValueError(f"rows_at_once must be at least 1, got {rows_at_once}")
+    matrix = floating(confusing, "confusing")
+    k = _checked_shapes(logits_y, logits_z, jnp.shape(noisy_labels), matrix)
+    distributions(confusing, "confusing", diagonal=False)
+    labels = class_labels(noisy_labels, "noisy_labels", k)
+    if rows_at_once is not None:
+        at_least(1, rows_at_once=rows_at_once)
+    dtype = working(logits_y, logits_z)
+    return _noise_types(logits_y.astype(dtype), logits_z.astype(dtype), labels, matrix.astype(dtype), rows_at_once)
+
+
+@functools.partial(jax.jit, static_argnames="rows_at_once")
+def _noise_types(
+    logits_y: Array, logits_z: Array, labels: Array, confusing: Array, rows_at_once: int | None
+) -> NoiseTypes:
     # A column of T is a row of its transpose, which is contiguous.
-    columns = confusing.astype(dtype).T
+    columns, size = confusing.T, len(labels)
     # On a CPU arithmetic counts; elsewhere a branch costs more than it saves.
     one_block = functools.partial(jax.lax.platform_dependent, cpu=_with_a_shortcut, default=_everywhere)
     if rows_at_once is None or rows_at_once >= size:
-        found: NoiseTypes = one_block(logits_y, logits_z, labels, columns)
-        return found
+        whole: NoiseTypes = one_block(logits_y, logits_z, labels, columns)
+        return whole
     rows = rows_at_once
 
-    def block(i: Array, found: NoiseTypes) -> NoiseTypes:
+    def block(i: Array, done: NoiseTypes) -> NoiseTypes:
         # The last block starts early where rows do not divide B, and does some of them a second time.
         start = jnp.minimum(i * rows, size - rows)
         y, z, noisy = (jax.lax.dynamic_slice_in_dim(x, start, rows) for x in (logits_y, logits_z, labels))
-        pairs = zip(found, one_block(y, z, noisy, columns), strict=True)
+        pairs = zip(done, one_block(y, z, noisy, columns), strict=True)
         return NoiseTypes(*(jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0) for whole, part in pairs))
 
-    empty = NoiseTypes(jnp.zeros((size, k), dtype), jnp.zeros((size, 3), dtype), jnp.zeros(size, dtype))
-    return jax.lax.fori_loop(0, -(-size // rows), block, empty)
+    empty = (jnp.zeros_like(x) for x in (logits_y, logits_z, logits_z[:, 0]))
+    start = NoiseTypes(*(varying(x, logits_y, logits_z, labels, columns) for x in empty))
+    return jax.lax.fori_loop(0, -(-size // rows), block, start)
 
 
 def _with_a_shortcut(logits_y: Array, logits_z: Array, labels: Array, columns: Array) -> NoiseTypes:
@@ -133,7 +143,7 @@ def _where_kinds_are_near(logits_y: Array, logits_z: Array, labels: Array, colum
     label = others * (per_other / total)[:, None] + confused * (per_confused / total)[:, None]
     label = jnp.where(own, q[0][:, None], label)
     evidence = jnp.log(total / ((share + other * sum_others) * (none + random + confusing)))
-    return NoiseTypes(label, jnp.stack(q, axis=1), evidence)
+    return _of_classes(labels, NoiseTypes(label, jnp.stack(q, axis=1), evidence))
 
 
 def _everywhere(logits_y: Array, logits_z: Array, labels: Array, columns: Array) -> NoiseTypes:
@@ -166,28 +176,44 @@ def _everywhere(logits_y: Array, logits_z: Array, labels: Array, columns: Array)
     ]
     total = joint[0] + joint[1] + joint[2]
     q_none, q_random, q_confusing = (part / total for part in joint)
+    top_class, top_kind = jnp.maximum(tops[0], 0), jnp.maximum(jnp.maximum(kinds[0], kinds[1]), kinds[2])
+    of_label, of_others = jnp.exp(tops[0] - top_class), jnp.exp(-top_class)
+    all_classes = of_label + sum_others * of_others
+    each_kind = [jnp.exp(kind - top_kind) for kind in kinds]
+    all_kinds = each_kind[0] + each_kind[1] + each_kind[2]
     # A sum is at least 1, or 0 with a q of 0. A tiny number in its place would not do: XLA makes (a / b) / c into
     # a / (b c), and b c would underflow to 0.
     per_other = (q_random / jnp.where(sum_others > 0, sum_others, 1.0))[:, None]
     per_confused = (q_confusing / jnp.where(sum_confused > 0, sum_confused, 1.0))[:, None]
+    # Where nothing explains the label the prior is all there is, class by class a multiple of what is at hand.
+    impossible = jnp.maximum(jnp.maximum(rough[0], rough[1]), rough[2]) == -jnp.inf
+    q_none = jnp.where(impossible, of_label / all_classes, q_none)
+    per_other = jnp.where(impossible, of_others / all_classes, per_other[:, 0])[:, None]
+    per_confused = jnp.where(impossible[:, None], 0.0, per_confused)
     label = jnp.where(own, q_none[:, None], others * per_other + confused * per_confused)
+    kind = [jnp.where(impossible, p / all_kinds, q / total) for p, q in zip(each_kind, joint, strict=True)]
     # One logarithm of a quotient is cheaper than three.
-    top_class, top_kind = jnp.maximum(tops[0], 0), jnp.maximum(jnp.maximum(kinds[0], kinds[1]), kinds[2])
-    all_classes = jnp.exp(tops[0] - top_class) + sum_others * jnp.exp(-top_class)
-    all_kinds = jnp.exp(kinds[0] - top_kind) + jnp.exp(kinds[1] - top_kind) + jnp.exp(kinds[2] - top_kind)
     evidence = jnp.log(total / (all_classes * all_kinds)) + (top_here - top_class) + (kind_here - top_kind)
-    return NoiseTypes(label, jnp.stack([q_none, q_random, q_confusing], axis=1), evidence)
+    evidence = jnp.where(impossible, _IMPOSSIBLE, evidence)
+    return _of_classes(labels, NoiseTypes(label, jnp.stack(kind, axis=1), evidence))
 
 
-def _checked_shapes(logits_y: Array, logits_z: Array, labels: Array, confusing: Array) -> tuple[int, int]:
+def _of_classes(labels: Array, beliefs: NoiseTypes) -> NoiseTypes:
+    """NaN where a label is no class; written with the beliefs, not after them."""
+    known = labels >= 0
+    label, kind = (jnp.where(known[:, None], x, jnp.nan) for x in beliefs[:2])
+    return NoiseTypes(label, kind, jnp.where(known, beliefs.log_evidence, jnp.nan))
+
+
+def _checked_shapes(logits_y: Array, logits_z: Array, labels: tuple[int, ...], confusing: Array) -> int:
     if logits_y.ndim != 2 or logits_y.shape[1] < 2:
         raise ValueError(f"logits_y must be [B, K] with at least 2 classes, got {logits_y.shape}")
     size, k = logits_y.shape
-    for name, array, shape in (
-        ("logits_z", logits_z, (size, 3)),
+    for name, given, shape in (
+        ("logits_z", logits_z.shape, (size, 3)),
         ("noisy_labels", labels, (size,)),
-        ("confusing", confusing, (k, k)),
+        ("confusing", confusing.shape, (k, k)),
     ):
-        if array.shape != shape:
-            raise ValueError(f"{name} must be {shape} beside logits_y {logits_y.shape}, got {array.shape}")
-    return size, k
+        if given != shape:
+            raise ValueError(f"{name} must be {shape} beside logits_y {logits_y.shape}, got {given}")
+    return k

@@ -10,8 +10,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
+from nlx.arguments import as_type, floating, in_range, same_shape, working
 from nlx.losses import binary_cross_entropy
 
 
@@ -22,12 +23,13 @@ def reconstruction(logits: ArrayLike, noisy_labels: ArrayLike) -> Array:
 
     Args:
       logits: the decoder's log-odds for each of N samples, float ``[N, ..., K]``.
-      noisy_labels: {0, 1}, float ``[..., K]``.
+      noisy_labels: {0, 1}, float ``[..., K]``; others give NaN, and are refused where known.
 
     Returns:
       Nats, float ``[...]``, one per example.
 
     Raises:
+      TypeError: not floating.
       ValueError: shapes disagree.
 
     Examples:
@@ -37,9 +39,12 @@ def reconstruction(logits: ArrayLike, noisy_labels: ArrayLike) -> Array:
     References:
       Yao et al., Eq. 5.
     """
-    logits = jnp.asarray(logits)
-    targets = jnp.broadcast_to(jnp.asarray(noisy_labels)[None], logits.shape)
-    return jnp.mean(binary_cross_entropy(logits, targets), axis=0)
+    logits, labels = floating(logits, "logits"), floating(noisy_labels, "noisy_labels")
+    same_shape("logits[0]", logits.shape[1:], "noisy_labels", labels.shape)
+    if not logits.shape[:1] or not len(logits):
+        raise ValueError(f"logits must be [N, ..., K] with at least 1 sample, got {logits.shape}")
+    losses = jax.vmap(binary_cross_entropy, (0, None))(logits.astype(working(logits)), noisy_labels)
+    return as_type(jnp.mean(losses, axis=0), logits.dtype)
 
 
 def label_divergence(posterior_logits: ArrayLike, prior_logits: ArrayLike, regularizer: ArrayLike = 0.0) -> Array:
@@ -58,6 +63,7 @@ def label_divergence(posterior_logits: ArrayLike, prior_logits: ArrayLike, regul
       Nats, float ``[...]``, one per example.
 
     Raises:
+      TypeError: not floating.
       ValueError: shapes disagree.
 
     Examples:
@@ -67,14 +73,11 @@ def label_divergence(posterior_logits: ArrayLike, prior_logits: ArrayLike, regul
     References:
       Yao et al., Eq. 8, first line.
     """
-    q, p = jnp.asarray(posterior_logits), jnp.asarray(prior_logits)
-    if q.shape != p.shape:
-        raise ValueError(f"posterior_logits {q.shape} and prior_logits {p.shape} must have the same shape")
-    sharpness = 1 - jnp.asarray(regularizer, q.dtype)
+    q, p, sharpness, dtype = _pair(posterior_logits, "posterior_logits", prior_logits, "prior_logits", regularizer)
     # log sigma(-l) stands for log(1 - sigma(l)), which loses all digits where sigma(l) rounds to 1.
     on = jax.nn.sigmoid(q) * (sharpness * jax.nn.log_sigmoid(q) - jax.nn.log_sigmoid(p))
     off = jax.nn.sigmoid(-q) * (sharpness * jax.nn.log_sigmoid(-q) - jax.nn.log_sigmoid(-p))
-    return jnp.sum(on + off, axis=-1)
+    return as_type(jnp.sum(on + off, axis=-1), dtype)
 
 
 def quality_divergence(mean: ArrayLike, log_variance: ArrayLike, regularizer: ArrayLike = 0.0) -> Array:
@@ -93,6 +96,7 @@ def quality_divergence(mean: ArrayLike, log_variance: ArrayLike, regularizer: Ar
       Nats, float ``[...]``, one per example.
 
     Raises:
+      TypeError: not floating.
       ValueError: shapes disagree.
 
     Examples:
@@ -102,9 +106,20 @@ def quality_divergence(mean: ArrayLike, log_variance: ArrayLike, regularizer: Ar
     References:
       Yao et al., Eq. 8, second line.
     """
-    mean, log_variance = jnp.asarray(mean), jnp.asarray(log_variance)
-    if mean.shape != log_variance.shape:
-        raise ValueError(f"mean {mean.shape} and log_variance {log_variance.shape} must have the same shape")
-    sharpness = 1 - jnp.asarray(regularizer, mean.dtype)
-    per_dimension = jnp.exp(log_variance) - sharpness * log_variance + jnp.square(mean) - 1
-    return jnp.sum(per_dimension, axis=-1) / 2
+    mu, log_var, sharpness, dtype = _pair(mean, "mean", log_variance, "log_variance", regularizer)
+    # exp(x) - 1 - x by expm1, which keeps its digits near sigma = 1.
+    per_dimension = jnp.expm1(log_var) - sharpness * log_var + jnp.square(mu)
+    return as_type(jnp.sum(per_dimension, axis=-1) / 2, dtype)
+
+
+def _pair(
+    a: ArrayLike, name: str, b: ArrayLike, other: str, regularizer: ArrayLike
+) -> tuple[Array, Array, Array, DTypeLike]:
+    """Two arrays of one shape and 1 - lambda to work with, and the type of the first."""
+    x, y = floating(a, name), floating(b, other)
+    same_shape(name, x.shape, other, y.shape)
+    if not x.ndim:
+        raise ValueError(f"{name} must have an axis to sum over, got a scalar")
+    in_range(regularizer, "regularizer", 0)
+    dtype = working(x, y)
+    return x.astype(dtype), y.astype(dtype), 1 - jnp.asarray(regularizer, dtype), x.dtype

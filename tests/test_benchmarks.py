@@ -1,15 +1,8 @@
-"""The rules by which tables choose options and judge claims."""
+"""The rules by which tables choose options and judge claims, and the README made from them."""
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +10,6 @@ from scipy import stats
 
 from benchmarks import readme
 from benchmarks.protocols import can, leaderboard
-from benchmarks.protocols import runner as runs
 from benchmarks.protocols.common import (
     all_over_seeds,
     claim_ahead,
@@ -29,12 +21,11 @@ from benchmarks.protocols.common import (
     spread,
     tune,
 )
-from benchmarks.protocols.runner import Entry, Runner
+from benchmarks.protocols.runner import Entry
 from nlx.experiment.console import Console
 from nlx.training.loop import Diverged
 from recipes import baseline
 
-ROOT = Path(__file__).resolve().parents[1]
 ENTRY = Entry(baseline.BaselineOptions(learning_rate=0.05, epochs=9), baseline.train)
 
 
@@ -57,30 +48,30 @@ class Scripted:
 
 def test_a_difference_has_the_interval_of_the_paired_t_test():
     a, b = [0.70, 0.73, 0.74], [0.66, 0.70, 0.69]
-    found = paired(a, b)
+    difference = paired(a, b)
     interval = stats.ttest_rel(a, b).confidence_interval(0.95)
-    assert (found["low"], found["high"]) == pytest.approx((interval.low, interval.high))
-    assert found["mean"] == pytest.approx(np.mean(a) - np.mean(b))
-    assert found["verdict"] == "ahead"
+    assert (difference["low"], difference["high"]) == pytest.approx((interval.low, interval.high))
+    assert difference["mean"] == pytest.approx(np.mean(a) - np.mean(b))
+    assert difference["verdict"] == "ahead"
     assert paired(b, a)["verdict"] == "behind"
     assert paired([0.1, 0.9, 0.5], [0.2, 0.1, 0.8])["verdict"] == "level"
 
 
 def test_one_seed_has_a_difference_without_an_interval():
-    found = paired([0.7], [0.6])
-    assert found == {"mean": pytest.approx(0.1), "low": None, "high": None, "verdict": "ahead"}
-    assert claim_ahead("a", {"one": found}).verdict == "holds"
-    assert claim_ahead("a", {"one": found}, margin=0.2).verdict == "does not hold"
+    difference = paired([0.7], [0.6])
+    assert difference == {"mean": pytest.approx(0.1), "low": None, "high": None, "verdict": "ahead"}
+    assert claim_ahead("a", {"one": difference}).verdict == "holds"
+    assert claim_ahead("a", {"one": difference}, margin=0.2).verdict == "does not hold"
     assert claim_ahead("a", {"one": paired([0.6], [0.7])}).verdict == "does not hold"
-    assert interval(found) == "+10.0, one seed"
+    assert interval(difference) == "+10.0, one seed"
 
 
-def test_as_good_as_is_judged_by_the_whole_interval():
+def test_to_be_as_good_takes_the_whole_interval():
     def of(low, high):
         return {"a - b": {"mean": (low + high) / 2, "low": low, "high": high, "verdict": ""}}
 
-    found = [claim_within("a", of(*ends), 0.01).verdict for ends in ((-0.009, 0.009), (-0.02, 0.005), (0.011, 0.03))]
-    assert found == ["holds", "not shown", "does not hold"]
+    ends = (-0.009, 0.009), (-0.02, 0.005), (0.011, 0.03)
+    assert [claim_within("a", of(*pair), 0.01).verdict for pair in ends] == ["holds", "not shown", "does not hold"]
     assert claim_within("a", of(-0.03, -0.011), 0.01).verdict == "does not hold"
     assert claim_within("a", of(0, 0.005) | {"a - c": of(0, 0.02)["a - b"]}, 0.01).verdict == "not shown"
     assert claim_within("a", {"one": paired([0.705], [0.7])}, 0.01).verdict == "holds"
@@ -88,8 +79,7 @@ def test_as_good_as_is_judged_by_the_whole_interval():
 
 
 def test_a_seed_that_diverged_does_not_count():
-    found = paired([0.7, math.nan, 0.75], [0.6, 0.6, 0.66])
-    assert found["mean"] == pytest.approx(0.095)
+    assert paired([0.7, math.nan, 0.75], [0.6, 0.6, 0.66])["mean"] == pytest.approx(0.095)
     assert spread([0.7, math.nan, 0.8]) == "75.0 ± 7.1, 1 diverged"
 
 
@@ -117,34 +107,34 @@ def test_a_claim_needs_every_interval_above_its_margin(sides, margin, verdict):
 
 
 def test_options_are_chosen_by_noisy_validation_whatever_the_test_scores_say():
-    def score(config):
-        return {"validation_score": 1 - abs(config.learning_rate - 0.02), "test_accuracy": config.learning_rate}
+    def score(options):
+        return {"validation_score": 1 - abs(options.learning_rate - 0.02), "test_accuracy": options.learning_rate}
 
     runner = Scripted(score)
     chosen, scores = tune(runner, "a", ENTRY, {"learning_rate": (0.05, 0.02, 0.01), "momentum": (0.5,)}, seeds=2)
     assert (chosen.options.learning_rate, chosen.options.momentum) == (0.02, 0.5)
     assert chosen.options.validation_fraction == 0
-    assert {config.validation_fraction for config in runner.asked} == {0.1}
+    assert {options.validation_fraction for options in runner.asked} == {0.1}
     assert len(runner.asked) == 6
-    assert not {config.seed for config in runner.asked} & set(range(runner.seeds))  # seeds of their own
+    assert not {options.seed for options in runner.asked} & set(range(runner.seeds))  # seeds of their own
     assert scores["learning_rate"]["tried"]["0.05"]["test_accuracy"] == 0.05
 
 
 @pytest.mark.parametrize("bad_seeds", [(1000,), (1001,), (1000, 1001)])
 def test_a_value_that_diverges_is_not_chosen(bad_seeds):
-    def score(config):
-        if config.learning_rate > 0.01 and config.seed in bad_seeds:
+    def score(options):
+        if options.learning_rate > 0.01 and options.seed in bad_seeds:
             raise Diverged("the loss is not finite")
-        return {"validation_score": 0.5 if config.learning_rate > 0.01 else 0.1, "test_accuracy": 0.5}
+        return {"validation_score": 0.5 if options.learning_rate > 0.01 else 0.1, "test_accuracy": 0.5}
 
-    found, scores = tune(Scripted(score), "a", ENTRY, {"learning_rate": (0.05, 0.01)}, seeds=2)
-    assert found.options.learning_rate == 0.01
+    chosen, scores = tune(Scripted(score), "a", ENTRY, {"learning_rate": (0.05, 0.01)}, seeds=2)
+    assert chosen.options.learning_rate == 0.01
     assert scores["learning_rate"]["tried"]["0.05"]["validation_score"] == -1
 
 
 def test_a_table_goes_on_after_a_seed_that_diverged():
-    def score(config):
-        if config.seed == 1:
+    def score(options):
+        if options.seed == 1:
             raise Diverged("the loss is not finite")
         return {"test_accuracy": 0.5}
 
@@ -152,87 +142,19 @@ def test_a_table_goes_on_after_a_seed_that_diverged():
     assert last[0] == last[2] == 0.5
     assert math.isnan(last[1])
     with pytest.raises(Diverged, match="every seed diverged"):
-        over_seeds(Scripted(lambda config: score(replace(config, seed=1))), "a", ENTRY)
+        over_seeds(Scripted(lambda options: score(replace(options, seed=1))), "a", ENTRY)
 
 
 def test_a_quick_table_takes_the_first_value_and_tunes_nothing():
-    runner = Scripted(lambda config: {"validation_score": 0.0}, quick=True)
+    runner = Scripted(lambda options: {"validation_score": 0.0}, quick=True)
     assert tune(runner, "a", ENTRY, {"learning_rate": (0.02, 0.01)})[0].options.learning_rate == 0.02
     assert runner.asked == []
 
 
 def test_last_and_best_stay_apart_over_seeds():
-    found = over_seeds(Scripted(lambda config: {"test_accuracy": float(config.seed)}), "a", ENTRY)
-    assert found["last"] == {"test_accuracy": [0, 1, 2]}
-    assert found["best"] == {"test_accuracy": [1, 2, 3]}
-
-
-@pytest.fixture
-def counted(tmp_path, monkeypatch):
-    """Runs that take no time and are counted, remembered in a folder of their own."""
-    calls = []
-
-    def run_recipe(options, train, pictures):
-        assert train is baseline.train
-        assert not pictures
-        calls.append(options)
-        options.run_dir.mkdir(parents=True)
-        (options.run_dir / "labels.parquet").write_bytes(b"labels")
-        return {"last": {"test_accuracy": options.seed / 10}, "best": {}, "wall_seconds": 0}
-
-    monkeypatch.setattr(runs, "run_recipe", run_recipe)
-    monkeypatch.setattr(runs, "RESULTS", tmp_path)
-    return calls
-
-
-def test_a_run_is_remembered_by_its_options(counted, tmp_path):
-    runner = Runner(Console("", quiet=True), 2, Path("shared"))
-    first, again = runner("a", ENTRY), runner("another name", ENTRY)
-    assert first == again
-    assert len(counted) == 1
-    runner("a", ENTRY.but(learning_rate=0.01))
-    runner("a", ENTRY.but(seed=1))
-    assert [(options.learning_rate, options.seed) for options in counted] == [(0.05, 0), (0.01, 0), (0.05, 1)]
-    assert len(list((tmp_path / "runs").glob("*.json"))) == 3
-    kept = tmp_path / "kept" / "labels.parquet"
-    runner("a", ENTRY, keep=kept)  # remembered, but its labels are not there
-    assert kept.read_bytes() == b"labels"
-    assert len(counted) == 4
-
-
-def test_a_quick_run_is_shorter_and_remembered_apart(counted):
-    quick = Runner(Console("", quiet=True), 5, Path("shared"), quick=True)
-    assert quick.seeds == 1
-    quick("a", ENTRY)
-    Runner(Console("", quiet=True), 5, Path("shared"))("a", ENTRY)
-    assert [options.epochs for options in counted] == [3, 9]
-
-
-def test_workers_give_what_one_run_after_the_other_gives(tmp_path, monkeypatch):
-    entry = Entry(
-        baseline.BaselineOptions(
-            dataset="digits", widths=(8,), epochs=2, training_fraction=0.2, batch_size=40, schedule="constant"
-        ),
-        baseline.train,
-    )
-    entries = {"plain": entry, "smaller rate": entry.but(learning_rate=0.001)}
-    found = []
-    for workers in (1, 2):
-        monkeypatch.setattr(runs, "RESULTS", tmp_path / str(workers))
-        with Runner(Console("", quiet=True), 2, Path("shared"), workers=workers) as runner:
-            rows = all_over_seeds(runner, "a", entries)
-            found.append(
-                {name: {k: v for k, v in row["last"].items() if "second" not in k} for name, row in rows.items()}
-            )
-    assert found[0] == found[1]
-    assert len(set(found[0]["plain"]["test_map"])) == 2
-    assert len(list((tmp_path / "2" / "runs").glob("*.json"))) == 4
-
-
-def test_one_run_that_two_ask_for_at_a_time_is_run_once(counted):
-    with Runner(Console("", quiet=True), 1, Path("shared")) as runner, ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda _: runner("a", ENTRY), range(4)))
-    assert len(counted) == 1
+    scores = over_seeds(Scripted(lambda options: {"test_accuracy": float(options.seed)}), "a", ENTRY)
+    assert scores["last"] == {"test_accuracy": [0, 1, 2]}
+    assert scores["best"] == {"test_accuracy": [1, 2, 3]}
 
 
 def test_the_rules_of_the_tables():
@@ -285,10 +207,10 @@ def test_the_leaderboards_claims():
 
 
 def test_a_method_that_diverges_everywhere_loses_its_row_and_nothing_else():
-    def score(config):
-        if config.learning_rate == 1:
+    def score(options):
+        if options.learning_rate == 1:
             raise Diverged("the loss is not finite")
-        return {"test_accuracy": 0.5 + config.seed / 10}
+        return {"test_accuracy": 0.5 + options.seed / 10}
 
     entries = {"good": ENTRY, "lost": ENTRY.but(learning_rate=1.0)}
     for rows in (all_over_seeds(Scripted(score), "a", entries), compare(Scripted(score), "a", entries, {})):
@@ -301,9 +223,9 @@ def test_a_method_that_diverges_everywhere_loses_its_row_and_nothing_else():
 
 
 def test_one_seed_left_of_several_shows_nothing():
-    found = paired([0.9, math.nan, math.nan], [0.5, 0.5, 0.5])
-    assert found["verdict"] == "level"
-    assert claim_ahead("a", {"a - b": found}).verdict == "not shown"
+    difference = paired([0.9, math.nan, math.nan], [0.5, 0.5, 0.5])
+    assert difference["verdict"] == "level"
+    assert claim_ahead("a", {"a - b": difference}).verdict == "not shown"
     assert paired([math.nan, math.nan], [0.5, 0.5])["verdict"] == "level"
 
 
@@ -329,68 +251,16 @@ def test_the_readmes_blocks_are_made_from_results(tmp_path, monkeypatch):
     )
     readme.README.write_text(page)
     assert readme.main() == 0
-    found = readme.README.read_text()
-    assert found.startswith("before\n")
-    assert found.endswith("after\n")
-    assert "outdated" not in found
-    assert "| **CAN** | 74.5 ± 0.7 |" in found
-    assert "leaderboard-small.md) | 2 | 1 | 0 |  |" in found
-    assert "| a kernel | 2 ms | 0.50 | 0.75 | yes |" in found
-    assert "no target" not in found
+    written = readme.README.read_text()
+    assert written.startswith("before\n")
+    assert written.endswith("after\n")
+    assert "outdated" not in written
+    assert "| **CAN** | 74.5 ± 0.7 |" in written
+    assert "leaderboard-small.md) | 2 | 1 | 0 |  |" in written
+    assert "| a kernel | 2 ms | 0.50 | 0.75 | yes |" in written
+    assert "no target" not in written
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("leaderboard.png", "layer-fig3.png"))
     monkeypatch.setattr("sys.argv", ["readme.py", "--check"])
     assert readme.main() == 0
-    readme.README.write_text(found.replace("74.5", "94.5"))
+    readme.README.write_text(written.replace("74.5", "94.5"))
     assert readme.main() == 1
-
-
-STOPPED = """
-import sys
-from pathlib import Path
-
-from benchmarks.protocols import runner as runs
-from nlx.experiment.console import Console
-from recipes import baseline
-
-if __name__ == "__main__":
-    runs.RESULTS = Path(sys.argv[1])
-    options = baseline.BaselineOptions(dataset="digits", widths=(8,), epochs=100_000)
-    entry = runs.Entry(options, baseline.train)
-    with runs.Runner(Console("", quiet=True), 1, Path("."), workers=2) as runner:
-        runner.map(lambda seed: runner("a", entry.but(seed=seed)), range(6))
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_workers_end_with_their_table(number, tmp_path):
-    script, scratch = tmp_path / "stopped.py", tmp_path / "scratch"
-    script.write_text(STOPPED)
-    scratch.mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(scratch), "XLA_FLAGS": ""}
-    table = subprocess.Popen([sys.executable, script, tmp_path], env=environment, start_new_session=True)
-    try:
-        wait_until(lambda: len(list(scratch.glob("*/run/config.json"))) == 2)  # both train
-        table.send_signal(number)
-        table.wait(60)
-        wait_until(lambda: not alive(table.pid))
-    finally:
-        if alive(table.pid):
-            os.killpg(table.pid, signal.SIGKILL)
-    assert not list((tmp_path / "runs").glob("*.json"))
-
-
-def wait_until(holds, seconds=120):
-    """Look until something holds, for so long."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.2)
-
-
-def alive(group):
-    """Whether a process of a group is left."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -1,7 +1,7 @@
 """JPEG files through the library's reader against decoding them and nothing else, on two threads.
 
-The limit is what decoding costs with the decoder that the library uses (Pillow): a reader cannot be faster. Batches
-that wait in memory would be time lent from the other side, so that a run reads all files, from the first to the last.
+The limit is what decoding costs with the decoder that the library uses (Pillow): a reader cannot be faster. Every run
+reads all files from the first to the last, so that no side finds batches that were decoded before its clock started.
 """
 
 from __future__ import annotations

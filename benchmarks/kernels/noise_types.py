@@ -1,7 +1,7 @@
 """The posterior over class and noise type against torch and NumPy, the same formula everywhere.
 
-The peers are given T transposed and take one exponential per class wherever they are: they are right where no
-probability underflows, which ours checks and does not ask for. Every side writes its results to new memory.
+The peers are given T transposed and always take one exponential per class: they are right only where no probability
+underflows, which ours checks instead of assuming it. Every side writes its results to new memory.
 """
 
 from __future__ import annotations

@@ -58,13 +58,13 @@ def _selection(rounds: int) -> list[Row]:
     products = jax.jit(lambda units: jax.lax.map(lambda u: u @ u.T, units))
     units = jnp.stack([prototypes.unit(features[members]) for members in rows])
 
-    found = select(key, features, given)
+    selected = select(key, features, given)
     similarity = jax.jit(prototypes.cosine_similarity)
     for c, members in enumerate(rows):
         # On the same S: rounding may move a density by one, and so change places.
         expected, qualified = numpy_selection(np.asarray(similarity(features[members])))
-        if not np.array_equal(found.rows[c], members[expected]) or int(found.qualified[c]) != qualified:
-            raise AssertionError(f"prototypes {found.rows[c]} should be NumPy's {members[expected]}")
+        if not np.array_equal(selected.rows[c], members[expected]) or int(selected.qualified[c]) != qualified:
+            raise AssertionError(f"prototypes {selected.rows[c]} should be NumPy's {members[expected]}")
     t = interleaved(
         {"ours": lambda: select(key, features, given), "numpy": in_numpy, "products": lambda: products(units)}, rounds
     )
@@ -80,18 +80,18 @@ def _correction(rounds: int) -> list[Row]:
     rng = np.random.default_rng(1)
     x, labels = _features(n, K, rng)
     features = jnp.asarray(x)
-    found = jax.jit(lambda x: prototypes.class_prototypes(jax.random.key(0), x, labels, K, members=200, count=P))(
+    selected = jax.jit(lambda x: prototypes.class_prototypes(jax.random.key(0), x, labels, K, members=200, count=P))(
         features
     )
-    present = found.valid.any(axis=1)
+    present = selected.valid.any(axis=1)
     ours = jax.jit(prototypes.correct)
 
-    chosen = x[np.asarray(found.rows).ravel()]
+    chosen = x[np.asarray(selected.rows).ravel()]
     lengths = np.linalg.norm(chosen, axis=1, keepdims=True)
     each = (x @ (chosen / lengths).T).reshape(n, K, P).mean(axis=2) / np.linalg.norm(x, axis=1, keepdims=True)
     ordered = np.sort(each, axis=1)
     clear = ordered[:, -1] - ordered[:, -2] > 1e-5
-    label = np.asarray(ours(features, found.mean, present).label)
+    label = np.asarray(ours(features, selected.mean, present).label)
     if not np.array_equal(label[clear], each.argmax(axis=1)[clear]) or clear.mean() < 0.99:
         raise AssertionError("corrected labels should follow from the mean of the cosines with each prototype")
 
@@ -102,7 +102,7 @@ def _correction(rounds: int) -> list[Row]:
         )
     )
     sides = {
-        "ours": lambda: ours(features, found.mean, present),
+        "ours": lambda: ours(features, selected.mean, present),
         "each": lambda: plain(features, all_prototypes),
     }
     try:
@@ -110,7 +110,7 @@ def _correction(rounds: int) -> list[Row]:
     except ImportError:
         pass
     else:
-        theirs, mean = torch.from_numpy(x), torch.from_numpy(np.array(found.mean))
+        theirs, mean = torch.from_numpy(x), torch.from_numpy(np.array(selected.mean))
 
         def in_torch() -> torch.Tensor:
             return (torch.nn.functional.normalize(theirs) @ mean.T).topk(2, dim=1).indices

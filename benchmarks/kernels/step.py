@@ -44,7 +44,7 @@ def measure(rounds: int, model: str = "resnet20", batch_size: int = 64) -> list[
     methods = _methods(10)
     t = each_round(_steps(net, {"plain": plain(plain_loss, "plain"), **methods}, data), rounds)
     about = f"step, {model} at 32 pixels, batch {batch_size}, K = 10"
-    # CAN brings two networks of its own, which are its work and no overhead of a loss.
+    # CAN trains two networks of its own: that is work, not overhead of a loss.
     limits = {"can": 1.10}
     return [paired(f"{about}: {name} / plain", t, "plain", limits.get(name, 1.05), name) for name in methods]
 
@@ -53,7 +53,7 @@ def many_classes(rounds: int, model: str = "resnet20", batch_size: int = 64) -> 
     """The noise layer's step against plain cross-entropy at 1000 classes, behind a ResNet and behind a small MLP.
 
     T has a million entries, each of which is updated and projected at every step, whatever the batch: behind an MLP on
-    features, which has no more weights than that, this is most of the step. Then a row for information says how much.
+    features, which has no more weights than that, this is most of the step; a row without a limit says how much.
     """
     k = 1000
     rng = np.random.default_rng(0)
@@ -99,8 +99,8 @@ def sampling(rounds: int) -> list[Row]:
     """The CRF's step with a ResNet-50 at 224 pixels: with all sweeps, with one, and without pairwise terms.
 
     4 examples, since a step takes seconds on a CPU: time of the backbone and of the chains both grow with the batch.
-    One sweep in the place of 100 is the same step with the chains standing still; without pairwise terms there are no
-    chains, and neither are there the matrix products of the loss.
+    With one sweep instead of 100 the step is otherwise the same; without pairwise terms there are neither chains nor
+    the matrix products of the loss.
     """
     del rounds  # each takes seconds
     n = 4
@@ -185,7 +185,7 @@ def dispatch(rounds: int) -> list[Row]:
     state, program, on_device = _prepared(plain(plain_loss, "plain"), net, data, b)
     batch = {name: rows[:b] for name, rows in on_device.items()}
     bare, carry = _bare(state, k)
-    # Both sides consume their state, and these three need one each.
+    # Programs consume the state they are given, so that each of the four calls needs its own.
     bare_state = [jax.tree.map(jnp.copy, carry)]
     looped = [jax.tree.map(jnp.copy, state)]
     ours_one, bare_one = program.one, jax.jit(bare, donate_argnums=0)

@@ -44,25 +44,25 @@ class Case:
 def methods(case: Case) -> dict[str, Entry]:
     """CAN and its twin with the same output layer; where the case asks for it, the usual softmax classifier, too."""
     sigmoids = Entry(baseline.BaselineOptions(loss="binary_cross_entropy"), baseline.train)
-    found = {BINARY: sigmoids, CAN: Entry(can.CANOptions(), can.train)}
+    entries = {BINARY: sigmoids, CAN: Entry(can.CANOptions(), can.train)}
     if case.softmax:
-        found = {PLAIN: Entry(baseline.BaselineOptions(), baseline.train), **found}
-    return {name: entry.but(evaluate_every=EVALUATE_EVERY, **case.options) for name, entry in found.items()}
+        entries = {PLAIN: Entry(baseline.BaselineOptions(), baseline.train), **entries}
+    return {name: entry.but(evaluate_every=EVALUATE_EVERY, **case.options) for name, entry in entries.items()}
 
 
 def cases(runner: Runner) -> list[Case]:
     """The data sets of can-6; cifar10n only where its file lies."""
     rates = runner.either(("0.0", "0.2", "0.4", "0.6", "0.8"), ("0.0", "0.4"))
-    found = [
+    listed = [
         Case(f"digits, shuffle {r}", {"dataset": "digits", "noise": f"shuffle:{r}", "epochs": 90}, tuning_seeds=2)
         for r in rates
     ]
     web = {"dataset": "web", "epochs": 30}
-    found.append(Case("web/sample", web, multi_label=True, learning_rates=(0.02, 0.05)))
+    listed.append(Case("web/sample", web, multi_label=True, learning_rates=(0.02, 0.05)))
     if (path := features(runner)) is not None:
         options = {"dataset": f"npz:{path}", "labels": "worst", "momentum": 0.0, "epochs": 30}
-        found.append(Case("cifar10n worst, features", options, softmax=True))
-    return found
+        listed.append(Case("cifar10n worst, features", options, softmax=True))
+    return listed
 
 
 def one_case(runner: Runner, case: Case) -> dict[str, Any]:
@@ -216,7 +216,8 @@ def fig6(runner: Runner) -> Result:
         "has 81.0 with 20 % of WEB, and loses least.",
         "",
         *table(
-            ["method", *(f"{s:.0%}" for s in shares)], [[name, *map(spread, found)] for name, found in score.items()]
+            ["method", *(f"{s:.0%}" for s in shares)],
+            [[name, *map(spread, by_share)] for name, by_share in score.items()],
         ),
         "",
     ]

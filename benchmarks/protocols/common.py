@@ -68,7 +68,7 @@ def tune(
         return entry.but(**{name: values[0] for name, values in grid.items()}), {}
     scores: dict[str, Any] = {}
     for name, values in grid.items():
-        found: dict[Any, dict[str, float]] = {}
+        means: dict[Any, dict[str, float]] = {}
         tried = entry.but(validation_fraction=0.1, evaluate_every=10_000)
         pairs = [(value, seed) for value in (values if len(values) > 1 else ()) for seed in TUNING_SEEDS[:seeds]]
 
@@ -84,12 +84,12 @@ def tune(
             finished = [last for last in lasts if last is not None]
             # The test score stands beside it for the reader; it decides nothing.
             shown = [n for n in ("validation_score", "test_map", "test_accuracy") if finished and n in finished[0]]
-            found[value] = {n: float(np.mean([last[n] for last in finished])) for n in shown}
+            means[value] = {n: float(np.mean([last[n] for last in finished])) for n in shown}
             if len(finished) < len(lasts):
-                found[value]["validation_score"] = -1.0  # a value that diverges once is not to be chosen
-        best = max(found, key=lambda value: found[value]["validation_score"]) if found else values[0]
+                means[value]["validation_score"] = -1.0  # a value that diverges once is not to be chosen
+        best = max(means, key=lambda value: means[value]["validation_score"]) if means else values[0]
         entry = entry.but(**{name: best})
-        scores[name] = {"chosen": best, "tried": {str(value): row for value, row in found.items()}}
+        scores[name] = {"chosen": best, "tried": {str(value): row for value, row in means.items()}}
     return entry, scores
 
 
@@ -135,8 +135,8 @@ def over_seeds(runner: Runner, label: str, entry: Entry, keep: Callable[[int], P
 
 def all_over_seeds(runner: Runner, label: str, entries: dict[str, Entry]) -> dict[str, Any]:
     """:func:`over_seeds` of each entry, by name; the console calls them LABEL, NAME. Where all diverged: only NaN."""
-    found = runner.map(lambda name: _row_or_none(runner, f"{label}, {name}", entries[name]), entries)
-    return _filled(dict(zip(entries, found, strict=True)), runner.seeds)
+    rows = runner.map(lambda name: _row_or_none(runner, f"{label}, {name}", entries[name]), entries)
+    return _filled(dict(zip(entries, rows, strict=True)), runner.seeds)
 
 
 def _row_or_none(runner: Runner, label: str, entry: Entry) -> dict[str, Any] | None:
@@ -175,16 +175,16 @@ def compare(
         about = {"tuning": scores, "learning_rate": chosen.options.learning_rate}
         return about, _row_or_none(runner, f"{label}, {name}", chosen)
 
-    abouts, found = zip(*runner.map(row, entries), strict=True)
-    rows = _filled(dict(zip(entries, found, strict=True)), runner.seeds)
-    return {name: {**row, **about} for (name, row), about in zip(rows.items(), abouts, strict=True)}
+    abouts, rows = zip(*runner.map(row, entries), strict=True)
+    filled = _filled(dict(zip(entries, rows, strict=True)), runner.seeds)
+    return {name: {**row, **about} for (name, row), about in zip(filled.items(), abouts, strict=True)}
 
 
 def paired(a: list[float], b: list[float]) -> dict[str, Any]:
     """Mean difference over seeds with its 95 % interval (Student's t, paired), and the verdict it allows.
 
     One seed has no interval, and its verdict is the sign. Seeds that diverged on either side do not count; where fewer
-    than two of several are left, the interval is the whole line.
+    than two of several are left, the interval is unbounded.
     """
     d = np.array(a) - np.array(b)
     d = d[np.isfinite(d)]

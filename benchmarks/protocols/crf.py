@@ -158,8 +158,8 @@ def table_2(runner: Runner) -> Result:
             CRF_PAPER: Entry(crf.CRFOptions(alpha_end=1.0, **options), crf.train),
             CRF: Entry(crf.CRFOptions(**options), crf.train),
         }
-        found = compare(runner, f"crf-2, {case}", entries, {"backward": {"learning_rate": SMALLER_RATES}})
-        for name, row in found.items():
+        compared = compare(runner, f"crf-2, {case}", entries, {"backward": {"learning_rate": SMALLER_RATES}})
+        for name, row in compared.items():
             rows.setdefault(name, {})[case] = row
     paper = "; ".join(f"{name} {' '.join(map(str, figures))}" for name, figures in PAPER_2.items())
     lines = [
@@ -178,10 +178,10 @@ def table_2(runner: Runner) -> Result:
         lines += [title + ":", "", *table(["method", *cases], shown), ""]
     claims = []
     for measure, words in (("test_accuracy", "prediction"), ("recovery", "recovery")):
-        found = {
+        differences = {
             f"{case}, against {other}": paired(rows[CRF][case]["last"][measure], rows[other][case]["last"][measure])
             for case in cases
             for other in ("forward", "backward")
         }
-        claims.append(claim_ahead(f"crf-2: {words} of the CRF beats Forward and Backward", found))
+        claims.append(claim_ahead(f"crf-2: {words} of the CRF beats Forward and Backward", differences))
     return Result({"results": rows}, "\n".join(lines), claims)

@@ -23,6 +23,7 @@ from benchmarks.protocols.data import EVALUATE_EVERY, human, pictures
 from benchmarks.protocols.runner import RESULTS, Entry, Runner
 from nlx import transitions
 from nlx.cleaning.table import read_labels
+from nlx.files import replacing
 from recipes import baseline, noise_layer
 
 PLAIN, LEARNED, GIVEN = "plain", "learned T", "true T"
@@ -225,17 +226,18 @@ def estimate(runner: Runner, labels: str, plain: Entry) -> str:
     """A file with T as the confident joint of a plain run, stopped early, has it."""
     kept = RESULTS / "runs" / f"plain-{labels}{'-quick' if runner.quick else ''}.parquet"
     runner(f"predictions for {kept.stem}", plain.but(epochs=5, seed=2000), keep=kept)
-    found = read_labels(kept)
-    joint = transitions.confident_joint(found.posterior, found.noisy_label)
-    np.save(kept.with_suffix(".npy"), np.asarray(transitions.from_confident_joint(joint, found.noisy_label)))
-    return str(kept.with_suffix(".npy"))
+    predicted, path = read_labels(kept), kept.with_suffix(".npy")
+    joint = transitions.confident_joint(predicted.posterior, predicted.noisy_label)
+    with replacing(path) as file:
+        np.save(file, np.asarray(transitions.from_confident_joint(joint, predicted.noisy_label)))
+    return str(path)
 
 
 def losses(runner: Runner) -> Result:
     """Every loss on CIFAR-10N's worst labels, same backbone and budget."""
     entries, grids = loss_entries(runner)
     rows = compare(runner, "cifar10n worst", entries, grids)
-    # What both ends can do where their learning rate is tuned as well.
+    # Without a correction and with the true one, once more with the learning rate tuned as well.
     for name in (PLAIN, "forward, true T"):
         rates: dict[str, Any] = {"learning_rate": (0.05, 0.02, 0.01, 0.005)}
         tuned, scores = tune(runner, f"cifar10n worst, {name}", entries[name], rates)

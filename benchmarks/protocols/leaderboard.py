@@ -101,10 +101,9 @@ def leaderboard(runner: Runner) -> Result:
         "",
         f"Percent, mean ± standard deviation over {runner.seeds} seeds. A 256-512-512-10 network, SGD without momentum "
         "at a constant 0.05, 30 epochs for all (noise types: no more steps than that, in three stages; estimated T "
-        "takes another plain run of 5); in the last "
-        "column the rate falls to a tenth twice. Of each method at most one option is tuned over three values, on "
-        "held-out noisy labels of worst at the constant rate. Best is the best of every fifth epoch, seen "
-        "in hindsight. Given labels right: "
+        "takes another plain run of 5). In the last column the rate falls to a tenth twice, for noise types in each of "
+        "its stages. Of each method at most one option is tuned over three values, on held-out noisy labels of worst "
+        "at the constant rate. Best is the best of every fifth epoch, seen in hindsight. Given labels right: "
         + ", ".join(f"{case} {100 * share:.1f}" for case, share in given.items())
         + ".",
         "",
@@ -151,7 +150,7 @@ def claims_of(rows: dict[str, Any], falling: dict[str, Any]) -> list[Claim]:
         first, second = max(names, key=accuracy.__getitem__), max(names, key=later.__getitem__)
         return claim(
             f"the best system {'with or ' if TRUSTED in names else ''}without trusted labels reaches 75 % on worst "
-            "labels, at either course of the rate",
+            "labels, with either schedule",
             max(accuracy[first], later[second]) >= 0.75,
             f"{first} {100 * accuracy[first]:.1f} at the constant rate, {second} {100 * later[second]:.1f} at the "
             f"falling one, where plain training has {100 * later[PLAIN]:.1f}",

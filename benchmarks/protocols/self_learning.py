@@ -42,34 +42,34 @@ SETTING = (
 
 
 def cases(runner: Runner) -> dict[str, dict[str, Any]]:
-    """Options by kind of input; none of them start from weights that have seen other data."""
-    found = {FEATURES: human(runner)}
+    """Options by kind of input; no network is pretrained on other data."""
+    by_kind = {FEATURES: human(runner)}
     if DEBIAN.exists():
-        found[PICTURES] = {**pictures(), "noise": "instance:0.4", "evaluate_every": EVALUATE_EVERY}
+        by_kind[PICTURES] = {**pictures(), "noise": "instance:0.4", "evaluate_every": EVALUATE_EVERY}
     if not runner.quick and (options := images(runner)) is not None:
-        found[IMAGES] = options
-    return found
+        by_kind[IMAGES] = options
+    return by_kind
 
 
 def smp(runner: Runner, kinds: Iterable[str] = KINDS) -> tuple[dict[str, Entry], dict[str, Any]]:
     """Self-learning by kind of input, and the scores by which its first correction was chosen for images."""
-    found = cases(runner)
+    by_kind = cases(runner)
 
     def chosen(kind: str) -> tuple[Entry, dict[str, Any]]:
-        entry = Entry(self_learning.SelfLearningOptions(**found[kind]), self_learning.train)
+        entry = Entry(self_learning.SelfLearningOptions(**by_kind[kind]), self_learning.train)
         return tune(runner, f"self-2, {kind}", entry, {} if kind == FEATURES else {"start_epoch": STARTS})
 
-    kinds = [kind for kind in kinds if kind in found]
+    kinds = [kind for kind in kinds if kind in by_kind]
     tuned = dict(zip(kinds, runner.map(chosen, kinds), strict=True))
     return {kind: entry for kind, (entry, _) in tuned.items()}, {kind: scores for kind, (_, scores) in tuned.items()}
 
 
 def self_2(runner: Runner) -> Result:
     """Table 2: right labels as given, after the first correction and after the last."""
-    found = cases(runner)
+    by_kind = cases(runner)
     ours, tuning = smp(runner)
     entries: dict[str, Entry] = {}
-    for kind, options in found.items():
+    for kind, options in by_kind.items():
         plain = Entry(baseline.BaselineOptions(**options), baseline.train)
         pair = {f"{kind}, {PLAIN}": plain, f"{kind}, {SMP}": ours[kind]}
         entries |= pair
@@ -85,7 +85,7 @@ def self_2(runner: Runner) -> Result:
         end = spread(last["recovery_corrected_label"]) if "recovery_corrected_label" in last else ""
         best = spread(row["best"]["test_accuracy"])
         shown.append([name, first, end, spread(last["recovery"]), spread(last["test_accuracy"]), best])
-    given = "; ".join(f"{100 * rows[f'{kind}, {PLAIN}']['given_label_recovery']:.1f} % ({kind})" for kind in found)
+    given = "; ".join(f"{100 * rows[f'{kind}, {PLAIN}']['given_label_recovery']:.1f} % ({kind})" for kind in by_kind)
     lines = [
         "# self-2, small: labels corrected by prototypes",
         "",
@@ -102,7 +102,7 @@ def self_2(runner: Runner) -> Result:
     gain = paired(*(rows[f"{FEATURES}, {name}"]["last"]["test_accuracy"] for name in (SMP, PLAIN)))
     goal = f"self-2: SMP is above plain training by 8 points, {FEATURES}, constant rate"
     claims = [claim(goal, gain["mean"] >= 0.08, interval(gain))]
-    for kind in found:
+    for kind in by_kind:
         for end in ("", FALLING) if kind == FEATURES else ("",):
             claims += claims_of(kind + (end or ", constant rate"), *(rows[f"{kind}, {n}{end}"] for n in (SMP, PLAIN)))
     return Result({"results": rows, "tuning": tuning}, "\n".join(lines), claims)
@@ -158,8 +158,8 @@ def against(by_kind: dict[str, Rows], value: str, others: Sequence[str]) -> dict
     """Differences of test accuracy between a value and others, by kind of input and name."""
 
     def accuracy(kind: str, v: str) -> list[float]:
-        found: list[float] = by_kind[kind][v]["last"]["test_accuracy"]
-        return found
+        by_seed: list[float] = by_kind[kind][v]["last"]["test_accuracy"]
+        return by_seed
 
     return {
         kind: {f"{value} - {other}": paired(accuracy(kind, value), accuracy(kind, other)) for other in others}
@@ -167,9 +167,9 @@ def against(by_kind: dict[str, Rows], value: str, others: Sequence[str]) -> dict
     }
 
 
-def each(text: str, found: dict[str, dict[str, Any]], judge: Callable[..., Claim], *margin: float) -> list[Claim]:
+def each(text: str, by_kind: dict[str, dict[str, Any]], judge: Callable[..., Claim], *margin: float) -> list[Claim]:
     """One claim for every kind of input."""
-    return [judge(f"{text}, {kind}", differences, *margin) for kind, differences in found.items()]
+    return [judge(f"{text}, {kind}", differences, *margin) for kind, differences in by_kind.items()]
 
 
 def self_3(runner: Runner) -> Result:

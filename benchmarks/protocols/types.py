@@ -35,10 +35,10 @@ def cases(runner: Runner) -> dict[str, dict[str, Any]]:
     """An instance-dependent corruption with 5 % trusted, and CIFAR-10N's worst labels with 10 % trusted."""
     stages = {"pretrain_epochs": 10, "types_epochs": 10, "epochs": 10, "evaluate_every": EVALUATE_EVERY}
     instance = pictures() | stages | {"noise": "instance:0.4", "clean_fraction": 0.05}
-    found = {f"{instance['dataset']}, instance-dependent 0.4": instance}
+    by_case = {f"{instance['dataset']}, instance-dependent 0.4": instance}
     if features(runner) is not None:
-        found["cifar10n worst, features"] = human(runner) | stages | {"clean_fraction": 0.1}
-    return found
+        by_case["cifar10n worst, features"] = human(runner) | stages | {"clean_fraction": 0.1}
+    return by_case
 
 
 def table_2(runner: Runner) -> Result:

@@ -145,20 +145,9 @@ def label_table(
         score = np.where(noisy_label == 1, posterior, 1 - posterior).min(axis=1)
     rank = np.empty(n, np.int32)
     rank[np.lexsort((index, score))] = np.arange(n, dtype=np.int32)
+    judged = (cleaned, probability, score, rank)
     return LabelTable(
-        index.astype(np.int32),
-        noisy_label,
-        posterior,
-        cleaned,
-        probability,
-        score,
-        rank,
-        true_label,
-        columns,
-        chosen,
-        names,
-        dataset,
-        method,
+        index.astype(np.int32), noisy_label, posterior, *judged, true_label, columns, chosen, names, dataset, method
     )
 
 

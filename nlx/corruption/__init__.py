@@ -1,8 +1,7 @@
 """Synthetic label noise: pure functions from a key and clean labels to noisy labels and the mask of what was touched.
 
-Labels are class numbers, int ``[n]``, or {0, 1} label vectors, ``[n, K]``. Nothing here knows of data sets or files,
-and everything runs under ``jax.jit`` and ``jax.vmap``. Class numbers outside [0, K) cannot be seen under jit: the
-loaders check them where data enters.
+Labels are class numbers, int ``[n]``, or {0, 1} label vectors, ``[n, K]``; what is neither stays as it is. Nothing here
+knows of data sets or files, and everything runs under ``jax.jit`` and ``jax.vmap``.
 """
 
 from nlx.corruption.classes import flips, outliers, uniform_flips

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import typed_key
-from nlx.corruption.corrupted import Corrupted, check_classes, redrawn, touched
+from nlx.arguments import distributions, floating
+from nlx.corruption.corrupted import Corrupted, checked, redrawn, relabelled, touched
 
 
 def uniform_flips(key: Array, labels: ArrayLike, num_classes: int, rate: ArrayLike) -> Corrupted:
@@ -19,7 +18,7 @@ def uniform_flips(key: Array, labels: ArrayLike, num_classes: int, rate: ArrayLi
 
     Args:
       key: typed PRNG key.
-      labels: clean classes in ``[0, K)``, int ``[n]``.
+      labels: clean classes in ``[0, K)``, int ``[n]``; others stay as they are.
       num_classes: K, at least 2.
       rate: r, probability that a label is replaced, in [0, 1]; scalar.
 
@@ -35,15 +34,12 @@ def uniform_flips(key: Array, labels: ArrayLike, num_classes: int, rate: ArrayLi
       >>> mask.tolist(), (noisy == jnp.array([0, 1, 2])).any().item()
       ([True, True, True], False)
     """
-    labels = jnp.asarray(labels)
-    typed_key(key)
-    check_classes(labels, num_classes)
+    given, true = checked(key, labels, num_classes)
     touch_key, class_key = jax.random.split(key)
-    mask = touched(touch_key, labels.shape, rate)
+    mask = touched(touch_key, true.shape, rate)
     # A step of 1 to K - 1 around the circle of classes reaches every other class equally often and never the same one.
-    shift = jax.random.randint(class_key, labels.shape, 1, num_classes, dtype=jnp.int32)
-    flipped = ((labels.astype(jnp.int32) + shift) % num_classes).astype(labels.dtype)
-    return Corrupted(jnp.where(mask, flipped, labels), mask)
+    shift = jax.random.randint(class_key, true.shape, 1, num_classes, dtype=jnp.int32)
+    return relabelled(given, (true + shift) % num_classes, mask, num_classes)
 
 
 def flips(key: Array, labels: ArrayLike, transition: ArrayLike) -> Corrupted:
@@ -56,7 +52,7 @@ def flips(key: Array, labels: ArrayLike, transition: ArrayLike) -> Corrupted:
 
     Args:
       key: typed PRNG key.
-      labels: clean classes in ``[0, K)``, int ``[n]``.
+      labels: clean classes in ``[0, K)``, int ``[n]``; others stay as they are.
       transition: ``T[i, j] = p(noisy = j | true = i)``, rows sum to 1, float ``[K, K]``.
 
     Returns:
@@ -76,13 +72,20 @@ def flips(key: Array, labels: ArrayLike, transition: ArrayLike) -> Corrupted:
     References:
       Sukhbaatar et al., 2015, *Training Convolutional Networks with Noisy Labels*, section 3.1.
     """
-    labels = jnp.asarray(labels)
-    typed_key(key)
-    _check_transition(transition)
-    rows = jnp.asarray(transition).astype(jnp.float32)
-    num_classes = rows.shape[0]
-    check_classes(labels, num_classes)
+    rows = floating(transition, "transition").astype(jnp.float32)
+    if rows.ndim != 2 or rows.shape[0] != rows.shape[1] or len(rows) < 2:
+        raise ValueError(f"transition must be square, [K, K] with K of at least 2, got shape {rows.shape}")
+    distributions(transition, "transition")
+    num_classes = len(rows)
+    given, true = checked(key, labels, num_classes)
+    noisy, mask = _drawn(key, true, jnp.maximum(rows, 0))
+    return relabelled(given, noisy, mask, num_classes)
 
+
+@jax.jit
+def _drawn(key: Array, true: Array, rows: Array) -> tuple[Array, Array]:
+    """Classes drawn from the rows of true ones, and which of them differ."""
+    num_classes = len(rows)
     # Summed column by column: a class of probability 0 then adds nothing, not even by rounding, and every kind of
     # device rounds in the same way.
     _, columns = jax.lax.scan(_add, jnp.zeros_like(rows[:, 0]), rows.T)
@@ -90,15 +93,13 @@ def flips(key: Array, labels: ArrayLike, transition: ArrayLike) -> Corrupted:
     # Rounding may leave a row's sum below 1, and what lies above it goes to the last class that is possible at all.
     last = num_classes - 1 - jnp.argmax(rows[:, ::-1] > 0, axis=1).astype(jnp.int32)
 
-    true = labels.astype(jnp.int32)
-    u = jax.random.uniform(key, labels.shape, dtype=jnp.float32)
+    u = jax.random.uniform(key, true.shape, dtype=jnp.float32)
     low, high = jnp.zeros_like(true), last[true]
     for _ in range((num_classes - 1).bit_length()):
         middle = (low + high) // 2
         beyond = flat[true * num_classes + middle] <= u
         low, high = jnp.where(beyond, jnp.minimum(middle + 1, high), low), jnp.where(beyond, high, middle)
-    noisy = low.astype(labels.dtype)
-    return Corrupted(noisy, noisy != labels)
+    return low, low != true
 
 
 def outliers(key: Array, labels: ArrayLike, num_classes: int, rate: ArrayLike) -> Corrupted:
@@ -110,7 +111,7 @@ def outliers(key: Array, labels: ArrayLike, num_classes: int, rate: ArrayLike) -
 
     Args:
       key: typed PRNG key.
-      labels: clean classes in ``[0, K)``, int ``[n]``.
+      labels: clean classes in ``[0, K)``, int ``[n]``; others stay as they are.
       num_classes: K, at least 2.
       rate: probability that an example is replaced by an outlier, in [0, 1]; scalar.
 
@@ -129,25 +130,8 @@ def outliers(key: Array, labels: ArrayLike, num_classes: int, rate: ArrayLike) -
     References:
       Sukhbaatar et al., 2015, *Training Convolutional Networks with Noisy Labels*, section 3.3.
     """
-    labels = jnp.asarray(labels)
-    typed_key(key)
-    check_classes(labels, num_classes)
-    return redrawn(key, labels, rate, num_classes)
+    return redrawn(key, checked(key, labels, num_classes)[0], rate, num_classes)
 
 
 def _add(total: Array, p: Array) -> tuple[Array, Array]:
     return total + p, total + p
-
-
-def _check_transition(transition: ArrayLike) -> None:
-    if not jnp.issubdtype(jnp.result_type(transition), jnp.floating):
-        raise TypeError(f"transition must be floating, got {jnp.result_type(transition)}")
-    shape = jnp.shape(transition)
-    if len(shape) != 2 or shape[0] != shape[1] or shape[0] < 2:
-        raise ValueError(f"transition must be square, [K, K] with K of at least 2, got shape {shape}")
-    if isinstance(transition, jax.core.Tracer):
-        return
-    rows = np.asarray(transition, np.float64)
-    bad = np.flatnonzero(~((rows >= 0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1) < 1e-3)))
-    if len(bad):
-        raise ValueError(f"transition row {bad[0]} is no distribution: it must sum to 1, with nothing below 0")

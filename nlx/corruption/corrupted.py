@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import class_vector
+from nlx.arguments import class_vector, in_range, integers, typed_key
 
 
 class Corrupted(NamedTuple):
     """Noisy labels and which examples the noise touched.
 
     Attributes:
-      labels: noisy labels, same shape and dtype as the clean ones.
+      labels: noisy labels, same shape and dtype as the clean ones; int32 where K classes do not fit in it.
       mask: examples that were touched, bool ``[n]``; by luck some of them may keep their label where a kind of noise
         allows it.
     """
@@ -27,7 +27,7 @@ class Corrupted(NamedTuple):
 
 def touched(key: Array, shape: tuple[int, ...], rate: ArrayLike, name: str = "rate") -> Array:
     """True with probability ``rate``, bool of the given shape."""
-    check_rate(rate, name)
+    in_range(rate, name, 0, 1)
     # float32 whatever the precision flags say, so that a key gives the same noise everywhere.
     return jax.random.uniform(key, shape, dtype=jnp.float32) < jnp.asarray(rate, dtype=jnp.float32)
 
@@ -36,18 +36,34 @@ def redrawn(key: Array, labels: Array, rate: ArrayLike, num_classes: int) -> Cor
     """Some classes drawn anew, uniformly over all of them."""
     touch_key, class_key = jax.random.split(key)
     mask = touched(touch_key, labels.shape, rate)
-    drawn = jax.random.randint(class_key, labels.shape, 0, num_classes, dtype=jnp.int32).astype(labels.dtype)
-    return Corrupted(jnp.where(mask, drawn, labels), mask)
+    drawn = jax.random.randint(class_key, labels.shape, 0, num_classes, dtype=jnp.int32)
+    return relabelled(labels, drawn, mask, num_classes)
 
 
-def check_rate(rate: ArrayLike, name: str = "rate") -> None:
-    """Refuse a probability that is known before tracing and lies outside [0, 1]."""
-    if not isinstance(rate, jax.core.Tracer) and not 0.0 <= float(rate) <= 1.0:  # type: ignore[arg-type]
-        raise ValueError(f"{name} must lie in [0, 1], got {rate}")
+def relabelled(labels: Array, noisy: Array, mask: Array, num_classes: int) -> Corrupted:
+    """Class labels with some of them replaced; those that are no class stay as they are.
+
+    Args:
+      labels: as they were given, int ``[n]``.
+      noisy: what takes their place, int32 ``[n]``.
+      mask: where.
+      num_classes: K.
+    """
+    if num_classes - 1 > jnp.iinfo(labels.dtype).max:
+        labels = labels.astype(jnp.int32)
+    mask &= is_class(labels, num_classes)
+    return Corrupted(jnp.where(mask, noisy.astype(labels.dtype), labels), mask)
 
 
-def check_classes(labels: ArrayLike, num_classes: int) -> None:
-    """Refuse labels that are no class numbers ``[n]``."""
-    class_vector(labels, "labels")
+def is_class(labels: Array, num_classes: int) -> Array:
+    """Which labels are classes, bool ``[n]``."""
+    return class_vector(labels, "labels", num_classes) >= 0
+
+
+def checked(key: Array, labels: ArrayLike, num_classes: int) -> tuple[Array, Array]:
+    """Class labels ``[n]`` as they are, and as int32 with 0 for those that are no class."""
+    typed_key(key)
+    classes = class_vector(labels, "labels", num_classes)
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+    return integers(labels, "labels"), jnp.maximum(classes, 0)

@@ -6,12 +6,13 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.scipy.special import ndtr, ndtri
 from jax.typing import ArrayLike
 
-from nlx.arguments import floating, typed_key
-from nlx.corruption.corrupted import Corrupted, check_classes, check_rate
+from nlx.arguments import floating, in_range, known, working
+from nlx.corruption.corrupted import Corrupted, checked, relabelled
 
 SPREAD = 0.1  # standard deviation of the flip rates before truncation, as in the paper
 
@@ -37,7 +38,7 @@ def instance_dependent(
       key: typed PRNG key.
       features: what the noise looks at, float ``[n, F]``; each feature is standardized here, constant ones count for
         nothing.
-      labels: clean classes in ``[0, K)``, int ``[n]``.
+      labels: clean classes in ``[0, K)``, int ``[n]``; others stay as they are.
       num_classes: K, at least 2.
       rate: r, the mean probability that a label is flipped, in [0, 1]; scalar.
 
@@ -47,7 +48,7 @@ def instance_dependent(
     Raises:
       TypeError: labels are not integers, features are not floating, or the key is not typed.
       ValueError: labels are not one-dimensional, features are not ``[n, F]``, num_classes < 2, or a rate known before
-        tracing is outside [0, 1].
+        tracing is outside [0, 1], or features known before it are not finite.
 
     Examples:
       >>> x = jax.random.normal(jax.random.key(0), (4, 2))
@@ -58,26 +59,40 @@ def instance_dependent(
     References:
       Xia et al., 2020, *Part-dependent Label Noise: Towards Instance-dependent Label Noise*, Algorithm 2.
     """
-    labels = jnp.asarray(labels)
-    typed_key(key)
-    check_classes(labels, num_classes)
-    check_rate(rate)
-    x = floating(features, "features").astype(jnp.float32)
-    if x.ndim != 2 or x.shape[0] != labels.shape[0]:
-        raise ValueError(f"features must be [n, F] with one row per label, got {x.shape} for {labels.shape[0]} labels")
-    return _flip(key, x, labels, jnp.asarray(rate, dtype=jnp.float32), num_classes)
+    given, true = checked(key, labels, num_classes)
+    in_range(rate, "rate", 0, 1)
+    if isinstance(features, np.ndarray) and features.dtype == np.float64:
+        features = features - features.mean(axis=0)  # while all digits are there: without x64 they become float32
+    x = floating(features, "features")
+    x = x.astype(working(x))
+    if x.ndim != 2 or x.shape[0] != given.shape[0]:
+        raise ValueError(f"features must be [n, F] with one row per label, got {x.shape} for {given.shape[0]} labels")
+    values = known(features)
+    if values is not None and not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise ValueError(f"features must be finite: fill in what is missing or drop it, such as [{row}, {column}]")
+    if not len(given):
+        return Corrupted(given, given < 0)
+    noisy, flip = _flip(key, x, true, jnp.asarray(rate, dtype=jnp.float32), num_classes)
+    return relabelled(given, noisy, flip, num_classes)
 
 
 @partial(jax.jit, static_argnames="num_classes")
-def _flip(key: Array, x: Array, labels: Array, rate: Array, num_classes: int) -> Corrupted:
-    x = x - x.mean(axis=0, keepdims=True)
-    x = x / jnp.maximum(jnp.sqrt(jnp.mean(x**2, axis=0, keepdims=True)), 1e-6)
+def _flip(key: Array, x: Array, labels: Array, rate: Array, num_classes: int) -> tuple[Array, Array]:
+    # A number that is missing counts as the mean of the others; it is refused where it can be seen.
+    there = jnp.isfinite(x)
+    count = jnp.maximum(jnp.sum(there, axis=0, keepdims=True), 1).astype(x.dtype)
+    x = jnp.where(there, x, 0)
+    # Scaled before it is squared, which features of any size survive.
+    x = x / jnp.maximum(jnp.max(jnp.abs(x), axis=0, keepdims=True), jnp.finfo(x.dtype).tiny)
+    x = jnp.where(there, x - jnp.sum(x, axis=0, keepdims=True) / count, 0).astype(jnp.float32)
+    x = x / jnp.maximum(jnp.sqrt(jnp.sum(x**2, axis=0, keepdims=True) / count.astype(jnp.float32)), 1e-6)
     direction_key, matrix_key, flip_key, target_key = jax.random.split(key, 4)
     share = _ranks(_project(x, jax.random.normal(direction_key, (x.shape[1], 1), jnp.float32))[:, 0])
     flip = jax.random.uniform(flip_key, labels.shape, dtype=jnp.float32) < _rates(share, rate)
 
     classes = jnp.arange(num_classes, dtype=jnp.int32)
-    true = labels.astype(jnp.int32)[:, None]
+    true = labels[:, None]
 
     # One class at a time: all matrices at once would take [n, K, K].
     def of_class(logits: Array, c: Array) -> tuple[Array, None]:
@@ -86,8 +101,7 @@ def _flip(key: Array, x: Array, labels: Array, rate: Array, num_classes: int) ->
 
     logits, _ = jax.lax.scan(of_class, jnp.zeros((x.shape[0], num_classes), jnp.float32), classes)
     others = jnp.where(true == classes[None, :], -jnp.inf, logits)
-    target = jax.random.categorical(target_key, others, axis=-1).astype(labels.dtype)
-    return Corrupted(jnp.where(flip, target, labels), flip)
+    return jax.random.categorical(target_key, others, axis=-1).astype(jnp.int32), flip
 
 
 def _project(x: Array, onto: Array) -> Array:

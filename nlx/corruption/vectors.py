@@ -10,8 +10,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import typed_key
-from nlx.corruption.corrupted import Corrupted, check_classes, redrawn, touched
+from nlx.arguments import array, at_least, label_vectors, typed_key
+from nlx.corruption.corrupted import Corrupted, checked, redrawn, touched
 
 
 class CorruptedTags(NamedTuple):
@@ -59,19 +59,18 @@ def vector_shuffle(key: Array, labels: ArrayLike, rate: ArrayLike, num_classes: 
     References:
       CAN: Contrastive-Additive Noise network, experiments with synthetic noise (Table VI).
     """
-    labels = jnp.asarray(labels)
-    typed_key(key)
-    if labels.ndim == 2:
+    if jnp.ndim(labels) == 2:
+        label_vectors(labels, "labels")
+        labels = array(labels, "labels")
         if num_classes is not None and labels.shape[1] != num_classes:
             raise ValueError(f"labels have {labels.shape[1]} columns but num_classes is {num_classes}")
-        touch_key, shuffle_key = jax.random.split(key)
+        touch_key, shuffle_key = jax.random.split(typed_key(key))
         mask = touched(touch_key, labels.shape[:1], rate)
         shuffled = jax.random.permutation(shuffle_key, labels, axis=1, independent=True)
         return Corrupted(jnp.where(mask[:, None], shuffled, labels), mask)
     if num_classes is None:
         raise ValueError("num_classes is needed to shuffle labels given as class numbers")
-    check_classes(labels, num_classes)
-    return redrawn(key, labels, rate, num_classes)
+    return redrawn(key, checked(key, labels, num_classes)[0], rate, num_classes)
 
 
 def tag_noise(
@@ -109,16 +108,14 @@ def tag_noise(
     References:
       CAN: Contrastive-Additive Noise network, on Flickr's batch annotation: pictures that share their upload's tags.
     """
-    labels = jnp.asarray(labels)
-    typed_key(key)
-    if labels.ndim != 2:
-        raise ValueError(f"labels must be vectors [n, K], got shape {labels.shape}")
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, got {batch}")
-    missing_key, spurious_key, copy_key, member_key = jax.random.split(key, 4)
+    if jnp.ndim(labels) != 2:
+        raise ValueError(f"labels must be vectors [n, K], got shape {jnp.shape(labels)}")
+    true, is_label = label_vectors(labels, "labels")
+    labels = array(labels, "labels")
+    at_least(1, batch=batch)
+    missing_key, spurious_key, copy_key, member_key = jax.random.split(typed_key(key), 4)
     dropped = touched(missing_key, labels.shape, missing, "missing")
     added = touched(spurious_key, labels.shape, spurious, "spurious")
-    true = labels.astype(bool)
     own = jnp.where(true, ~dropped, added)
 
     n = labels.shape[0]
@@ -128,5 +125,6 @@ def tag_noise(
     is_copied = touched(copy_key, starts.shape, batch_copied, "batch_copied")
     member = starts + jax.random.randint(member_key, starts.shape, 0, sizes, dtype=jnp.int32)
     copied = is_copied[upload]
-    tags = jnp.where(copied[:, None], own[member[upload]], own)
-    return CorruptedTags(tags.astype(labels.dtype), (tags != true).any(axis=1), copied)
+    tags = jnp.where(is_label, jnp.where(copied[:, None], own[member[upload]], own), true)
+    noisy = jnp.where(is_label, tags.astype(labels.dtype), labels)
+    return CorruptedTags(noisy, (tags != true).any(axis=1), copied)

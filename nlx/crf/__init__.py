@@ -5,17 +5,15 @@ Pure functions of arrays; imports other primitives only.
 
 from nlx.crf import rbm
 from nlx.crf.field import (
-    Start,
     categorical_posterior,
     contrast,
     energy,
-    marginals,
-    mean_field,
     posterior_logits,
     split_weights,
     y_logits,
     z_logits,
 )
+from nlx.crf.inference import Start, marginals, mean_field
 
 __all__ = [
     "Start",

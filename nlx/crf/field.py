@@ -12,19 +12,13 @@ for every example (:mod:`nlx.crf.rbm`). Everything here is a pure function of ar
 
 from __future__ import annotations
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import xlogy
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import ArrayLike
 
-from nlx.arguments import floating
-from nlx.samplers import gibbs
-from nlx.samplers.bits import Generator
-
-Start = Literal["mean_field", "random"]
+from nlx.arguments import as_type, floating, in_range, known, mask, same_shape, working
 
 
 def energy(y: ArrayLike, z: ArrayLike, coupling: ArrayLike, y_bias: ArrayLike, z_bias: ArrayLike) -> Array:
@@ -53,9 +47,9 @@ def energy(y: ArrayLike, z: ArrayLike, coupling: ArrayLike, y_bias: ArrayLike, z
     References:
       Vahdat, 2017, Eq. 1 and 2.
     """
-    y, z, u = _units(y, "y"), _units(z, "z"), _units(coupling, "coupling")
+    y, z, u, b, a = floats(y=y, z=z, coupling=coupling, y_bias=y_bias, z_bias=z_bias)
     _fits(u, y, z)
-    return -(_dot(y, y_bias) + _dot(z, z_bias) + jnp.sum(jnp.matmul(z, u) * y, axis=-1))
+    return -(_dot(y, b) + _dot(z, a) + jnp.sum(jnp.matmul(z, u) * y, axis=-1))
 
 
 def z_logits(y: ArrayLike, coupling: ArrayLike, z_bias: ArrayLike) -> Array:
@@ -73,14 +67,14 @@ def z_logits(y: ArrayLike, coupling: ArrayLike, z_bias: ArrayLike) -> Array:
       >>> print(z_logits(jnp.array([1.0, 0.0]), jnp.array([[3.0, 5.0]]), jnp.array([-1.0])))
       [2.]
     """
-    product = jnp.matmul(_units(y, "y"), _units(coupling, "coupling").T)
-    return product + _aligned(z_bias, product)
+    y, u, bias = floats(y=y, coupling=coupling, z_bias=z_bias)
+    return _affine(y, u.T, bias)
 
 
 def y_logits(z: ArrayLike, coupling: ArrayLike, y_bias: ArrayLike) -> Array:
     """Log-odds of p(y = 1 given z): ``b + U^T z``, float32 ``[..., N]``; arguments as in :func:`z_logits`."""
-    product = jnp.matmul(_units(z, "z"), _units(coupling, "coupling"))
-    return product + _aligned(y_bias, product)
+    z, u, bias = floats(z=z, coupling=coupling, y_bias=y_bias)
+    return _affine(z, u, bias)
 
 
 def posterior_logits(logits: ArrayLike, auxiliary_logits: ArrayLike, alpha: ArrayLike) -> Array:
@@ -107,11 +101,8 @@ def posterior_logits(logits: ArrayLike, auxiliary_logits: ArrayLike, alpha: Arra
     References:
       Vahdat, 2017, Eq. 10 and 11.
     """
-    p, aux = jnp.asarray(logits), jnp.asarray(auxiliary_logits)
-    if p.shape != aux.shape:
-        raise ValueError(f"logits {p.shape} and auxiliary_logits {aux.shape} must have the same shape")
-    alpha = jnp.asarray(alpha, p.dtype)
-    return (p + alpha * aux) / (alpha + 1)
+    p, aux, weight = _tempered(logits, auxiliary_logits, "auxiliary_logits", alpha)
+    return as_type((p + weight * aux) / (weight + 1), floating(logits, "logits").dtype)
 
 
 def categorical_posterior(logits: ArrayLike, auxiliary: ArrayLike, alpha: ArrayLike) -> Array:
@@ -137,12 +128,9 @@ def categorical_posterior(logits: ArrayLike, auxiliary: ArrayLike, alpha: ArrayL
     References:
       Vahdat, 2017, Eq. 10 and section 4.3.
     """
-    p = jnp.asarray(logits)
-    aux = jnp.asarray(auxiliary, p.dtype)
-    if p.shape != aux.shape:
-        raise ValueError(f"logits {p.shape} and auxiliary {aux.shape} must have the same shape")
-    alpha = jnp.asarray(alpha, p.dtype)
-    return jax.nn.softmax((jax.nn.log_softmax(p) + xlogy(alpha, aux)) / (alpha + 1))
+    p, aux, weight = _tempered(logits, auxiliary, "auxiliary", alpha)
+    q = jax.nn.softmax((jax.nn.log_softmax(p) + xlogy(weight, aux)) / (weight + 1))
+    return as_type(q, floating(logits, "logits").dtype)
 
 
 def contrast(
@@ -183,10 +171,8 @@ def contrast(
     References:
       Vahdat, 2017, Eq. 12 and 13.
     """
-    (y, z), (y_neg, z_neg) = jax.lax.stop_gradient(
-        jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (tuple(positive), tuple(negative)))
-    )
-    u, b, a = (_units(x, name) for x, name in ((coupling, "coupling"), (y_bias, "y_bias"), (z_bias, "z_bias")))
+    u, b, a = floats(coupling=coupling, y_bias=y_bias, z_bias=z_bias)
+    y, z, y_neg, z_neg = (jax.lax.stop_gradient(jnp.asarray(x, u.dtype)) for x in (*positive, *negative))
     _fits(u, y, z)
     _fits(u, y_neg, z_neg)
     if y_neg.ndim != 3 or y_neg.shape[:1] != y.shape[:1]:
@@ -215,110 +201,46 @@ def split_weights(trusted: ArrayLike) -> Array:
     References:
       Vahdat, 2017, Eq. 8 and Algorithm 1.
     """
-    known = jnp.asarray(trusted, bool)
-    clean = jnp.sum(known.astype(jnp.float32))
-    count = jnp.where(known, clean, known.size - clean)
-    return known.size / count
+    is_known = mask(trusted, jnp.shape(trusted)[:1], "trusted")
+    assert is_known is not None
+    clean = jnp.sum(is_known.astype(jnp.float32))
+    return is_known.size / jnp.where(is_known, clean, is_known.size - clean)
 
 
-def mean_field(coupling: ArrayLike, y_bias: ArrayLike, z_bias: ArrayLike, iterations: int = 20) -> tuple[Array, Array]:
-    """Approximate marginals by the mean-field equations, started from y's biases alone.
-
-    Args:
-      coupling: U, float ``[M, N]``.
-      y_bias: b, float ``[B, N]`` or ``[N]``.
-      z_bias: a, float ``[B, M]`` or ``[M]``.
-      iterations: updates of z and y in turn.
-
-    Returns:
-      Probabilities that y = 1 and that z = 1, float32 ``[..., N]`` and ``[..., M]``.
-
-    Examples:
-      >>> y, z = mean_field(jnp.zeros((1, 1)), jnp.zeros(1), jnp.zeros(1))
-      >>> print(y, z)
-      [0.5] [0.5]
-    """
-    u, b, a = (_units(x, name) for x, name in ((coupling, "coupling"), (y_bias, "y_bias"), (z_bias, "z_bias")))
-    lead = jnp.broadcast_shapes(b.shape[:-1], a.shape[:-1])
-    b, a = jnp.broadcast_to(b, (*lead, b.shape[-1])), jnp.broadcast_to(a, (*lead, a.shape[-1]))
-
-    def update(_: Array, both: tuple[Array, Array]) -> tuple[Array, Array]:
-        z = jax.nn.sigmoid(z_logits(both[0], u, a))
-        return jax.nn.sigmoid(y_logits(z, u, b)), z
-
-    return jax.lax.fori_loop(0, iterations, update, (jax.nn.sigmoid(b), jax.nn.sigmoid(a)))
+def floats(**arrays: ArrayLike) -> list[Array]:
+    """Arrays of floats in one type: float64 if any of them is, else float32."""
+    given = [floating(x, name) for name, x in arrays.items()]
+    return [x.astype(working(*given)) for x in given]
 
 
-def marginals(
-    key: Array,
-    coupling: ArrayLike,
-    y_bias: ArrayLike,
-    z_bias: ArrayLike,
-    *,
-    sweeps: int = 100,
-    burn_in: int = 20,
-    chains: int = 50,
-    start: Start = "mean_field",
-    generator: Generator = "threefry",
-    dtype: DTypeLike = jnp.bfloat16,
-) -> Array:
-    r"""p(z = 1 given x) by Gibbs sampling, from averaged conditional probabilities :math:`\sigma(a + U y)`.
-
-    Averaging probabilities instead of draws (Rao-Blackwell) gives the same mean with less variance.
-
-    Args:
-      key: typed PRNG key.
-      coupling: U, float ``[M, N]``.
-      y_bias: b, float ``[B, N]`` or ``[N]``.
-      z_bias: a, float ``[B, M]``.
-      sweeps: sweeps to average over.
-      burn_in: sweeps before, at least 1.
-      chains: chains per example.
-      start: ``mean_field``: chains start at draws from the mean-field marginals, which shortens the burn-in;
-        ``random``: at fair coins.
-      generator: where the random bits come from.
-      dtype: operands of the matrix products.
-
-    Returns:
-      Probabilities, float32 ``[B, M]``; the first C are the clean labels'.
-
-    Raises:
-      ValueError: unknown start, or as :func:`nlx.samplers.gibbs.step`.
-
-    Examples:
-      >>> print(marginals(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(2), jnp.array([[1.0]])).round(3))
-      [[0.731]]
-
-    References:
-      Vahdat, 2017, section 3.2 (test time).
-    """
-    u, b, a = (_units(x, name) for x, name in ((coupling, "coupling"), (y_bias, "y_bias"), (z_bias, "z_bias")))
-    if start not in ("mean_field", "random"):
-        raise ValueError(f"unknown start {start!r}; known: mean_field, random")
-    num_z, num_y = u.shape
-    mean = None
-    if start == "mean_field":
-        mean = mean_field(u, b, a)[0 if gibbs.carries_y(num_y, num_z) else 1]
-    init_key, burn_key, key = jax.random.split(key, 3)
-    state = gibbs.init(init_key, a.shape[0], chains, num_y, num_z, mean=mean)
-    state, _ = gibbs.step(burn_key, state, u, b, a, burn_in, generator=generator, dtype=dtype)
-    return gibbs.step(key, state, u, b, a, sweeps, generator=generator, dtype=dtype, average=True)[1].z_mean
+def _affine(x: Array, matrix: Array, bias: Array) -> Array:
+    if x.ndim < 1 or matrix.ndim != 2 or x.shape[-1] != matrix.shape[0]:
+        raise ValueError(f"coupling must be [M, N] for units {x.shape}, got {matrix.shape} from this side")
+    product = jnp.matmul(x, matrix)
+    return product + _aligned(bias, product)
 
 
-def _dot(x: Array, bias: ArrayLike) -> Array:
+def _dot(x: Array, bias: Array) -> Array:
     return jnp.sum(x * _aligned(bias, x), axis=-1)
 
 
-def _aligned(bias: ArrayLike, like: Array) -> Array:
-    """A bias as float32, with the axes that another array has before it."""
-    bias = _units(bias, "bias")
+def _aligned(bias: Array, like: Array) -> Array:
+    """A bias with the axes that another array has before it."""
     if bias.shape not in (like.shape, like.shape[-1:]):
         raise ValueError(f"bias must be of shape {like.shape} or {like.shape[-1:]}, got {bias.shape}")
     return bias.reshape((1,) * (like.ndim - bias.ndim) + bias.shape)
 
 
-def _units(x: ArrayLike, name: str) -> Array:
-    return floating(x, name).astype(jnp.float32)
+def _tempered(logits: ArrayLike, other: ArrayLike, name: str, alpha: ArrayLike) -> tuple[Array, Array, Array]:
+    p, aux = floats(**{"logits": logits, name: other})
+    same_shape("logits", p.shape, name, aux.shape)
+    shape = jnp.shape(alpha)
+    if shape and (len(shape) != p.ndim or any(n not in (1, m) for n, m in zip(shape, p.shape, strict=True))):
+        raise ValueError(f"alpha must be a scalar or of logits' rank, such as [B, 1], got {shape} beside {p.shape}")
+    weights = known(alpha)
+    if weights is not None and weights.size:
+        in_range(weights.min(), "alpha", 0)
+    return p, aux, jnp.asarray(alpha, p.dtype)
 
 
 def _fits(u: Array, y: Array, z: Array) -> None:

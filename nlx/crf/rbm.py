@@ -6,14 +6,16 @@ fitted to the few examples whose clean labels are known and frozen afterwards.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from nlx.crf import field
+from nlx.arguments import label_vectors, typed_key, varying
+from nlx.crf.field import contrast, floats, z_logits
 from nlx.samplers import gibbs
 from nlx.samplers.bits import Generator
 
@@ -50,7 +52,7 @@ class Report(NamedTuple):
 
 def conditional_logits(rbm: RBM, y: ArrayLike) -> Array:
     """Log-odds of p_aux(z = 1 given y), float32 ``[..., C + H]``, for y float ``[..., N]``."""
-    return field.z_logits(y, rbm.coupling, rbm.z_bias)
+    return z_logits(y, rbm.coupling, rbm.z_bias)
 
 
 def likelihood_loss(rbm: RBM, y: ArrayLike, clean: ArrayLike, negative: tuple[ArrayLike, ArrayLike]) -> Array:
@@ -74,15 +76,15 @@ def likelihood_loss(rbm: RBM, y: ArrayLike, clean: ArrayLike, negative: tuple[Ar
       >>> print(jax.grad(likelihood_loss)(rbm, one, one, (none, none)).coupling)
       [[-1.]]
     """
-    y, clean = jnp.asarray(y, jnp.float32), jnp.asarray(clean, jnp.float32)
+    y, clean = floats(y=y, clean=clean)
     if clean.shape[-1] > rbm.z_bias.shape[0]:
         raise ValueError(f"the machine has {rbm.z_bias.shape[0]} units beside y, fewer than labels {clean.shape}")
     hidden = jax.nn.sigmoid(conditional_logits(rbm, y)[..., clean.shape[-1] :])
     # The energy is linear in z at fixed y, so that its mean over examples is one contrast with n "chains".
     data = jax.lax.stop_gradient((y[None], jnp.concatenate([clean, hidden], axis=-1)[None]))
     fields = (rbm.coupling, rbm.y_bias, rbm.z_bias)
-    nothing = jax.tree.map(lambda x: jnp.zeros((1, x.shape[-1])), data)
-    return jnp.sum(field.contrast(nothing, negative, *fields) - field.contrast(nothing, data, *fields))
+    nothing = jax.tree.map(lambda x: jnp.zeros((1, x.shape[-1]), x.dtype), data)
+    return jnp.sum(contrast(nothing, negative, *fields) - contrast(nothing, data, *fields))
 
 
 def fit(
@@ -137,18 +139,39 @@ def fit(
     References:
       Tieleman, 2008. Vahdat, 2017, section 3.2, Eq. 6 and 7.
     """
-    y, clean = jnp.asarray(y, jnp.float32), jnp.asarray(clean, jnp.float32)
-    if y.ndim != 2 or clean.ndim != 2 or len(y) != len(clean) or len(y) == 0:
-        raise ValueError(f"y must be [n, N] and clean [n, C] with the same n > 0, got {y.shape} and {clean.shape}")
+    shapes = jnp.shape(y), jnp.shape(clean)
+    if [len(shape) for shape in shapes] != [2, 2] or shapes[0][0] != shapes[1][0] or shapes[0][0] == 0:
+        raise ValueError(f"y must be [n, N] and clean [n, C] with the same n > 0, got {shapes[0]} and {shapes[1]}")
+    # Labels that are neither 0 nor 1 leave nothing to fit, which NaN says where they cannot be refused.
+    (y, y_fits), (clean, clean_fits) = (label_vectors(x, name) for x, name in ((y, "y"), (clean, "clean")))
+    y, clean = (jnp.where(f, x.astype(jnp.float32), jnp.nan) for x, f in ((y, y_fits), (clean, clean_fits)))
     if hidden < 0 or min(steps, batch_size, chains, sweeps) < 1:
         raise ValueError("hidden must be at least 0, and steps, batch_size, chains and sweeps at least 1")
+    if generator not in get_args(Generator):
+        raise ValueError(f"unknown generator {generator!r}; known: {', '.join(get_args(Generator))}")
+    rates = jnp.array([learning_rate, momentum, weight_decay], jnp.float32)
+    sizes = hidden, steps, batch_size, chains, sweeps
+    return _fit(typed_key(key), y, clean, rates, sizes, generator, jnp.dtype(dtype))
+
+
+@partial(jax.jit, static_argnums=(4, 5, 6))
+def _fit(
+    key: Array,
+    y: Array,
+    clean: Array,
+    rates: Array,
+    sizes: tuple[int, int, int, int, int],
+    generator: Generator,
+    dtype: DTypeLike,
+) -> tuple[RBM, Report]:
+    (hidden, steps, batch_size, chains, sweeps), (learning_rate, momentum, weight_decay) = sizes, rates
     weights_key, chains_key, run_key = jax.random.split(key, 3)
     num_y, num_z = y.shape[1], clean.shape[1] + hidden
     rbm = RBM(
         # Hidden units that started alike would stay alike.
-        0.01 * jax.random.normal(weights_key, (num_z, num_y)),
+        0.01 * jax.random.normal(weights_key, (num_z, num_y), jnp.float32),
         _log_odds(y),
-        jnp.concatenate([_log_odds(clean), jnp.zeros(hidden)]),
+        jnp.concatenate([_log_odds(clean), jnp.zeros(hidden, jnp.float32)]),
     )
     start = jax.nn.sigmoid(rbm.y_bias if gibbs.carries_y(num_y, num_z) else rbm.z_bias)
     state = gibbs.init(chains_key, 1, chains, num_y, num_z, mean=start)
@@ -167,8 +190,8 @@ def fit(
         report = Report(loss, jnp.sqrt(jnp.mean(gradient.coupling**2)), info.flip_rate[0])
         return (jax.tree.map(jnp.add, rbm, velocity), velocity, state), report
 
-    carry = (rbm, jax.tree.map(jnp.zeros_like, rbm), state)
-    (rbm, _, _), report = jax.jit(lambda c: jax.lax.scan(update, c, jnp.arange(steps)))(carry)
+    carry = jax.tree.map(lambda x: varying(x, y, clean), (rbm, jax.tree.map(jnp.zeros_like, rbm), state))
+    (rbm, _, _), report = jax.lax.scan(update, carry, jnp.arange(steps, dtype=jnp.int32))
     return rbm, report
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import floating, integers, masked, same_shape
-from nlx.losses.plain import binary_cross_entropy
+from nlx.arguments import as_type, distributions, floating, label_vectors, mask, masked, same_shape, working
+from nlx.losses.plain import highest, per_label
 
-_LOG_ZERO = -1e6
-"""Stands for log 0 in a transition matrix: below any difference of logits, and finite."""
+_IMPOSSIBLE = 1e6
+"""The loss of a label that no class can come out as: above any difference of logits, and finite."""
 _MAX_LOG_SLOPE = 27.6
 """The slope in an entry of T that is all but impossible is cut at e^27.6, about 1e12, so that sums stay finite."""
 
@@ -25,11 +28,11 @@ def forward_corrected(
 
     This is the noise layer where T is learned, and the forward correction where it is given. One column of T is read
     per example; the product of p and T is never formed. The gradient in T is exact where T is 0 as well, so that
-    entries can leave 0.
+    entries can leave 0. Both modes of differentiation work.
 
     Args:
       logits: unnormalized log p(y|x), float ``[..., K]``.
-      labels: observed noisy classes in ``[0, K)``, int ``[...]``.
+      labels: observed noisy classes in ``[0, K)``, int ``[...]``; the loss of others is NaN, without a gradient.
       transition: ``T[i, j] = p(noisy = j | true = i)``, rows sum to 1, float ``[K, K]``.
       where: examples that count, bool ``[...]``; the others give 0 and no gradient.
 
@@ -38,7 +41,7 @@ def forward_corrected(
 
     Raises:
       TypeError: logits not floating or labels not integer.
-      ValueError: shapes disagree.
+      ValueError: shapes disagree, or a matrix known before tracing has a row that does not sum to 1.
 
     Examples:
       >>> T = jnp.array([[0.8, 0.2], [0.3, 0.7]])
@@ -49,14 +52,16 @@ def forward_corrected(
       Sukhbaatar et al., Training Convolutional Networks with Noisy Labels, 2014, Eq. 3; Patrini et al., Making Deep
       Neural Networks Robust to Label Noise, 2017, Theorem 2.
     """
-    logits = floating(logits, "logits")
-    labels = integers(labels, "labels")
-    transition = floating(transition, "transition").astype(logits.dtype)
-    same_shape("logits[..., 0]", logits.shape[:-1], "labels", labels.shape)
-    same_shape("transition", transition.shape, "[K, K]", (logits.shape[-1],) * 2)
-    # Taking columns and turning them over is faster than turning over all of T, and so is its gradient.
-    columns = jnp.moveaxis(jnp.take(transition, labels, axis=1), 0, -1)
-    return masked(jax.nn.logsumexp(logits, axis=-1) - _log_mixture(logits, columns), where)
+    t = floating(transition, "transition")
+
+    def loss(x: Array, y: Array) -> Array:
+        same_shape("transition", t.shape, "[K, K]", (x.shape[-1],) * 2)
+        distributions(transition, "transition")
+        # Taking columns and turning them over is faster than turning over all of T, and so is its gradient.
+        columns = jnp.moveaxis(jnp.take(t.astype(x.dtype), y, axis=1, mode="clip"), 0, -1)
+        return _mixture_loss(x, columns, _slope_limit(t, y.size))
+
+    return per_label(logits, labels, where, loss)
 
 
 def backward_corrected(
@@ -71,7 +76,7 @@ def backward_corrected(
 
     Args:
       logits: unnormalized log p(y|x), float ``[..., K]``.
-      labels: observed noisy classes in ``[0, K)``, int ``[...]``.
+      labels: observed noisy classes in ``[0, K)``, int ``[...]``; the loss of others is NaN, without a gradient.
       inverse: the inverse of T, see ``nlx.transitions.invert``, float ``[K, K]``.
       where: examples that count, bool ``[...]``; the others give 0 and no gradient.
 
@@ -80,7 +85,7 @@ def backward_corrected(
 
     Raises:
       TypeError: logits not floating or labels not integer.
-      ValueError: shapes disagree.
+      ValueError: shapes disagree, or a matrix known before tracing has a row that does not sum to 1.
 
     Examples:
       >>> inverse = jnp.linalg.inv(jnp.array([[0.8, 0.2], [0.3, 0.7]]))
@@ -90,12 +95,15 @@ def backward_corrected(
     References:
       Patrini et al., Making Deep Neural Networks Robust to Label Noise, 2017, Theorem 1.
     """
-    logits = floating(logits, "logits")
-    labels = integers(labels, "labels")
-    inverse = floating(inverse, "inverse").astype(logits.dtype)
-    same_shape("logits[..., 0]", logits.shape[:-1], "labels", labels.shape)
-    same_shape("inverse", inverse.shape, "[K, K]", (logits.shape[-1],) * 2)
-    return masked(-jnp.sum(inverse[labels] * jax.nn.log_softmax(logits), axis=-1), where)
+    weights = floating(inverse, "inverse")
+
+    def loss(x: Array, y: Array) -> Array:
+        same_shape("inverse", weights.shape, "[K, K]", (x.shape[-1],) * 2)
+        distributions(inverse, "inverse", signed=True)
+        rows = jnp.take(weights.astype(x.dtype), y, axis=0, mode="clip")
+        return -jnp.sum(rows * jax.nn.log_softmax(x), axis=-1)
+
+    return per_label(logits, labels, where, loss)
 
 
 def binary_forward_corrected(
@@ -107,7 +115,7 @@ def binary_forward_corrected(
 
     Args:
       logits: log-odds of each class, float ``[..., K]``.
-      labels: observed noisy {0, 1} labels, of any dtype, ``[..., K]``.
+      labels: observed noisy {0, 1} labels, of any dtype, ``[..., K]``; others give NaN, and are refused where known.
       transition: ``T[k, i, j] = p(noisy_k = j | true_k = i)``, float ``[K, 2, 2]``.
       where: classes that count, bool ``[..., K]``; the others give 0 and no gradient.
 
@@ -116,7 +124,7 @@ def binary_forward_corrected(
 
     Raises:
       TypeError: logits or transition not floating.
-      ValueError: shapes disagree.
+      ValueError: shapes disagree, or a matrix known before tracing has a row that does not sum to 1.
 
     Examples:
       >>> T = jnp.array([[[0.9, 0.1], [0.4, 0.6]]])
@@ -126,17 +134,14 @@ def binary_forward_corrected(
     References:
       Sukhbaatar et al., Training Convolutional Networks with Noisy Labels, 2014, with one label per class.
     """
-    logits = floating(logits, "logits")
-    labels = jnp.asarray(labels)
-    transition = floating(transition, "transition").astype(logits.dtype)
-    same_shape("logits", logits.shape, "labels", labels.shape)
-    same_shape("transition", transition.shape, "[K, 2, 2]", (logits.shape[-1], 2, 2))
-    pair = jnp.stack([jnp.zeros_like(logits), logits], axis=-1)
-    present = (labels != 0)[..., None]
-    shape = (1,) * (logits.ndim - 1) + transition.shape[:2]
-    column = jnp.where(present, transition[..., 1].reshape(shape), transition[..., 0].reshape(shape))
-    per_class = jax.nn.softplus(logits) - _log_mixture(pair, column)
-    return jnp.sum(masked(per_class, where), axis=-1)
+    x, present, are, counts = _binary(logits, labels, where)
+    t = floating(transition, "transition")
+    same_shape("transition", t.shape, "[K, 2, 2]", (x.shape[-1], 2, 2))
+    distributions(transition, "transition")
+    pair = jnp.stack([jnp.zeros_like(x), x], axis=-1)
+    said, silent = (t[..., j].astype(x.dtype).reshape((1,) * (x.ndim - 1) + t.shape[:2]) for j in (1, 0))
+    column = jnp.where(present[..., None], said, silent)
+    return _summed(_mixture_loss(pair, column, _slope_limit(t, x.size)), are, counts, logits)
 
 
 def conditional_noise(
@@ -149,7 +154,7 @@ def conditional_noise(
     Args:
       logits: log-odds of the visual presence v, float ``[..., K]``.
       reporting: log-odds of r(label = 1 | j, x) for j = 0 and 1, float ``[..., K, 2]``.
-      labels: observed {0, 1} labels, of any dtype, ``[..., K]``.
+      labels: observed {0, 1} labels, of any dtype, ``[..., K]``; others give NaN, and are refused where known.
       where: classes that count, bool ``[..., K]``; the others give 0 and no gradient.
 
     Returns:
@@ -166,38 +171,59 @@ def conditional_noise(
     References:
       Misra et al., Seeing through the Human Reporting Bias, 2016, Eq. 1.
     """
-    logits = floating(logits, "logits")
-    reporting = floating(reporting, "reporting").astype(logits.dtype)
-    labels = jnp.asarray(labels)
-    same_shape("logits", logits.shape, "labels", labels.shape)
-    same_shape("reporting[..., 0]", reporting.shape[:-1], "logits", logits.shape)
-    seen = jnp.stack([jax.nn.log_sigmoid(-logits), jax.nn.log_sigmoid(logits)], axis=-1)
-    # One class at a time is its own Bernoulli, so that the plain loss says log r of either outcome.
-    said = -binary_cross_entropy(
-        reporting[..., None], jnp.broadcast_to(labels[..., None, None], (*reporting.shape, 1)).astype(logits.dtype)
+    x, present, are, counts = _binary(logits, labels, where)
+    odds = floating(reporting, "reporting")
+    same_shape("reporting", odds.shape, "logits and 2", (*x.shape, 2))
+    odds = masked(odds.astype(x.dtype), None if counts is None else counts[..., None])
+    seen = jnp.stack([jax.nn.log_sigmoid(-x), jax.nn.log_sigmoid(x)], axis=-1)
+    said = jax.nn.log_sigmoid(jnp.where(present[..., None], odds, -odds))
+    return _summed(-jax.nn.logsumexp(seen + said, axis=-1), are, counts, logits)
+
+
+def _binary(logits: ArrayLike, labels: ArrayLike, where: ArrayLike | None) -> tuple[Array, Array, Array, Array | None]:
+    """Logits to work with, which labels are 1, which are 0 or 1, and the mask, all ``[..., K]``."""
+    x = floating(logits, "logits")
+    counts = mask(where, x.shape)
+    present, are = label_vectors(labels, "labels", x.shape, counts)
+    return masked(x.astype(working(x)), counts), present, are, counts
+
+
+def _summed(per_class: Array, are: Array, where: Array | None, logits: ArrayLike) -> Array:
+    """Losses ``[..., K]`` summed over the classes that count, NaN for labels that are neither 0 nor 1."""
+    return as_type(
+        jnp.sum(masked(jnp.where(are, per_class, jnp.nan), where), axis=-1), floating(logits, "logits").dtype
     )
-    return jnp.sum(masked(-jax.nn.logsumexp(seen + said, axis=-1), where), axis=-1)
 
 
-@jax.custom_vjp
-def _log_mixture(logits: Array, column: Array) -> Array:
-    """log sum_i column_i exp(logits_i), with zeros allowed in the column."""
-    return _log_mixture_forward(logits, column)[0]
+def _slope_limit(transition: Array, examples: int) -> float:
+    """How large log p / T may be: such that the sum over all examples stays within the matrix's dtype."""
+    return min(_MAX_LOG_SLOPE, math.log(float(jnp.finfo(transition.dtype).max) / max(examples, 1)))
 
 
-def _log_mixture_forward(logits: Array, column: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-    safe = jnp.where(column > 0, column, jnp.ones((), column.dtype))
-    log_column = jnp.where(column > 0, jnp.log(safe), jnp.asarray(_LOG_ZERO, column.dtype))
-    terms = logits + log_column
-    value = jax.nn.logsumexp(terms, axis=-1)
-    return value, (logits, terms, value)
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _mixture_loss(x: Array, column: Array, limit: float) -> Array:
+    """-log sum_i column_i softmax(x)_i, with zeros allowed in the column."""
+    return _mixture_terms(x, column, limit)[0]
 
 
-def _log_mixture_backward(saved: tuple[Array, Array, Array], grad: Array) -> tuple[Array, Array]:
-    logits, terms, value = saved
+def _mixture_terms(x: Array, column: Array, limit: float) -> tuple[Array, Array, Array]:
+    """The loss and its slopes in x and in column."""
+    top, best = highest(x), highest(jnp.where(column > 0, x, -jnp.inf))
+    # The classes that can have given the label are measured from the likeliest of them, all classes from the likeliest
+    # of all: digits survive where either is far from 0 or from the other.
+    odds = jnp.exp(x - top)
+    shares = jnp.where(column < 0, 0.0, column) * jnp.exp(jnp.minimum(x - best, limit))
+    total, mixture = (jnp.sum(y, axis=-1, keepdims=True) for y in (odds, shares))
+    possible = mixture > 0
+    mixture = jnp.where(possible, mixture, 1.0)
+    loss = jnp.where(possible, jnp.log(total) - jnp.log(mixture) + (top - best), _IMPOSSIBLE)
+    in_x = jnp.where(possible, odds / total - shares / mixture, 0.0)
     # Differentiating log T would give 0 times infinity where T is 0; this is the same slope without the detour.
-    slope = jnp.exp(jnp.minimum(logits - value[..., None], jnp.asarray(_MAX_LOG_SLOPE, logits.dtype)))
-    return grad[..., None] * jnp.exp(terms - value[..., None]), grad[..., None] * slope
+    steep = jnp.where(possible, jnp.minimum(x - best - jnp.log(mixture), limit), x - top + limit)
+    return loss[..., 0], in_x, -jnp.exp(steep)
 
 
-_log_mixture.defvjp(_log_mixture_forward, _log_mixture_backward)
+@_mixture_loss.defjvp
+def _mixture_loss_jvp(limit: float, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    loss, in_x, in_column = _mixture_terms(*primals, limit)
+    return loss, jnp.sum(in_x * tangents[0] + in_column * tangents[1], axis=-1)

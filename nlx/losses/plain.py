@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import floating, integers, masked, same_shape
+from nlx.arguments import as_type, class_labels, floating, mask, masked, probabilities, same_shape, working
 
 
 def cross_entropy(logits: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = None) -> Array:
@@ -17,7 +19,7 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike, *, where: ArrayLike | No
 
     Args:
       logits: unnormalized log p(y|x), float ``[..., K]``.
-      labels: observed classes in ``[0, K)``, int ``[...]``.
+      labels: observed classes in ``[0, K)``, int ``[...]``; the loss of others is NaN, without a gradient.
       where: examples that count, bool ``[...]``; the others give 0 and no gradient.
 
     Returns:
@@ -31,12 +33,7 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike, *, where: ArrayLike | No
       >>> print(cross_entropy(jnp.array([[0.0, 0.0], [2.0, 0.0]]), jnp.array([1, 0])).round(2))
       [0.69 0.13]
     """
-    logits = floating(logits, "logits")
-    labels = integers(labels, "labels")
-    same_shape("logits[..., 0]", logits.shape[:-1], "labels", labels.shape)
-    # Reading one entry and one log-sum-exp is cheaper than the whole log-softmax when K is large.
-    picked = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    return masked(jax.nn.logsumexp(logits, axis=-1) - picked, where)
+    return per_label(logits, labels, where, negative_log_likelihood)
 
 
 def soft_cross_entropy(logits: ArrayLike, targets: ArrayLike, *, where: ArrayLike | None = None) -> Array:
@@ -60,10 +57,11 @@ def soft_cross_entropy(logits: ArrayLike, targets: ArrayLike, *, where: ArrayLik
       >>> print(f"{soft_cross_entropy(jnp.array([1.0, 0.0, 0.0]), jnp.array([0.5, 0.5, 0.0])):.3f}")
       1.051
     """
-    logits = floating(logits, "logits")
-    targets = floating(targets, "targets")
+    logits, targets = floating(logits, "logits"), floating(targets, "targets")
     same_shape("logits", logits.shape, "targets", targets.shape)
-    return masked(-jnp.sum(targets.astype(logits.dtype) * jax.nn.log_softmax(logits), axis=-1), where)
+    counts = mask(where, logits.shape[:-1])
+    x, q = (masked(a.astype(working(logits)), per_row(counts)) for a in (logits, targets))
+    return as_type(masked(-jnp.sum(q * jax.nn.log_softmax(x), axis=-1), counts), logits.dtype)
 
 
 def binary_cross_entropy(logits: ArrayLike, targets: ArrayLike, *, where: ArrayLike | None = None) -> Array:
@@ -73,7 +71,7 @@ def binary_cross_entropy(logits: ArrayLike, targets: ArrayLike, *, where: ArrayL
 
     Args:
       logits: log-odds of each class, float ``[..., K]``.
-      targets: {0, 1} labels or probabilities, float ``[..., K]``.
+      targets: {0, 1} labels or probabilities, float ``[..., K]``; others give NaN, and are refused where known.
       where: classes that count, bool ``[..., K]`` (unknown tags can be left out); the others give 0 and no gradient.
 
     Returns:
@@ -81,15 +79,54 @@ def binary_cross_entropy(logits: ArrayLike, targets: ArrayLike, *, where: ArrayL
 
     Raises:
       TypeError: logits or targets not floating.
-      ValueError: shapes disagree.
+      ValueError: shapes disagree, or a target known before tracing is outside [0, 1].
 
     Examples:
       >>> print(f"{binary_cross_entropy(jnp.array([0.0, 3.0]), jnp.array([1.0, 1.0])):.3f}")
       0.742
     """
     logits = floating(logits, "logits")
-    targets = floating(targets, "targets")
-    same_shape("logits", logits.shape, "targets", targets.shape)
-    # 1 - sigmoid(l) is sigmoid(-l), and log sigmoid(l) - log sigmoid(-l) is l itself: one softplus serves both cases.
-    per_class = jax.nn.softplus(logits) - targets.astype(logits.dtype) * logits
-    return jnp.sum(masked(per_class, where), axis=-1)
+    counts = mask(where, logits.shape)
+    same_shape("logits", logits.shape, "targets", jnp.shape(targets))
+    probs, are = probabilities(targets, "targets", counts)
+    x, t = (masked(a.astype(working(logits)), counts) for a in (logits, probs))
+    return as_type(jnp.sum(masked(jnp.where(are, bernoulli_loss(x, t), jnp.nan), counts), axis=-1), logits.dtype)
+
+
+def per_label(
+    logits: ArrayLike, labels: ArrayLike, where: ArrayLike | None, loss: Callable[[Array, Array], Array]
+) -> Array:
+    """A loss ``[...]`` of logits ``[..., K]`` and classes ``[...]``; 0 where masked, NaN where a label is no class."""
+    x = floating(logits, "logits")
+    if x.ndim < 1:
+        raise ValueError("logits must be [..., K], got a scalar")
+    y = class_labels(labels, "labels", x.shape[-1])
+    same_shape("logits[..., 0]", x.shape[:-1], "labels", y.shape)
+    counts = mask(where, y.shape)
+    values = loss(masked(x.astype(working(x)), per_row(counts)), jnp.maximum(y, 0))
+    return as_type(masked(jnp.where(y >= 0, values, jnp.nan), counts), x.dtype)
+
+
+def per_row(where: Array | None) -> Array | None:
+    """A mask of examples ``[...]`` that stands beside their classes ``[..., 1]``."""
+    return None if where is None else where[..., None]
+
+
+def negative_log_likelihood(x: Array, y: Array) -> Array:
+    """-log softmax(x)_y; both terms are measured from the largest logit first, which keeps their digits."""
+    top = highest(x)
+    # Reading one entry and one log-sum-exp is cheaper than the whole log-softmax when K is large.
+    picked = jnp.take_along_axis(x, y[..., None], axis=-1, mode="clip") - top
+    return jnp.log(jnp.sum(jnp.exp(x - top), axis=-1)) - picked[..., 0]
+
+
+def highest(x: Array) -> Array:
+    """The largest logit ``[..., 1]``, held constant; 0 where it is infinite."""
+    top = jax.lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True))
+    return jnp.where(jnp.isfinite(top), top, 0.0)
+
+
+def bernoulli_loss(x: Array, target: Array) -> Array:
+    """-(t log sigma(x) + (1 - t) log sigma(-x)), in the form that loses no digits on either side."""
+    positive = x > 0
+    return x * (positive.astype(x.dtype) - target) + jax.nn.softplus(jnp.where(positive, -x, x))

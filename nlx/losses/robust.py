@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import masked
-from nlx.losses.plain import cross_entropy
+from nlx.arguments import in_range, known
+from nlx.losses.plain import negative_log_likelihood, per_label
 
 
 def bootstrap_soft(
@@ -22,7 +22,7 @@ def bootstrap_soft(
 
     Args:
       logits: unnormalized log p(y|x), float ``[..., K]``.
-      labels: observed classes in ``[0, K)``, int ``[...]``.
+      labels: observed classes in ``[0, K)``, int ``[...]``; the loss of others is NaN, without a gradient.
       beta: trust in the label, in [0, 1] (paper 0.95).
       where: examples that count, bool ``[...]``; the others give 0 and no gradient.
 
@@ -40,12 +40,15 @@ def bootstrap_soft(
     References:
       Reed et al., Training Deep Neural Networks on Noisy Labels with Bootstrapping, 2014, Eq. 6.
     """
-    _share("beta", beta)
-    given = cross_entropy(logits, labels)
-    log_probs = jax.nn.log_softmax(jnp.asarray(logits))
-    # A probability of 0 may meet a log-probability of any size; their product is 0 and finite.
-    entropy = -jnp.sum(jax.lax.stop_gradient(jnp.exp(log_probs)) * log_probs, axis=-1)
-    return masked(beta * given + (1 - beta) * entropy, where)
+    in_range(beta, "beta", 0, 1)
+
+    def loss(x: Array, y: Array) -> Array:
+        log_probs = jax.nn.log_softmax(x)
+        # A probability of 0 may meet a log-probability of any size; their product is 0 and finite.
+        entropy = -jnp.sum(jax.lax.stop_gradient(jnp.exp(log_probs)) * log_probs, axis=-1)
+        return beta * negative_log_likelihood(x, y) + (1 - beta) * entropy
+
+    return per_label(logits, labels, where, loss)
 
 
 def bootstrap_hard(logits: ArrayLike, labels: ArrayLike, beta: float = 0.8, *, where: ArrayLike | None = None) -> Array:
@@ -55,7 +58,7 @@ def bootstrap_hard(logits: ArrayLike, labels: ArrayLike, beta: float = 0.8, *, w
 
     Args:
       logits: unnormalized log p(y|x), float ``[..., K]``.
-      labels: observed classes in ``[0, K)``, int ``[...]``.
+      labels: observed classes in ``[0, K)``, int ``[...]``; the loss of others is NaN, without a gradient.
       beta: trust in the label, in [0, 1] (paper 0.8).
       where: examples that count, bool ``[...]``; the others give 0 and no gradient.
 
@@ -73,9 +76,13 @@ def bootstrap_hard(logits: ArrayLike, labels: ArrayLike, beta: float = 0.8, *, w
     References:
       Reed et al., Training Deep Neural Networks on Noisy Labels with Bootstrapping, 2014, Eq. 7.
     """
-    _share("beta", beta)
-    given = cross_entropy(logits, labels)
-    return masked(beta * given + (1 - beta) * cross_entropy(logits, jnp.argmax(jnp.asarray(logits), axis=-1)), where)
+    in_range(beta, "beta", 0, 1)
+
+    def loss(x: Array, y: Array) -> Array:
+        likeliest = negative_log_likelihood(x, jnp.argmax(x, axis=-1))
+        return beta * negative_log_likelihood(x, y) + (1 - beta) * likeliest
+
+    return per_label(logits, labels, where, loss)
 
 
 def generalized_cross_entropy(
@@ -87,7 +94,7 @@ def generalized_cross_entropy(
 
     Args:
       logits: unnormalized log p(y|x), float ``[..., K]``.
-      labels: observed classes in ``[0, K)``, int ``[...]``.
+      labels: observed classes in ``[0, K)``, int ``[...]``; the loss of others is NaN, without a gradient.
       q: in (0, 1] (paper 0.7).
       where: examples that count, bool ``[...]``; the others give 0 and no gradient.
 
@@ -105,10 +112,9 @@ def generalized_cross_entropy(
     References:
       Zhang and Sabuncu, Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels, 2018.
     """
-    if not 0 < q <= 1:
-        raise ValueError(f"q must lie in (0, 1], got {q}")
+    in_range(q, "q", 0, 1, above=True)
     # 1 - exp(-q CE) without the cancellation at small losses.
-    return masked(-jnp.expm1(-q * cross_entropy(logits, labels)) / q, where)
+    return per_label(logits, labels, where, lambda x, y: -jnp.expm1(-q * negative_log_likelihood(x, y)) / q)
 
 
 def mean_absolute_error(logits: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = None) -> Array:
@@ -118,7 +124,7 @@ def mean_absolute_error(logits: ArrayLike, labels: ArrayLike, *, where: ArrayLik
 
     Args:
       logits: unnormalized log p(y|x), float ``[..., K]``.
-      labels: observed classes in ``[0, K)``, int ``[...]``.
+      labels: observed classes in ``[0, K)``, int ``[...]``; the loss of others is NaN, without a gradient.
       where: examples that count, bool ``[...]``; the others give 0 and no gradient.
 
     Returns:
@@ -135,7 +141,7 @@ def mean_absolute_error(logits: ArrayLike, labels: ArrayLike, *, where: ArrayLik
     References:
       Ghosh et al., Robust Loss Functions under Label Noise for Deep Neural Networks, 2017.
     """
-    return masked(-2 * jnp.expm1(-cross_entropy(logits, labels)), where)
+    return per_label(logits, labels, where, lambda x, y: -2 * jnp.expm1(-negative_log_likelihood(x, y)))
 
 
 def symmetric_cross_entropy(
@@ -153,7 +159,7 @@ def symmetric_cross_entropy(
 
     Args:
       logits: unnormalized log p(y|x), float ``[..., K]``.
-      labels: observed classes in ``[0, K)``, int ``[...]``.
+      labels: observed classes in ``[0, K)``, int ``[...]``; the loss of others is NaN, without a gradient.
       alpha: weight of the cross-entropy, at least 0 (paper, CIFAR-10: 0.1).
       beta: weight of the reverse cross-entropy, at least 0 (paper 1).
       log_zero: A, what stands for log 0 of a one-hot label, below 0 (paper, CIFAR-10: -4 in its figures).
@@ -173,12 +179,12 @@ def symmetric_cross_entropy(
     References:
       Wang et al., Symmetric Cross Entropy for Robust Learning with Noisy Labels, 2019, Eq. 5 to 7.
     """
-    if alpha < 0 or beta < 0 or log_zero >= 0:
+    numbers = [known(x) for x in (alpha, beta, log_zero)]
+    if not all(x is None or (x < 0 if i == 2 else x >= 0) for i, x in enumerate(numbers)):
         raise ValueError(f"alpha {alpha} and beta {beta} must be at least 0 and log_zero {log_zero} below 0")
-    forward = cross_entropy(logits, labels)
-    return masked(alpha * forward + beta * log_zero * jnp.expm1(-forward), where)
 
+    def loss(x: Array, y: Array) -> Array:
+        forward = negative_log_likelihood(x, y)
+        return alpha * forward + beta * log_zero * jnp.expm1(-forward)
 
-def _share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must lie in [0, 1], got {value}")
+    return per_label(logits, labels, where, loss)

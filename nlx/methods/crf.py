@@ -65,8 +65,8 @@ def annealed(start: float, end: float, steps: int) -> optax.Schedule:
     Raises:
       ArgumentError: a negative alpha, or no step.
     """
-    if min(start, end) < 0 or steps < 1:
-        raise ArgumentError(f"alpha must be at least 0 and fall in at least one step: {start}, {end}, {steps} steps")
+    if not (start >= 0 and end >= 0 and steps >= 1):
+        raise ArgumentError(f"alpha needs `start` and `end` >= 0 and `steps` >= 1, got {start}, {end} and {steps}")
     return optax.linear_schedule(start, end, steps)
 
 
@@ -248,9 +248,9 @@ def crf_analytic(table: ArrayLike, *, alpha: optax.Schedule) -> Method:
     """
     rows = np.asarray(table, np.float32)
     if rows.ndim != 2 or rows.shape[0] != rows.shape[1]:
-        raise ArgumentError(f"table must be [K, K], got {rows.shape}")
+        raise ArgumentError(f"`table` must be [K, K], got {rows.shape}")
     if not ((rows >= 0).all() and np.allclose(rows.sum(1), 1, atol=1e-4)):
-        raise ArgumentError("every row of table must be a distribution over the true classes given one noisy class")
+        raise ArgumentError("every row of `table` must be a distribution over the true classes given one noisy class")
 
     def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
         del key, outputs, num_classes
@@ -291,8 +291,8 @@ def _matching(machine: RBM, num_clean: int, num_noisy: int, hidden: int) -> RBM:
     units = machine.z_bias.shape[0]
     if machine.coupling.shape != (units, num_noisy) or units < num_clean or (hidden and units != num_clean + hidden):
         raise ArgumentError(
-            f"the auxiliary machine couples {machine.coupling.shape}; it should have {num_clean} + {hidden} rows and "
-            f"{num_noisy} columns: fit it with as many hidden units as the field has"
+            f"the `auxiliary` machine couples {machine.coupling.shape}; it should have {num_clean} + {hidden} rows and "
+            f"{num_noisy} columns: fit it with as many `hidden` units as the field has"
         )
     kept = num_clean + hidden
     return RBM(machine.coupling[:kept], machine.y_bias, machine.z_bias[:kept])

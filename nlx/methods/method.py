@@ -5,7 +5,8 @@ backbone's outputs and a batch; it gives back a loss to train on and a posterior
 is a ``loss``; everything else has a default. A new system is one file that returns a :class:`Method`.
 
 Vocabulary:
-  outputs: what the backbone gives for a batch: ``logits`` float32 ``[B, K]``, ``features`` ``[B, F]``, further heads.
+  outputs: what the backbone gives for a batch: ``logits`` ``[B, K]`` and ``features`` ``[B, F]``, float32 whatever it
+    computes in; further heads.
   batch: ``noisy_label``, int32 ``[B]`` or {0, 1} float32 ``[B, K]``; ``index``, int32 ``[B]``, the examples' positions
     in the training set; ``inputs`` ``[B, ...]`` as stored. A batch never carries the true label: it is not on the
     device while training. Where a user says that some true labels are to be trusted, ``trusted_label`` holds them,

@@ -3,7 +3,7 @@
 Beside the classifier p(y given x), a second network p(z given x) says whether an example's label is right, randomly
 wrong, or wrong in the way its class is usually confused. Both are pretrained on the examples whose label is trusted,
 and then trained together by generalized EM, where the exact posterior of (y, z) is the target. What is visited in which
-stage, for this method and the five it is compared to, stands in :mod:`nlx.training.strategies`.
+stage, for this method and the five it is compared to, stands in ``recipes/noise_types.py``.
 """
 
 from __future__ import annotations
@@ -116,9 +116,9 @@ def noise_types(
     References:
       Xiao et al., Learning From Massive Noisy Labeled Data for Image Classification, 2015, sections 3 and 4.
     """
-    matrix = _confusing(confusing)
+    matrix = jnp.asarray(confusing, jnp.float32)
     if matrix.shape != (num_classes, num_classes):
-        raise ArgumentError(f"confusing must be [K, K] for K = {num_classes} classes, got {matrix.shape}")
+        raise ArgumentError(f"`confusing` must be [K, K] for K = {num_classes} classes, got {matrix.shape}")
     if clean_weight < 0 or branch_rate < 0:
         raise ArgumentError(
             f"`clean_weight` and `branch_rate` must be at least 0, got {clean_weight} and {branch_rate}"
@@ -175,8 +175,13 @@ def pretrain_noise_types(confusing: ArrayLike, branch: Branch, *, branch_rate: f
       confusing: as in :func:`noise_types`, whose parameters these are.
       branch: likewise.
       branch_rate: likewise.
+
+    Raises:
+      ArgumentError: a negative rate.
     """
-    matrix = _confusing(confusing)
+    if branch_rate < 0:
+        raise ArgumentError(f"`branch_rate` must be at least 0, got {branch_rate}")
+    matrix = jnp.asarray(confusing, jnp.float32)
 
     def loss(
         key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
@@ -222,10 +227,6 @@ def bottom_up(transition: ArrayLike) -> Method:
         return single_posterior("bayes", q, {"classifier": Column(jax.nn.softmax(logits), "belief")})
 
     return Method("bottom_up", loss, posterior)
-
-
-def _confusing(matrix: ArrayLike) -> Array:
-    return jnp.asarray(matrix, jnp.float32)
 
 
 def _trusted_label(batch: Batch) -> Array:

@@ -35,7 +35,7 @@ def plain(loss: Loss, name: str | None = None) -> Method:
     Args:
       loss: any loss of one value per example, such as those of ``nlx.losses`` or optax. Labels are classes, int32
         ``[B]``, or {0, 1} vectors, float32 ``[B, K]``, as the data have them.
-      name: what outputs call the method; the loss's own name by default.
+      name: what outputs call the method; the loss's own name by default, ``plain`` where it has none.
 
     Returns:
       The method, with the one candidate ``classifier``; on single-label data the column ``outlier_score`` is the
@@ -70,6 +70,7 @@ def with_vectors(loss: Loss) -> Loss:
         pair = jnp.stack([jnp.zeros_like(logits), logits], axis=-1)
         return jnp.sum(loss(pair, labels.astype(jnp.int32)), axis=-1)
 
+    either.__name__ = _name_of(loss)
     return either
 
 
@@ -115,4 +116,5 @@ def _prediction(params: Params, memory: Memory, outputs: Outputs, batch: Batch) 
 def _name_of(loss: Loss) -> str:
     while isinstance(loss, partial):
         loss = loss.func
-    return getattr(loss, "__name__", "plain")
+    name = getattr(loss, "__name__", "")
+    return name if name.isidentifier() else "plain"  # a lambda has no name to go by

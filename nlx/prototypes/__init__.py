@@ -7,8 +7,9 @@ the label of the class whose prototypes it resembles most.
 
 from nlx.prototypes.clustering import by_density_peaks, by_kmeans
 from nlx.prototypes.correction import Correction, class_scores, correct, decide
-from nlx.prototypes.density import Selection, by_density, cosine_similarity, density, quantile, select, separation, unit
+from nlx.prototypes.density import Selection, by_density, density, select, separation
 from nlx.prototypes.members import Prototypes, Selector, class_prototypes, sample_members
+from nlx.prototypes.similarity import cosine_similarity, quantile, unit
 
 __all__ = [
     "Correction",

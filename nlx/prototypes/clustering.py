@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
-from nlx.prototypes.density import Selection, quantile, separation, top
+from nlx.arguments import at_least, floating, in_range, mask, typed_key, varying
+from nlx.prototypes.density import Selection, separation, top
+from nlx.prototypes.similarity import quantile
 
 
-def by_kmeans(key: Array, features: Array, where: Array, count: int, *, steps: int = 100) -> Selection:
+def by_kmeans(key: Array, features: ArrayLike, where: ArrayLike, count: int, *, steps: int = 100) -> Selection:
     """Prototypes of one class as the members nearest to the centres of p clusters.
 
     Seeds are drawn one after the other in proportion to the squared distance from those before; Lloyd's steps follow
@@ -33,9 +38,13 @@ def by_kmeans(key: Array, features: Array, where: Array, count: int, *, steps: i
     References:
       Arthur and Vassilvitskii, k-means++: The Advantages of Careful Seeding, 2007; Han et al., 2019, Table 4.
     """
-    if count < 1:
-        raise ValueError(f"count (prototypes per class) must be at least 1, got {count}")
-    features, where = jnp.asarray(features), jnp.asarray(where)
+    at_least(1, count=count)
+    at_least(0, steps=steps)
+    return _kmeans(typed_key(key), *_checked(features, where), count, steps)
+
+
+@partial(jax.jit, static_argnames=("count", "steps"))
+def _kmeans(key: Array, features: Array, where: Array, count: int, steps: int) -> Selection:
     lengths = jnp.sum(features**2, axis=1, keepdims=True)
     numbers = jnp.arange(count, dtype=jnp.int32)
 
@@ -49,7 +58,8 @@ def by_kmeans(key: Array, features: Array, where: Array, count: int, *, steps: i
         return centres.at[i].set(point), jnp.where(where, jnp.minimum(nearest, distance), 0.0)
 
     start = jnp.where(where, jnp.finfo(features.dtype).max, 0.0)
-    centres = jnp.zeros((count, features.shape[1]), features.dtype)
+    centres = varying(jnp.zeros((count, features.shape[1]), features.dtype), features, where, jax.random.key_data(key))
+    start = varying(start, features, jax.random.key_data(key))
     centres, _ = jax.lax.fori_loop(0, count, seed, (centres, start))
 
     def distances(centres: Array) -> Array:
@@ -70,7 +80,7 @@ def by_kmeans(key: Array, features: Array, where: Array, count: int, *, steps: i
         moved = assign(centres)
         return done + 1, centres, moved, jnp.any(moved != cluster)
 
-    carry = jnp.int32(0), centres, assign(centres), jnp.bool_(True)
+    carry = jnp.int32(0), centres, assign(centres), varying(jnp.bool_(True), centres)
     _, centres, cluster, _ = jax.lax.while_loop(lambda carry: carry[3] & (carry[0] < steps), step, carry)
     own = jnp.where(cluster[:, None] == numbers[None, :], distances(centres), jnp.inf)
     index = jnp.argmin(own, axis=0).astype(jnp.int32)
@@ -78,7 +88,9 @@ def by_kmeans(key: Array, features: Array, where: Array, count: int, *, steps: i
     return Selection(jnp.where(valid, index, 0), valid, jnp.sum(valid, dtype=jnp.int32))
 
 
-def by_density_peaks(key: Array, features: Array, where: Array, count: int, *, share: float = 0.98) -> Selection:
+def by_density_peaks(
+    key: Array, features: ArrayLike, where: ArrayLike, count: int, *, share: float = 0.98
+) -> Selection:
     r"""Prototypes of one class as the density peaks of its members by Euclidean distance.
 
     The members of highest :math:`\rho_i \delta_i`: the number of neighbours, times the distance from the nearest
@@ -101,7 +113,13 @@ def by_density_peaks(key: Array, features: Array, where: Array, count: int, *, s
       Rodriguez and Laio, Clustering by fast search and find of density peaks, 2014; Han et al., 2019, Table 4.
     """
     del key
-    features, where = jnp.asarray(features), jnp.asarray(where)
+    at_least(1, count=count)
+    in_range(share, "share", 0, 1)
+    return _density_peaks(*_checked(features, where), count, share)
+
+
+@partial(jax.jit, static_argnames=("count", "share"))
+def _density_peaks(features: Array, where: Array, count: int, share: float) -> Selection:
     lengths = jnp.sum(features**2, axis=1)
     inner = jnp.matmul(features, features.T, precision=jax.lax.Precision.HIGHEST)
     squared = jnp.maximum(lengths[:, None] + lengths[None, :] - 2 * inner, 0.0)
@@ -112,3 +130,12 @@ def by_density_peaks(key: Array, features: Array, where: Array, count: int, *, s
     rho = jnp.sum(neighbours, axis=1, dtype=jnp.int32)
     delta = -separation(similarity, rho, where=where)
     return top(rho.astype(delta.dtype) * delta, where, jnp.sum(where, dtype=jnp.int32), count)
+
+
+def _checked(features: ArrayLike, where: ArrayLike) -> tuple[Array, Array]:
+    x = floating(features, "features")
+    if x.ndim != 2 or not x.shape[0] or x.dtype != jnp.float32:
+        raise ValueError(f"features must be float32 [m, d] with m of at least 1, got {x.dtype} {x.shape}")
+    members = mask(where, x.shape[:1])
+    assert members is not None
+    return x, members

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
+
+from nlx.arguments import as_type, at_least, floating, mask, working
 
 
 class Correction(NamedTuple):
@@ -49,15 +52,17 @@ def class_scores(features: ArrayLike, mean: ArrayLike, present: ArrayLike) -> Ar
     References:
       Han et al., 2019, Eq. 8.
     """
-    x, mean, present = jnp.asarray(features), jnp.asarray(mean), jnp.asarray(present)
+    x, mean, present = floating(features, "features"), floating(mean, "mean"), jnp.asarray(present)
     if x.ndim != 2 or mean.ndim != 2 or x.shape[1] != mean.shape[1] or present.shape != mean.shape[:1]:
         raise ValueError(
             f"features must be [n, d], mean [K, d] and present [K], got {x.shape}, {mean.shape} and {present.shape}"
         )
+    dtype = working(x)
     # The product is divided by the length, not the features: they are read, never copied.
-    inner = jnp.matmul(x, mean.T, precision=jax.lax.Precision.HIGHEST)
-    length = jnp.linalg.norm(x, axis=1, keepdims=True)
-    return jnp.where(present[None, :], inner / jnp.where(length > 0, length, jnp.ones_like(length)), -jnp.inf)
+    inner = jnp.matmul(x, mean.astype(x.dtype).T, precision=jax.lax.Precision.HIGHEST, preferred_element_type=dtype)
+    length = jnp.linalg.norm(x.astype(dtype), axis=1, keepdims=True)
+    cosine = as_type(inner / jnp.where(length > 0, length, jnp.ones_like(length)), x.dtype)
+    return jnp.where(mask(present, mean.shape[:1], "present")[None, :], cosine, -jnp.inf)  # type: ignore[index]
 
 
 def decide(scores: ArrayLike) -> Correction:
@@ -77,7 +82,9 @@ def decide(scores: ArrayLike) -> Correction:
     References:
       Han et al., 2019, Eq. 9.
     """
-    scores = jnp.asarray(scores)
+    scores = floating(scores, "scores")
+    if scores.ndim != 2 or not scores.shape[1]:
+        raise ValueError(f"scores must be [n, K] with at least 1 class, got {scores.shape}")
     label = jnp.argmax(scores, axis=1).astype(jnp.int32)
     best = jnp.max(scores, axis=1)
     chosen = jnp.arange(scores.shape[1], dtype=jnp.int32)[None, :] == label[:, None]
@@ -112,16 +119,22 @@ def correct(features: ArrayLike, mean: ArrayLike, present: ArrayLike, *, parts: 
     References:
       Han et al., 2019, Eq. 8 and 9.
     """
-    x = jnp.asarray(features)
+    x = floating(features, "features")
+    at_least(1, parts=parts)
     if parts == 1:
         return decide(class_scores(x, mean, present))
-    if parts < 1 or x.ndim != 2 or x.shape[0] % parts:
+    if x.ndim != 2 or x.shape[0] % parts:
         raise ValueError(f"features must be [n, d] with n a multiple of parts = {parts}, got {x.shape}")
-    rows = x.reshape(-1, parts, x.shape[1])
+    return _correct(x, floating(mean, "mean"), jnp.asarray(present), parts)
+
+
+@partial(jax.jit, static_argnames="parts")
+def _correct(x: Array, mean: Array, present: Array, parts: int) -> Correction:
+    rows = x.reshape(x.shape[0] // parts, parts, x.shape[1])
 
     def one_part(i: Array) -> Correction:
         part = jax.lax.dynamic_index_in_dim(rows, i, axis=1, keepdims=False)
         return decide(class_scores(part, mean, present))
 
-    found = jax.lax.map(one_part, jnp.arange(parts, dtype=jnp.int32))
-    return jax.tree.map(lambda leaf: leaf.T.reshape(-1), found)
+    corrections = jax.lax.map(one_part, jnp.arange(parts, dtype=jnp.int32))
+    return jax.tree.map(lambda leaf: leaf.T.reshape(-1), corrections)

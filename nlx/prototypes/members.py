@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import integers
-from nlx.prototypes.density import Selection, by_density, unit
+from nlx.arguments import at_least, class_vector, floating, mask, typed_key
+from nlx.prototypes.density import Selection, by_density
+from nlx.prototypes.similarity import unit
 
 
 class Selector(Protocol):
@@ -62,26 +65,23 @@ def sample_members(
       >>> index[0], mask.sum(axis=1)
       (Array([1, 0], dtype=int32), Array([1, 2, 0], dtype=int32))
     """
-    labels = integers(labels, "labels")
-    if labels.ndim != 1 or size < 1:
-        raise ValueError(f"labels must be [n] and size at least 1, got {labels.shape} and {size}")
-    n = labels.shape[0]
-    belongs = (labels >= 0) & (labels < num_classes)
+    group = class_vector(labels, "labels", num_classes, unknown=num_classes)
+    if size < 1:
+        raise ValueError(f"labels must be [n] and size at least 1, got {group.shape} and {size}")
+    n, where = len(group), mask(where, group.shape)
+    if not n:
+        return jnp.zeros((num_classes, size), jnp.int32), jnp.zeros((num_classes, size), bool)
     if where is not None:
-        where = jnp.asarray(where)
-        if where.shape != labels.shape or where.dtype != jnp.bool_:
-            raise ValueError(f"where must be bool {labels.shape}, got {where.dtype} {where.shape}")
-        belongs &= where
-    group = jnp.where(belongs, labels, num_classes).astype(jnp.int32)
-    order = jax.random.bits(key, (n,))
+        group = jnp.where(where, group, num_classes)
+    order = jax.random.bits(typed_key(key), (n,))
     group, _, index = jax.lax.sort((group, order, jnp.arange(n, dtype=jnp.int32)), num_keys=2)
     starts = jnp.searchsorted(group, jnp.arange(num_classes + 1, dtype=jnp.int32)).astype(jnp.int32)
     offsets = jnp.arange(size, dtype=jnp.int32)
-    mask = offsets[None, :] < (starts[1:] - starts[:-1])[:, None]
+    taken = offsets[None, :] < (starts[1:] - starts[:-1])[:, None]
     rows = jnp.minimum(starts[:-1, None] + offsets[None, :], n - 1)
     # In the order of the data, so that of equal members the one with the lower index comes first.
-    chosen = jnp.sort(jnp.where(mask, index[rows], n), axis=1)
-    return jnp.where(mask, chosen, 0), mask
+    chosen = jnp.sort(jnp.where(taken, index[rows], n), axis=1)
+    return jnp.where(taken, chosen, 0), taken
 
 
 def class_prototypes(
@@ -109,7 +109,7 @@ def class_prototypes(
       count: p, prototypes per class (paper 8).
       where: examples that may be prototypes, bool ``[n]``.
       selector: (key, features ``[m, d]``, where ``[m]``, p) -> Selection; give other options with
-        ``functools.partial``.
+        ``functools.partial``. Called eagerly, the same function compiles once.
 
     Returns:
       The prototypes.
@@ -120,23 +120,49 @@ def class_prototypes(
 
     Examples:
       >>> x = jnp.array([[1.0, 0.0], [1.0, 0.1], [0.9, 0.0], [0.0, 1.0]])
-      >>> found = class_prototypes(jax.random.key(0), x, jnp.array([0, 0, 0, 1]), 3, members=4, count=1)
-      >>> found.valid[:, 0]
+      >>> prototypes = class_prototypes(jax.random.key(0), x, jnp.array([0, 0, 0, 1]), 3, members=4, count=1)
+      >>> prototypes.valid[:, 0]
       Array([ True,  True, False], dtype=bool)
 
     References:
       Han et al., 2019, section 3.3.
     """
-    features, labels = jnp.asarray(features), jnp.asarray(labels)
-    if features.ndim != 2 or labels.shape != features.shape[:1]:
-        raise ValueError(f"features must be [n, d] and labels [n], got {features.shape} and {labels.shape}")
+    x, labels = floating(features, "features"), class_vector(labels, "labels", num_classes)
+    if x.ndim != 2 or labels.shape != x.shape[:1]:
+        raise ValueError(f"features must be [n, d] and labels [n], got {x.shape} and {labels.shape}")
+    at_least(1, members=members, count=count)
+    if not len(x):
+        empty = jnp.zeros((num_classes, count), jnp.int32)
+        mean = jnp.zeros((num_classes, x.shape[1]), x.dtype)
+        return Prototypes(empty, empty > 0, empty[:, 0], mean)
+    counts = mask(where, labels.shape)
+    # The options of a rule that was made anew for this call are told apart by value, so that nothing compiles anew.
+    options: tuple[tuple[str, Hashable], ...] = ()
+    rule: Any = selector
+    if isinstance(rule, partial) and not rule.args:
+        rule, options = rule.func, tuple(sorted(rule.keywords.items()))
+    return _prototypes(typed_key(key), x, labels, counts, num_classes, members, count, rule, options)
+
+
+@partial(jax.jit, static_argnums=(4, 5, 6, 7, 8))
+def _prototypes(
+    key: Array,
+    features: Array,
+    labels: Array,
+    where: Array | None,
+    num_classes: int,
+    members: int,
+    count: int,
+    rule: Callable[..., Selection],
+    options: tuple[tuple[str, Hashable], ...],
+) -> Prototypes:
     sample_key, select_key = jax.random.split(key)
     indices, masks = sample_members(sample_key, labels, num_classes, members, where=where)
 
     def one_class(arguments: tuple[Array, Array, Array]) -> Prototypes:
-        label, index, mask = arguments
+        label, index, taken = arguments
         x = features[index]
-        chosen = selector(jax.random.fold_in(select_key, label), x, mask, count)
+        chosen = rule(jax.random.fold_in(select_key, label), x, taken, count, **dict(options))
         held = jnp.sum(chosen.valid, dtype=jnp.int32).astype(x.dtype)
         mean = jnp.sum(jnp.where(chosen.valid[:, None], unit(x[chosen.rows]), 0.0), axis=0) / jnp.maximum(held, 1)
         return Prototypes(jnp.where(chosen.valid, index[chosen.rows], 0), chosen.valid, chosen.qualified, mean)

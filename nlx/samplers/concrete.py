@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import floating
+from nlx.arguments import as_type, floating, in_range, typed_key, working
 
 
 def sample(key: Array, logits: ArrayLike, temperature: ArrayLike) -> Array:
@@ -27,7 +27,8 @@ def sample(key: Array, logits: ArrayLike, temperature: ArrayLike) -> Array:
       Values in [0, 1], logits' dtype ``[...]``, differentiable in the logits.
 
     Raises:
-      TypeError: logits not floating.
+      TypeError: logits not floating, or key not typed.
+      ValueError: a temperature known before tracing is not above 0; under a trace it gives NaN.
 
     Examples:
       >>> sample(jax.random.key(0), jnp.array([-50.0, 50.0]), 0.5)
@@ -37,5 +38,10 @@ def sample(key: Array, logits: ArrayLike, temperature: ArrayLike) -> Array:
       Jang et al., 2017; Maddison et al., 2017. Yao et al., section III-D 1.
     """
     logits = floating(logits, "logits")
-    noise = jax.random.logistic(key, logits.shape, logits.dtype)
-    return jax.nn.sigmoid((logits + noise) / jnp.asarray(temperature, logits.dtype))
+    in_range(temperature, "temperature", 0, above=True)
+    dtype = working(logits)
+    # In half precision the noise itself would take no more than a few hundred values.
+    noise = jax.random.logistic(typed_key(key), logits.shape, dtype)
+    tau = jnp.asarray(temperature, dtype)
+    tau = jnp.where(tau > 0, tau, jnp.nan)
+    return as_type(jax.nn.sigmoid((logits.astype(dtype) + noise) / tau), logits.dtype)

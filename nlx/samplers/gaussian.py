@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from nlx.arguments import as_type, floating, same_shape, typed_key, working
+
 
 def sample(key: Array, mean: ArrayLike, log_variance: ArrayLike) -> Array:
     r"""Draw :math:`s = \mu + \sigma \odot \zeta` with :math:`\zeta \sim N(0, I)`.
@@ -23,6 +25,7 @@ def sample(key: Array, mean: ArrayLike, log_variance: ArrayLike) -> Array:
       Draws, mean's dtype ``[...]``, differentiable in both parameters.
 
     Raises:
+      TypeError: parameters not floating, or key not typed.
       ValueError: shapes disagree.
 
     Examples:
@@ -32,7 +35,8 @@ def sample(key: Array, mean: ArrayLike, log_variance: ArrayLike) -> Array:
     References:
       Kingma and Welling, 2014. Yao et al., section III-D 1.
     """
-    mean, log_variance = jnp.asarray(mean), jnp.asarray(log_variance)
-    if mean.shape != log_variance.shape:
-        raise ValueError(f"mean {mean.shape} and log_variance {log_variance.shape} must have the same shape")
-    return mean + jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape, mean.dtype)
+    mean, log_variance = floating(mean, "mean"), floating(log_variance, "log_variance")
+    same_shape("mean", mean.shape, "log_variance", log_variance.shape)
+    dtype = working(mean)
+    noise = jax.random.normal(typed_key(key), mean.shape, dtype)
+    return as_type(mean.astype(dtype) + jnp.exp(log_variance.astype(dtype) / 2) * noise, mean.dtype)

@@ -11,6 +11,8 @@ needs to be carried from step to step; it is the smaller one (y where they are e
 
 from __future__ import annotations
 
+import operator
+from functools import partial
 from typing import NamedTuple, get_args
 
 import jax
@@ -19,8 +21,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from nlx.arguments import floating, typed_key
+from nlx.arguments import array, floating, in_range, known, typed_key, varying
 from nlx.samplers.bits import Generator, bernoulli16, num_bytes, pack, prepare, uniform16, unpack, words_shape
+from nlx.samplers.mixing import Mixing, mixing_of
 
 
 class State(NamedTuple):
@@ -31,21 +34,6 @@ class State(NamedTuple):
     """
 
     packed: Array
-
-
-class Mixing(NamedTuple):
-    """How well the chains of one side's units mix, over the sweeps of one step.
-
-    Attributes:
-      ess: effective number of independent draws among chains x sweeps, float32 ``[B, units]``, from the variance
-        between chain means: with c chains its own relative error is about sqrt(2 / (c - 1)). Chains started apart and
-        not yet mixed show as an ESS near or below their number.
-      r_hat: Gelman and Rubin's ratio, float32 ``[B, units]``; near 1 where chains agree, infinite where every chain
-        stands still and they differ.
-    """
-
-    ess: Array
-    r_hat: Array
 
 
 class Info(NamedTuple):
@@ -111,15 +99,14 @@ def init(key: Array, examples: int, chains: int, num_y: int, num_z: int, *, mean
     if min(examples, chains, num_y, num_z) < 1:
         raise ValueError(f"sizes must be at least 1, got {examples=}, {chains=}, {num_y=}, {num_z=}")
     units = min(num_y, num_z)
+    typed_key(key)
     if mean is not None:
-        mean = jnp.asarray(mean)
+        mean = floating(mean, "mean")
         if mean.shape not in ((units,), (examples, units)):
             raise ValueError(f"mean must be of shape {(units,)} or {(examples, units)}, got {mean.shape}")
         return State(pack(jax.random.bernoulli(key, mean.reshape(-1, 1, units), (examples, chains, units))))
     packed = jax.random.bits(key, (examples, chains, num_bytes(units)), jnp.uint8)
-    tail = np.full(num_bytes(units), 255, np.uint8)
-    tail[-1] = (0xFF00 >> (units % 8 or 8)) & 0xFF
-    return State(packed & tail.reshape(1, 1, -1))
+    return State(packed & _used(units))
 
 
 def step(
@@ -149,7 +136,7 @@ def step(
       coupling: U, float ``[M, N]``.
       y_bias: b, float ``[N]`` or ``[B, N]``.
       z_bias: a, float ``[M]`` or ``[B, M]``.
-      num_sweeps: sweeps, at least 1; may be traced.
+      num_sweeps: sweeps, at least 1; may be traced, and then counts as 1 below that.
       generator: where the random bits come from.
       dtype: operands of the matrix products, which add up in float32; bfloat16 rounds U to 8 significant bits and is
         several times faster where the hardware knows it.
@@ -173,8 +160,29 @@ def step(
     References:
       Vahdat, 2017, section 3.1 and 4.1. Tieleman, 2008, for persistent chains.
     """
-    u, b, a = _checked(key, state, coupling, y_bias, z_bias, num_sweeps, mixing, generator)
-    (num_z, num_y), (examples, chains, _) = u.shape, state.packed.shape
+    u, b, a, sweeps = _checked(key, state, coupling, y_bias, z_bias, num_sweeps, mixing, generator)
+    # A number that is known is made part of the program: accelerators then need not ask how far the loop has come.
+    fixed = sweeps if isinstance(sweeps, int) else None
+    packed = array(state.packed, "state")
+    return _step(key, packed, u, b, a, sweeps, fixed, generator, jnp.dtype(dtype), average, mixing)
+
+
+@partial(jax.jit, static_argnums=(6, 7, 8, 9, 10))
+def _step(
+    key: Array,
+    before: Array,
+    u: Array,
+    b: Array,
+    a: Array,
+    sweeps: int | Array,
+    fixed: int | None,
+    generator: Generator,
+    dtype: DTypeLike,
+    average: bool,
+    mixing: bool,
+) -> tuple[State, Info]:
+    num_sweeps = jnp.maximum(sweeps, 1) if fixed is None else fixed
+    (num_z, num_y), (examples, chains, _) = u.shape, before.shape
     y_carried = carries_y(num_y, num_z)
     u = u.astype(dtype)
     # Where y is carried it goes through U^T to z and back through U; where z is, the other way round.
@@ -213,18 +221,19 @@ def step(
     if generator == "threefry":
         # The same bits from jax.random's rolled loop, once: a second unrolled one would double the time to compile.
         prepared = [
-            jax.random.bits(jax.random.wrap_key_data(k), words_shape(shape), jnp.uint32)
+            jax.random.bits(jax.random.wrap_key_data(k, impl="threefry2x32"), words_shape(shape), jnp.uint32)
             for k, shape in zip(prepared, shapes, strict=True)
         ]
-    start = unpack(state.packed, carried_bias.shape[-1], dtype)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(lambda: sums(sweep(start, prepared))))
+    start = varying(unpack(before, carried_bias.shape[-1], dtype), u, b, a, prepared[0])
+    zeros = jax.tree.map(jnp.zeros_like, sums(sweep(start, prepared)))  # of its shapes: no more than that is computed
     # The last sweep stands outside the loop, so that its log-odds are at hand without being carried.
     carried, prepared, total = jax.lax.fori_loop(0, num_sweeps - 1, body, (start, prepared, zeros))
     last = sweep(carried, prepared)
     total = jax.tree.map(jnp.add, total, sums(last))
 
     packed = pack(last.carried)
-    flips = jnp.sum(jax.lax.population_count(packed ^ state.packed).astype(jnp.float32), axis=(1, 2))
+    changed = packed ^ (before & _used(carried_bias.shape[-1]))
+    flips = jnp.sum(jax.lax.population_count(changed).astype(jnp.float32), axis=(1, 2))
     count = jnp.asarray(num_sweeps, jnp.float32)
     given_other = jax.nn.sigmoid(last.carried_logits)
     if average:
@@ -233,31 +242,24 @@ def step(
         means = jnp.mean(given_other, axis=1), jnp.mean(jax.nn.sigmoid(last.other_logits), axis=1)
     mixed: tuple[Mixing | None, Mixing | None] = (None, None)
     if mixing:
-        mixed = _mixing(total["carried_draws"] / count, count), _mixing(total["other_draws"] / count, count)
+        mixed = mixing_of(total["carried_draws"] / count, count), mixing_of(total["other_draws"] / count, count)
     y, z = (0, 1) if y_carried else (1, 0)
     pair = given_other, last.other.astype(jnp.float32)
     flip_rate = flips / (chains * min(num_y, num_z))
     return State(packed), Info(pair[y], pair[z], means[y], means[z], flip_rate, mixed[y], mixed[z])
 
 
+def _used(units: int) -> np.ndarray:
+    """Which bits of a state are units, uint8 ``[1, 1, bytes]``; the others are 0."""
+    return np.packbits(np.ones(units, np.uint8)).reshape(1, 1, -1)
+
+
 def _rows_times(bits: Array, matrix: Array) -> Array:
     """Chains of all examples as rows of one product, float32 ``[B, chains, .]``."""
     # Without preferred_element_type XLA's CPU backend converts bfloat16 operands to float32 first.
-    product = jax.lax.dot(bits.reshape(-1, bits.shape[-1]), matrix, preferred_element_type=jnp.float32)
+    rows = bits.reshape(bits.shape[0] * bits.shape[1], bits.shape[-1])
+    product = jax.lax.dot(rows, matrix, preferred_element_type=jnp.float32)
     return product.reshape(*bits.shape[:2], matrix.shape[-1])
-
-
-def _mixing(chain_means: Array, sweeps: Array) -> Mixing:
-    """ESS and R-hat of binary units from each chain's mean, ``[B, chains, units]``."""
-    chains = chain_means.shape[1]
-    between = jnp.var(chain_means, axis=1, ddof=1)
-    # A chain of bits with mean m has the variance m (1 - m).
-    within = jnp.mean(chain_means * (1 - chain_means), axis=1) * sweeps / (sweeps - 1)
-    pooled = within * (sweeps - 1) / sweeps + between
-    still = pooled <= 0
-    ess = jnp.where(between > 0, chains * pooled / jnp.where(between > 0, between, 1), chains * sweeps)
-    r_hat = jnp.sqrt(jnp.where(still, 1, pooled) / jnp.where(still, 1, within))
-    return Mixing(ess, r_hat)
 
 
 def _checked(
@@ -269,23 +271,28 @@ def _checked(
     num_sweeps: int | Array,
     mixing: bool,
     generator: Generator,
-) -> tuple[Array, Array, Array]:
-    """U, b and a as arrays, the biases ``[B or 1, 1, units]``."""
+) -> tuple[Array, Array, Array, int | Array]:
+    """U, b and a as arrays, the biases ``[B or 1, 1, units]``, and the number of sweeps, an int where it is known."""
     typed_key(key)
     u, b, a = floating(coupling, "coupling"), floating(y_bias, "y_bias"), floating(z_bias, "z_bias")
     if u.ndim != 2:
         raise ValueError(f"coupling must be [M, N], got {u.shape}")
     if state.packed.ndim != 3 or state.packed.shape[-1] != num_bytes(min(u.shape)):
         raise ValueError(f"state {state.packed.shape} does not fit coupling {u.shape}; make it with init")
+    if state.packed.dtype != jnp.uint8:
+        raise TypeError(f"state must be uint8, got {state.packed.dtype}; make it with init")
+    values = known(state.packed)
+    if values is not None and (values & ~_used(min(u.shape))).any():
+        raise ValueError(f"state has units beyond the {min(u.shape)} of coupling {u.shape}; make it with init")
     examples, chains, _ = state.packed.shape
     for name, x, units in (("y_bias", b, u.shape[1]), ("z_bias", a, u.shape[0])):
         if x.shape not in ((units,), (examples, units)):
             raise ValueError(f"{name} must be of shape {(units,)} or {(examples, units)}, got {x.shape}")
     if generator not in get_args(Generator):
         raise ValueError(f"unknown generator {generator!r}; known: {', '.join(get_args(Generator))}")
-    known = num_sweeps if isinstance(num_sweeps, int) else None
-    if known is not None and known < 1:
-        raise ValueError(f"num_sweeps must be at least 1, got {known}")
-    if mixing and (chains < 2 or known == 1):
+    in_range(num_sweeps, "num_sweeps", 1)
+    sweeps = num_sweeps if known(num_sweeps) is None else operator.index(num_sweeps)
+    if mixing and (chains < 2 or (isinstance(sweeps, int) and sweeps < 2)):
         raise ValueError(f"mixing needs at least 2 chains and 2 sweeps, got {chains} and {num_sweeps}")
-    return (u, *(x.astype(jnp.float32).reshape(-1, 1, x.shape[-1]) for x in (b, a)))  # type: ignore[return-value]
+    b, a = (x.astype(jnp.float32).reshape(-1 if x.size else 0, 1, x.shape[-1]) for x in (b, a))
+    return u, b, a, sweeps

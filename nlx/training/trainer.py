@@ -260,7 +260,7 @@ class Trainer:
                 rate = None
                 if stage.schedule is not None:
                     factor = stage.schedule(steps)
-                    rate = lambda step, factor=factor, start=start: factor(step - start)  # noqa: E731
+                    rate = lambda step, factor=factor, start=start: factor(jnp.float32(step - start))  # noqa: E731
                 step = make_step(self.model, self.method, self.optimizer, self.mesh, loss_of=stage.method, rate=rate)
                 self._programs[key] = make_program(step, self.batch_size)
             programs.append(self._programs[key])

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
-from nlx.arguments import floating, integers
+from nlx.arguments import as_type, class_labels, distributions, floating, label_vectors, working
 
 
 def project(transition: ArrayLike) -> Array:
@@ -41,8 +41,13 @@ def project(transition: ArrayLike) -> Array:
       Held et al., 1974; Michelot, 1986; Condat, 2016. Sukhbaatar et al., 2015, section 3.1.
     """
     rows = floating(transition, "transition")
-    if rows.ndim < 1:
-        raise ValueError("transition must have rows, got a scalar")
+    if rows.ndim < 1 or not rows.shape[-1]:
+        raise ValueError(f"transition must have rows, got {'a scalar' if not rows.ndim else rows.shape}")
+    return _project(rows)
+
+
+@jax.jit
+def _project(rows: Array) -> Array:
     v = rows.astype(jnp.float32) if jnp.finfo(rows.dtype).bits < 32 else rows
     # A shift of the row changes nothing, and tau lies between the largest entry less 1 and the largest entry. With the
     # point of that interval that is nearest to 0 moved to 0, sums keep their digits beside entries of any size, and
@@ -59,7 +64,8 @@ def project(transition: ArrayLike) -> Array:
         excess = jnp.sum(left, axis=-1, keepdims=True) - 1.0
         return jnp.maximum(tau, tau + excess / count), count, jnp.any(count < before)
 
-    start = lowest, jnp.full_like(lowest, rows.shape[-1] + 1), jnp.array(True)
+    # Filled like the rows, so that inside shard_map all of it varies as they do.
+    start = lowest, jnp.full_like(lowest, rows.shape[-1] + 1), jnp.any(jnp.ones_like(lowest, bool))
     tau, _, _ = jax.lax.while_loop(lambda carry: carry[2], newton, start)
     # Solved once more on the support: with the gradient that the loop has not, and without the rounding of tau, which
     # would enter the sum once for every entry. A NaN is no member of the complement and so comes through.
@@ -84,7 +90,7 @@ def invert(transition: ArrayLike, *, max_condition: float = 1e3) -> Array:
       T's inverse, float32 ``[K, K]``; its rows sum to 1 and may hold negative entries.
 
     Raises:
-      ValueError: not square, not finite, singular, or above ``max_condition``.
+      ValueError: not square, a row that is no distribution, singular, or above ``max_condition``.
 
     Examples:
       >>> invert(jnp.array([[0.75, 0.25], [0.25, 0.75]]))
@@ -109,6 +115,7 @@ def invert(transition: ArrayLike, *, max_condition: float = 1e3) -> Array:
             f"transition is ill-conditioned: condition number {condition:.3g} above {max_condition:.3g}; "
             "raise max_condition, or use the forward loss, which needs no inverse"
         )
+    distributions(t, "transition")
     return jnp.asarray(np.linalg.inv(t), jnp.float32)
 
 
@@ -119,7 +126,7 @@ def posterior(logits: ArrayLike, noisy_labels: ArrayLike, transition: ArrayLike)
 
     Args:
       logits: unnormalized log p(y|x) of the true class (log-probabilities serve as well), float ``[..., K]``.
-      noisy_labels: observed classes in ``[0, K)``, int ``[...]``.
+      noisy_labels: observed classes in ``[0, K)``, int ``[...]``; q of others is NaN, without a gradient.
       transition: ``T[i, j] = p(noisy = j | true = i)``, float ``[K, K]``; zeros are allowed and get no gradient.
 
     Returns:
@@ -128,7 +135,7 @@ def posterior(logits: ArrayLike, noisy_labels: ArrayLike, transition: ArrayLike)
 
     Raises:
       TypeError: logits or transition not floating, or labels not integer.
-      ValueError: shapes disagree.
+      ValueError: shapes disagree, or a T known before tracing has a row that is no distribution.
 
     Examples:
       >>> t = jnp.array([[0.8, 0.2], [0.4, 0.6]])
@@ -139,15 +146,20 @@ def posterior(logits: ArrayLike, noisy_labels: ArrayLike, transition: ArrayLike)
       Sukhbaatar et al., 2015, equation 2, by Bayes' rule.
     """
     logits, t = floating(logits, "logits"), floating(transition, "transition")
-    labels = integers(noisy_labels, "noisy_labels")
     if logits.ndim < 1 or t.shape != (logits.shape[-1],) * 2:
         raise ValueError(f"transition must be [K, K] for logits {logits.shape}, got {t.shape}")
+    labels = class_labels(noisy_labels, "noisy_labels", logits.shape[-1])
     if labels.shape != logits.shape[:-1]:
         raise ValueError(f"noisy_labels {labels.shape} must have the shape of logits without classes, {logits.shape}")
-    prior = logits.astype(jnp.float32)
-    joint = prior + jnp.take(_log(t).T, labels, axis=0)
-    possible = jnp.max(joint, axis=-1, keepdims=True) > -jnp.inf
-    return jax.nn.softmax(jnp.where(possible, joint, prior), axis=-1).astype(logits.dtype)
+    distributions(transition, "transition")
+    prior = logits.astype(working(logits))
+    seen = jnp.take(_log(t, prior.dtype).T, labels, axis=0, mode="clip")
+    # Measured from the likeliest class that can have given the label, log T keeps its digits beside large logits.
+    given = prior + jnp.where(jnp.isneginf(seen), seen, 0.0)
+    best = jax.lax.stop_gradient(jnp.max(given, axis=-1, keepdims=True))
+    possible = best > -jnp.inf
+    joint = jnp.where(possible, given - jnp.where(possible, best, 0.0) + seen, prior)
+    return as_type(jnp.where((labels >= 0)[..., None], jax.nn.softmax(joint, axis=-1), jnp.nan), logits.dtype)
 
 
 def binary_posterior(logits: ArrayLike, noisy_labels: ArrayLike, transition: ArrayLike) -> Array:
@@ -157,7 +169,7 @@ def binary_posterior(logits: ArrayLike, noisy_labels: ArrayLike, transition: Arr
 
     Args:
       logits: log-odds l of each true label, float ``[..., K]``.
-      noisy_labels: observed labels, {0, 1} or bool ``[..., K]``.
+      noisy_labels: observed labels, {0, 1} or bool ``[..., K]``; others give NaN, and are refused where known.
       transition: ``T[k, i, j] = p(noisy_k = j | true_k = i)``, float ``[K, 2, 2]``; zeros are allowed and get no
         gradient.
 
@@ -167,7 +179,7 @@ def binary_posterior(logits: ArrayLike, noisy_labels: ArrayLike, transition: Arr
 
     Raises:
       TypeError: logits or transition not floating.
-      ValueError: shapes disagree.
+      ValueError: shapes disagree, or a T known before tracing has a row that is no distribution.
 
     Examples:
       >>> t = jnp.array([[[0.9, 0.1], [0.3, 0.7]], [[1.0, 0.0], [0.5, 0.5]]])
@@ -175,22 +187,22 @@ def binary_posterior(logits: ArrayLike, noisy_labels: ArrayLike, transition: Arr
       ['0.875', '0.333']
     """
     logits, t = floating(logits, "logits"), floating(transition, "transition")
-    labels = jnp.asarray(noisy_labels)
+    given, is_label = label_vectors(noisy_labels, "noisy_labels", logits.shape)
     if logits.ndim < 1 or t.shape != (logits.shape[-1], 2, 2):
         raise ValueError(f"transition must be [K, 2, 2] for logits {logits.shape}, got {t.shape}")
-    if labels.shape != logits.shape:
-        raise ValueError(f"noisy_labels {labels.shape} and logits {logits.shape} must have the same shape")
-    log_t = _log(t)
+    distributions(transition, "transition")
+    x = logits.astype(working(logits))
+    log_t = _log(t, x.dtype)
     present, absent = log_t[:, 1], log_t[:, 0]
     # -inf - -inf is NaN: the case of a label that nothing can give is set aside before the difference.
     impossible = jnp.isneginf(present) & jnp.isneginf(absent)
     ratio = jnp.where(impossible, 0.0, present - jnp.where(impossible, 0.0, absent))
     shape = (1,) * (logits.ndim - 1) + (logits.shape[-1],)
-    shift = jnp.where(labels.astype(bool), ratio[:, 1].reshape(shape), ratio[:, 0].reshape(shape))
-    return jax.nn.sigmoid(logits.astype(jnp.float32) + shift).astype(logits.dtype)
+    shift = jnp.where(given, ratio[:, 1].reshape(shape), ratio[:, 0].reshape(shape))
+    return as_type(jnp.where(is_label, jax.nn.sigmoid(x + shift), jnp.nan), logits.dtype)
 
 
-def _log(t: Array) -> Array:
-    """log T with -inf at 0, where the gradient is 0 and not NaN; float32."""
+def _log(t: Array, dtype: DTypeLike) -> Array:
+    """log T with -inf at 0, where the gradient is 0 and not NaN."""
     positive = t > 0
-    return jnp.where(positive, jnp.log(jnp.where(positive, t, 1.0).astype(jnp.float32)), -jnp.inf)
+    return jnp.where(positive, jnp.log(jnp.where(positive, t, 1.0).astype(dtype)), -jnp.inf)

@@ -7,6 +7,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from nlx.arguments import class_vector, distributions
 from nlx.transitions.algebra import project
 
 
@@ -20,23 +21,27 @@ def label_posterior(transition: ArrayLike, noisy_labels: ArrayLike) -> Array:
 
     Args:
       transition: ``T[i, j] = p(noisy = j | true = i)``, rows sum to 1, float ``[K, K]``.
-      noisy_labels: observed noisy classes in ``[0, K)``, int ``[n]``.
+      noisy_labels: observed noisy classes in ``[0, K)``, int ``[n]``; others are left out.
 
     Returns:
       Rows are noisy classes and sum to 1, none of them 0, float32 ``[K, K]``; a row that T never gives is uniform.
 
     Raises:
-      ValueError: T is not square, or a label is no class.
+      TypeError: labels not integer.
+      ValueError: T is not square or a row of it no distribution, or no label is a class.
 
     Examples:
       >>> label_posterior(np.array([[0.75, 0.25], [0.25, 0.75]]), np.array([0, 0, 1, 1]))
       Array([[0.75, 0.25],
              [0.25, 0.75]], dtype=float32)
     """
-    t, labels = np.asarray(transition), np.asarray(noisy_labels)
+    t = np.asarray(transition, np.float64)
     if t.ndim != 2 or t.shape[0] != t.shape[1]:
         raise ValueError(f"transition must be [K, K], got {t.shape}")
-    if labels.size == 0 or labels.min() < 0 or labels.max() >= len(t):
+    distributions(transition, "transition")
+    labels = np.asarray(class_vector(noisy_labels, "noisy_labels", len(t)))
+    labels = labels[labels >= 0]
+    if not len(labels):
         raise ValueError(f"noisy_labels must be classes in [0, {len(t)}), at least one")
     frequency = np.bincount(labels, minlength=len(t)) / len(labels)
     solved = np.linalg.lstsq(t.T, frequency, rcond=1e-3)[0]

@@ -10,6 +10,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from nlx.arguments import in_range, typed_key
+
 
 def symmetric(num_classes: int, rate: ArrayLike) -> Array:
     r"""Every class flips to all the others alike.
@@ -107,7 +109,7 @@ def sparse(
     if concentration is not None and not concentration > 0:
         raise ValueError(f"concentration must be positive, got {concentration}")
     rate = _rate(rate)
-    place_key, share_key = jax.random.split(key)
+    place_key, share_key = jax.random.split(typed_key(key))
     eye = jnp.eye(num_classes, dtype=jnp.float32)
     # The places of the highest of K - 1 uniform draws are a random subset; the diagonal is never among them.
     draws = jax.random.uniform(place_key, (num_classes, num_classes), jnp.float32) - 2.0 * eye
@@ -155,8 +157,7 @@ def from_confusion(counts: ArrayLike, rate: float, *, priors: ArrayLike | None =
     k = len(c)
     if not np.isfinite(c).all() or (c < 0).any():
         raise ValueError("counts must be finite and not negative")
-    if not 0.0 <= float(rate) <= 1.0:
-        raise ValueError(f"rate must lie in [0, 1], got {rate}")
+    in_range(rate, "rate", 0, 1)
     weights = np.ones(k) if priors is None else np.asarray(priors, np.float64)
     if weights.shape != (k,) or not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() == 0:
         raise ValueError(f"priors must be {k} shares, not negative and not all zero, got {priors}")
@@ -241,8 +242,7 @@ def check(transition: ArrayLike, *, atol: float = 1e-4) -> None:
 
 
 def _rate(rate: ArrayLike, name: str = "rate") -> Array:
-    if not isinstance(rate, jax.core.Tracer) and not 0.0 <= float(rate) <= 1.0:  # type: ignore[arg-type]
-        raise ValueError(f"{name} must lie in [0, 1], got {rate}")
+    in_range(rate, name, 0, 1)
     return jnp.asarray(rate, jnp.float32)
 
 

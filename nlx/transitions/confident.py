@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import floating, integers
+from nlx.arguments import array, class_vector, floating
 from nlx.transitions.estimate import rows_to_one
 
 # As in cleanlab: thresholds are met within SLACK, never fall to where any probability meets them, and cannot be met
@@ -99,7 +99,7 @@ def calibrate_joint(joint: ArrayLike, noisy_labels: ArrayLike) -> Array:
 
     Args:
       joint: counts ``[K, K]``, noisy labels in rows, as :func:`confident_joint` gives them.
-      noisy_labels: observed classes in ``[0, K)`` of all examples, int ``[n]``.
+      noisy_labels: observed classes in ``[0, K)`` of all examples, int ``[n]``; others are left out.
 
     Returns:
       Expected counts, float32 ``[K, K]``; not rounded, unlike cleanlab's.
@@ -116,12 +116,11 @@ def calibrate_joint(joint: ArrayLike, noisy_labels: ArrayLike) -> Array:
     References:
       Northcutt et al., 2021, equation 3.
     """
-    weights, labels = jnp.asarray(joint, jnp.float32), integers(noisy_labels, "noisy_labels")
+    weights = array(joint, "joint").astype(jnp.float32)
     if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
         raise ValueError(f"joint must be [K, K], got shape {weights.shape}")
-    if labels.ndim != 1:
-        raise ValueError(f"noisy_labels must have one dimension, got shape {labels.shape}")
-    per_label = jnp.zeros(weights.shape[0], jnp.int32).at[_dropped(labels, weights.shape[0])].add(1, mode="drop")
+    labels = class_vector(noisy_labels, "noisy_labels", len(weights), unknown=len(weights))
+    per_label = jnp.zeros(len(weights), jnp.int32).at[labels].add(1, mode="drop")
     return rows_to_one(weights) * per_label[:, None].astype(jnp.float32)
 
 
@@ -132,7 +131,7 @@ def from_confident_joint(joint: ArrayLike, noisy_labels: ArrayLike) -> Array:
 
     Args:
       joint: counts ``[K, K]``, noisy labels in rows, as :func:`confident_joint` gives them.
-      noisy_labels: observed classes in ``[0, K)`` of all examples, int ``[n]``.
+      noisy_labels: observed classes in ``[0, K)`` of all examples, int ``[n]``; others are left out.
 
     Returns:
       ``T[i, j] = p(noisy = j | true = i)``, float32 ``[K, K]``; the identity's row for a class that no example is
@@ -188,35 +187,30 @@ def _guess(probs: Array, thresholds: Array, lanes: int) -> Array:
     lane = jnp.arange(lanes, dtype=jnp.float32)[None, :]
     # Per confident class in a lane: ONE plus the strip's number. The sum says how many there are, and which if one.
     one = 2.0 ** (k // lanes + 1).bit_length()
-    # The last strip begins early enough to be whole. A class that it shares with the one before is found in two lanes,
-    # under one number: the lowest and highest number found tell it from two classes.
+    # The last strip begins early enough to be whole. A class that it shares with the one before is met in two lanes,
+    # under one number: the lowest and highest number tell it from two classes.
     starts = [*range(0, k - lanes + 1, lanes)] + ([k - lanes] if k % lanes else [])
-    best, at, found = jnp.full_like(probs[:, :lanes], -jnp.inf), jnp.float32(0.0), jnp.float32(0.0)
+    best, at, sure = jnp.full_like(probs[:, :lanes], -jnp.inf), jnp.float32(0.0), jnp.float32(0.0)
     for strip, start in enumerate(starts):
         p, t = probs[:, start : start + lanes], thresholds[None, start : start + lanes]
         at = jnp.where(p > best, start, at)
         best = jnp.maximum(p, best)
-        found = found + jnp.where(p >= t, one + strip, 0.0)
+        sure = sure + jnp.where(p >= t, one + strip, 0.0)
     gap = (best - jnp.max(best, axis=1, keepdims=True)) * HUGE
     likeliest = -jnp.max(gap - (at + lane), axis=1)
-    single = jnp.minimum((found - one) * lanes, k - lanes) + lane
-    none = jnp.minimum((found - one) * HUGE, 0.0)
+    single = jnp.minimum((sure - one) * lanes, k - lanes) + lane
+    none = jnp.minimum((sure - one) * HUGE, 0.0)
     first, last = -jnp.max(none - single, axis=1), jnp.max(none + single, axis=1)
-    most = jnp.max(found, axis=1)
+    most = jnp.max(sure, axis=1)
     several = (most >= 2.0 * one) | (first < last)
     return jnp.where(most == 0.0, k, jnp.where(several, likeliest, first)).astype(jnp.int32)
 
 
 def _checked(pred_probs: ArrayLike, noisy_labels: ArrayLike) -> tuple[Array, Array]:
-    probs, labels = floating(pred_probs, "pred_probs"), integers(noisy_labels, "noisy_labels")
-    if probs.ndim != 2 or labels.shape != probs.shape[:1]:
-        raise ValueError(f"pred_probs {probs.shape} must be [n, K] and noisy_labels {labels.shape} [n]")
+    probs, shape = floating(pred_probs, "pred_probs"), jnp.shape(noisy_labels)
+    if probs.ndim != 2 or shape != probs.shape[:1]:
+        raise ValueError(f"pred_probs {probs.shape} must be [n, K] and noisy_labels {shape} [n]")
     if probs.shape[0] < 1 or probs.shape[1] < 2:
         raise ValueError(f"pred_probs must have examples and at least two classes, got shape {probs.shape}")
-    return probs, _dropped(labels, probs.shape[1])
-
-
-def _dropped(labels: Array, num_classes: int) -> Array:
-    """Labels with all that are no class at K, where ``mode="drop"`` leaves them out (-1 would count from the end)."""
-    labels = labels.astype(jnp.int32)
-    return jnp.where((labels >= 0) & (labels < num_classes), labels, num_classes)
+    # A label of K is left out by mode="drop"; -1 would count from the end.
+    return probs, class_vector(noisy_labels, "noisy_labels", probs.shape[1], unknown=probs.shape[1])

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import class_vector
+from nlx.arguments import class_vector, distributions, floating, mask, same_shape
 
 NONE, RANDOM, CONFUSING = 0, 1, 2
 """Noise types, in the order in which everything counts them."""
@@ -47,8 +47,8 @@ def estimate_confusing(
     than six classes more than one confusion never pays.
 
     Args:
-      true_labels: classes in ``[0, K)``, int ``[n]``.
-      noisy_labels: classes in ``[0, K)``, int ``[n]``.
+      true_labels: classes in ``[0, K)``, int ``[n]``; examples with others do not count.
+      noisy_labels: classes in ``[0, K)``, int ``[n]``; likewise.
       num_classes: K, at least 2.
       where: examples that count, bool ``[n]``; the labels of others may be anything.
 
@@ -70,20 +70,16 @@ def estimate_confusing(
     References:
       Xiao et al., Learning From Massive Noisy Labeled Data for Image Classification, 2015, Eq. 8 to 14.
     """
-    true, noisy = class_vector(true_labels, "true_labels"), class_vector(noisy_labels, "noisy_labels")
-    if true.shape != noisy.shape:
-        raise ValueError(f"true_labels {true.shape} and noisy_labels {noisy.shape} must have the same shape")
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+    true, noisy, usable = _pairs(true_labels, noisy_labels, num_classes)
+    if (counted := mask(where, true.shape)) is not None:
+        usable &= counted
     k = num_classes
-    usable = (true >= 0) & (true < k) & (noisy >= 0) & (noisy < k)
-    if where is not None:
-        usable &= jnp.asarray(where)
     # A row number of K is out of bounds and dropped; -1 would be the last row.
     counts = jnp.zeros((k, k), jnp.int32).at[jnp.where(usable, true, k), noisy].add(1, mode="drop")
     transition = _closed_form(jnp.where(jnp.eye(k, dtype=bool), 0, counts))
-    kind = noise_kinds(jnp.where(usable, true, 0), jnp.where(usable, noisy, 0), transition)
-    return Confusing(transition, jnp.where(usable, kind, -1), counts)
+    return Confusing(transition, jnp.where(usable, noise_kinds(true, noisy, transition), -1), counts)
 
 
 def noise_kinds(true_labels: ArrayLike, noisy_labels: ArrayLike, confusing: ArrayLike) -> Array:
@@ -96,7 +92,7 @@ def noise_kinds(true_labels: ArrayLike, noisy_labels: ArrayLike, confusing: Arra
 
     Returns:
       0 where the labels agree, 2 where confusing noise explains the noisy label better than random noise does (an entry
-      above 1 / (K - 1)), 1 elsewhere; int32 ``[n]``.
+      above 1 / (K - 1)), 1 elsewhere, -1 where a label is no class; int32 ``[n]``.
 
     Examples:
       >>> print(noise_kinds(jnp.array([0, 0, 0]), jnp.array([0, 1, 2]), jnp.array([[0, 0.9, 0.1]] * 3)))
@@ -105,11 +101,20 @@ def noise_kinds(true_labels: ArrayLike, noisy_labels: ArrayLike, confusing: Arra
     References:
       Xiao et al., Theorem 2.
     """
-    true, noisy = class_vector(true_labels, "true_labels"), class_vector(noisy_labels, "noisy_labels")
-    confusing = jnp.asarray(confusing)
-    alpha = jnp.asarray(1 / (confusing.shape[0] - 1), confusing.dtype)
-    mistake = jnp.where(confusing[true, noisy] > alpha, CONFUSING, RANDOM)
-    return jnp.where(true == noisy, NONE, mistake).astype(jnp.int32)
+    t = floating(confusing, "confusing")
+    if t.ndim != 2 or t.shape[0] != t.shape[1] or len(t) < 2:
+        raise ValueError(f"confusing must be [K, K] with K of at least 2, got shape {t.shape}")
+    distributions(confusing, "confusing", diagonal=False)
+    true, noisy, usable = _pairs(true_labels, noisy_labels, len(t))
+    mistake = jnp.where(t[true, noisy] > jnp.asarray(1 / (len(t) - 1), t.dtype), CONFUSING, RANDOM)
+    return jnp.where(usable, jnp.where(true == noisy, NONE, mistake), -1).astype(jnp.int32)
+
+
+def _pairs(true_labels: ArrayLike, noisy_labels: ArrayLike, k: int) -> tuple[Array, Array, Array]:
+    """Both labels, and which examples have two that are classes."""
+    true, noisy = class_vector(true_labels, "true_labels", k), class_vector(noisy_labels, "noisy_labels", k)
+    same_shape("true_labels", true.shape, "noisy_labels", noisy.shape)
+    return true, noisy, (true >= 0) & (noisy >= 0)
 
 
 def _closed_form(mistakes: Array) -> Array:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import floating, integers
+from nlx.arguments import class_vector, floating, in_range, mask
 
 
 def from_pairs(
@@ -23,8 +25,8 @@ def from_pairs(
     .. math:: T_{ij} = \frac{n_{ij} + s}{\sum_k n_{ik} + K s}
 
     Args:
-      true_labels: trusted classes in ``[0, K)``, int ``[n]``.
-      noisy_labels: observed classes in ``[0, K)``, int ``[n]``.
+      true_labels: trusted classes in ``[0, K)``, int ``[n]``; examples with others are left out.
+      noisy_labels: observed classes in ``[0, K)``, int ``[n]``; likewise.
       num_classes: K.
       smoothing: s, examples added to every entry, at least 0; pulls rows with few examples towards uniform.
       where: examples that count, bool ``[n]``.
@@ -43,14 +45,18 @@ def from_pairs(
              [0.  , 1.  , 0.  ],
              [1.  , 0.  , 0.  ]], dtype=float32)
     """
-    true, noisy = integers(true_labels, "true_labels"), integers(noisy_labels, "noisy_labels")
-    if true.ndim != 1 or true.shape != noisy.shape:
+    # A row or column number of K is out of bounds and dropped; -1 would be the last.
+    true, noisy = (
+        class_vector(x, name, num_classes, unknown=num_classes)
+        for x, name in ((true_labels, "true_labels"), (noisy_labels, "noisy_labels"))
+    )
+    if true.shape != noisy.shape:
         raise ValueError(f"labels {true.shape} and {noisy.shape} must be vectors of the same length")
-    if smoothing < 0:
-        raise ValueError(f"smoothing must be at least 0, got {smoothing}")
-    seen = jnp.ones(true.shape, jnp.int32) if where is None else jnp.asarray(where).astype(jnp.int32)
+    in_range(smoothing, "smoothing", 0)
+    counted = mask(where, true.shape)
+    seen = jnp.ones(true.shape, jnp.int32) if counted is None else counted.astype(jnp.int32)
     # Whole numbers until the division: float32 stops counting at 2^24.
-    counts = jnp.zeros((num_classes, num_classes), jnp.int32).at[true, noisy].add(seen)
+    counts = jnp.zeros((num_classes, num_classes), jnp.int32).at[true, noisy].add(seen, mode="drop")
     return rows_to_one(counts.astype(jnp.float32) + smoothing)
 
 
@@ -85,14 +91,16 @@ def from_anchors(pred_probs: ArrayLike, *, quantile: float = 1.0) -> Array:
     probs = floating(pred_probs, "pred_probs")
     if probs.ndim != 2 or probs.shape[0] < 1:
         raise ValueError(f"pred_probs must be [n, K] with n of at least 1, got shape {probs.shape}")
-    if not 0.0 < quantile <= 1.0:
-        raise ValueError(f"quantile must lie in (0, 1], got {quantile}")
+    in_range(quantile, "quantile", 0, 1, above=True)
     rank = int(quantile * (probs.shape[0] - 1))
-    if rank == probs.shape[0] - 1:
-        anchors = jnp.argmax(probs, axis=0)
-    else:
-        anchors = jax.lax.map(lambda column: jnp.argsort(column)[rank], probs.T)
+    anchors = jnp.argmax(probs, axis=0) if rank == probs.shape[0] - 1 else _ranked(probs, rank)
     return rows_to_one(probs[anchors].astype(jnp.float32))
+
+
+@partial(jax.jit, static_argnames="rank")
+def _ranked(probs: Array, rank: int) -> Array:
+    """The row that holds each column's value of a rank, int32 ``[K]``."""
+    return jax.lax.map(lambda column: jnp.argsort(column)[rank], probs.T)
 
 
 def rows_to_one(weights: Array) -> Array:

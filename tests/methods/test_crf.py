@@ -225,20 +225,20 @@ def test_the_analytic_variant_is_cross_entropy_against_its_posterior():
 
 def test_annealed_is_a_line_and_then_flat():
     np.testing.assert_allclose([annealed(40, 5, 11)(i) for i in (0, 11, 12, 100)], [40, 5, 5, 5])
-    with pytest.raises(ValueError, match="alpha must be at least 0"):
+    with pytest.raises(ValueError, match="`start` and `end` >= 0"):
         annealed(1, -1, 3)
-    with pytest.raises(ValueError, match="at least one step"):
+    with pytest.raises(ValueError, match="`steps` >= 1, got 8, 1 and 0"):
         annealed(8, 1, 0)
 
 
 def test_bad_options_are_named():
     with pytest.raises(ValueError, match="unknown `prediction` 'guess'"):
         make("hidden", prediction="guess")
-    with pytest.raises(ValueError, match="fit it with as many hidden units"):
+    with pytest.raises(ValueError, match="fit it with as many `hidden` units"):
         make("hidden", hidden=H + 1)
     with pytest.raises(ValueError, match="at least 1"):
         make("hidden", chains=0)
-    with pytest.raises(ValueError, match=r"table must be \[K, K\]"):
+    with pytest.raises(ValueError, match=r"`table` must be \[K, K\]"):
         crf_analytic(TABLE[:2], alpha=ALPHA)
     with pytest.raises(ValueError, match="distribution over the true classes"):
         crf_analytic(TABLE * 2, alpha=optax.constant_schedule(0.0))

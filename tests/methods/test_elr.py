@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
+from flax import nnx
 
 from nlx.methods.plain import cross_entropy, plain
 from nlx.models import build
 from nlx.training.mesh import make_mesh
+from nlx.training.step import epoch_order
 from nlx.training.trainer import Trainer
 from tests.methods.elr import Targets, elr
 
@@ -35,6 +38,36 @@ def test_loss_and_memory_follow_the_paper():
         t = 0.7 * before[i] + 0.3 * p
         np.testing.assert_allclose(after.mean[i], t, rtol=1e-4)
         np.testing.assert_allclose(loss[i], -np.log(p[labels[i]]) + 3 * np.log(1 - p @ t), rtol=1e-3)
+
+
+def test_a_whole_training_is_that_of_a_float64_loop():
+    n, size, k, rate, epochs, key = 24, 8, 3, 0.5, 4, jax.random.key(2)
+    x, labels = RNG.normal(size=(n, 5)).astype(np.float32), RNG.integers(0, k, n)
+    trainer = Trainer(
+        lambda rngs: nnx.Linear(5, k, rngs=rngs),
+        elr(),
+        optax.sgd(rate),
+        batch_size=size,
+        mesh=make_mesh(jax.devices()[:1]),
+    )
+    start = jax.tree.map(lambda p: np.asarray(p, np.float64), trainer.init(key, (x, labels)).params["model"])
+    fitted = trainer.fit((x, labels), key, epochs)
+
+    kernel, bias, t = start["kernel"], start["bias"], np.zeros((n, k))
+    for epoch in range(epochs):
+        order = np.asarray(epoch_order(key, epoch, jnp.arange(n, dtype=jnp.int32), n))
+        losses = []
+        for batch in order.reshape(-1, size):
+            logits = x[batch].astype(np.float64) @ kernel + bias
+            p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+            t[batch] = 0.7 * t[batch] + 0.3 * p
+            agreement = (p * t[batch]).sum(1, keepdims=True)
+            losses.append(np.mean(-np.log(p[np.arange(size), labels[batch]]) + 3 * np.log(1 - agreement[:, 0])))
+            slope = p - np.eye(k)[labels[batch]] - 3 * p * (t[batch] - agreement) / (1 - agreement)
+            kernel, bias = kernel - rate * x[batch].T @ slope / size, bias - rate * slope.mean(0)
+        assert fitted.history[epoch]["train_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    np.testing.assert_allclose(fitted.state.memory.mean[:n], t, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(fitted.state.params["model"]["kernel"], kernel, rtol=1e-3, atol=1e-5)
 
 
 def test_it_trains_through_the_trainer_and_memorizes_less():

@@ -223,7 +223,9 @@ def test_bottom_up_is_forward_correction_except_where_labels_are_trusted():
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match=r"confusing must be \[K, K\] for K = 3"):
+    with pytest.raises(ValueError, match=r"`confusing` must be \[K, K\] for K = 3"):
         noise_types(3, CONFUSING, shared_trunk())
     with pytest.raises(ValueError, match="`branch_rate` must be at least 0"):
         make(branch_rate=-1.0)
+    with pytest.raises(ValueError, match="`branch_rate` must be at least 0"):
+        pretraining(branch_rate=-1.0)

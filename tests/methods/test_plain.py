@@ -43,6 +43,8 @@ def test_any_loss_of_one_value_per_example_is_a_method(method, expected):
 def test_a_method_is_called_after_its_loss_unless_it_has_a_name():
     assert plain(partial(partial(losses.generalized_cross_entropy, q=0.4))).name == "generalized_cross_entropy"
     assert plain(cross_entropy, "plain").name == "plain"
+    assert plain(lambda logits, labels: cross_entropy(logits, labels)).name == "plain"
+    assert plain(with_vectors(partial(losses.bootstrap_soft, beta=0.6))).name == "bootstrap_soft"
 
 
 def test_several_labels():
