@@ -38,7 +38,9 @@ def accuracy(scores: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = 
         raise ValueError(f"scores must be [n, K], got {scores.shape}")
     labels = class_vector(labels, "labels", scores.shape[1])
     same_shape("scores[:, 0]", scores.shape[:1], "labels", labels.shape)
-    return _share(jnp.argmax(scores, axis=1) == labels, jnp.isnan(jnp.max(scores, axis=1)), labels >= 0, where)
+    return _share(
+        jnp.argmax(scores, axis=1).astype(jnp.int32) == labels, jnp.isnan(jnp.max(scores, axis=1)), labels >= 0, where
+    )
 
 
 def average_precision(
@@ -88,8 +90,8 @@ def _average_precision(scores: Array, positive: Array, counts: Array, points: in
     scores = jnp.where(counts, scores, -jnp.inf)
     order = jax.lax.sort(_descending_key(scores) & -2 | positive.astype(jnp.int32))
     hits, level = order & 1, order >> 1
-    counted = jnp.minimum(jnp.arange(1, scores.size + 1), jnp.sum(counts))
-    hits_so_far = jnp.cumsum(hits)
+    counted = jnp.minimum(jnp.arange(1, scores.size + 1, dtype=jnp.int32), jnp.sum(counts, dtype=jnp.int32))
+    hits_so_far = jnp.cumsum(hits, dtype=jnp.int32)
     total = hits_so_far[-1]
     positives = jnp.maximum(total, 1).astype(jnp.float32)
     # A threshold can only fall between different scores, so precision counts at the last of equal ones.
@@ -101,7 +103,7 @@ def _average_precision(scores: Array, positive: Array, counts: Array, points: in
         mean = jnp.sum(jnp.where(hits == 1, interpolated, 0.0)) / positives
     else:
         # Recall hits / total is compared to k / 10 in integers: 3 / 10 >= 0.3 must not depend on rounding.
-        reached = hits_so_far[None, :] * 10 >= jnp.arange(11)[:, None] * total
+        reached = hits_so_far[None, :] * 10 >= jnp.arange(11, dtype=jnp.int32)[:, None] * total
         mean = jnp.mean(jnp.max(jnp.where(reached, precision[None, :], 0.0), axis=1))
     return jnp.where((total > 0) & (level[0] != _LOWEST >> 1), mean, jnp.nan)
 

@@ -18,7 +18,7 @@ from benchmarks.kernels.timing import Row, against, interleaved
 from nlx import posteriors
 
 _SIZES = (
-    # examples, classes, rows at once, calls between two looks at the clock, limit
+    # examples, classes, rows at once, calls per reading of the clock, limit
     (256, 14, None, 500, 0.5),
     (1_000_000, 14, 100_000, 1, 1.0),
     (20_000, 1000, 1000, 1, 1.0),

@@ -11,7 +11,7 @@ from jax import Array
 from jax.scipy.special import ndtr, ndtri
 from jax.typing import ArrayLike
 
-from nlx.arguments import floating, in_range, known, working
+from nlx.arguments import floating, in_range, known, varying, working
 from nlx.corruption.corrupted import Corrupted, checked, relabelled
 
 SPREAD = 0.1  # standard deviation of the flip rates before truncation, as in the paper
@@ -99,7 +99,8 @@ def _flip(key: Array, x: Array, labels: Array, rate: Array, num_classes: int) ->
         matrix = jax.random.normal(jax.random.fold_in(matrix_key, c), (x.shape[1], num_classes), jnp.float32)
         return jnp.where(true == c, _project(x, matrix), logits), None
 
-    logits, _ = jax.lax.scan(of_class, jnp.zeros((x.shape[0], num_classes), jnp.float32), classes)
+    start = varying(jnp.zeros((x.shape[0], num_classes), jnp.float32), x, labels)
+    logits, _ = jax.lax.scan(of_class, start, classes)
     others = jnp.where(true == classes[None, :], -jnp.inf, logits)
     return jax.random.categorical(target_key, others, axis=-1).astype(jnp.int32), flip
 

@@ -120,8 +120,8 @@ def tag_noise(
 
     n = labels.shape[0]
     upload = np.arange(n) // batch
-    starts = np.arange(0, n, batch)
-    sizes = np.minimum(batch, n - starts)
+    starts = np.arange(0, n, batch, dtype=np.int32)
+    sizes = np.minimum(np.int32(batch), np.int32(n) - starts)
     is_copied = touched(copy_key, starts.shape, batch_copied, "batch_copied")
     member = starts + jax.random.randint(member_key, starts.shape, 0, sizes, dtype=jnp.int32)
     copied = is_copied[upload]

@@ -169,7 +169,7 @@ def top(score: Array, members: Array, qualified: Array, count: int) -> Selection
     given = min(count, score.shape[0])
     _, index = jax.lax.top_k(jnp.where(members, score, lowest), given)
     index = jnp.pad(index, (0, count - given)).astype(jnp.int32)
-    valid = jnp.arange(count) < jnp.sum(members, dtype=jnp.int32)
+    valid = jnp.arange(count, dtype=jnp.int32) < jnp.sum(members, dtype=jnp.int32)
     return Selection(jnp.where(valid, index, 0), valid, qualified)
 
 

@@ -73,7 +73,7 @@ def sample_members(
         return jnp.zeros((num_classes, size), jnp.int32), jnp.zeros((num_classes, size), bool)
     if where is not None:
         group = jnp.where(where, group, num_classes)
-    order = jax.random.bits(typed_key(key), (n,))
+    order = jax.random.bits(typed_key(key), (n,), jnp.uint32)
     group, _, index = jax.lax.sort((group, order, jnp.arange(n, dtype=jnp.int32)), num_keys=2)
     starts = jnp.searchsorted(group, jnp.arange(num_classes + 1, dtype=jnp.int32)).astype(jnp.int32)
     offsets = jnp.arange(size, dtype=jnp.int32)

@@ -119,7 +119,7 @@ def _quantile(values: Array, where: Array | None, share: Fraction) -> Array:
         low, high = bounds
         middle = (low & high) + ((low ^ high) >> 1)  # their mean, rounded down, without overflow
         below = jnp.sum((values <= _float_of(middle)).astype(jnp.float32), axis=-1)
-        enough = jnp.sum(below.astype(jnp.int32)) >= k
+        enough = jnp.sum(below.astype(jnp.int32), dtype=jnp.int32) >= k
         return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
 
     # From the least element to the largest: cosines lie close together, which saves a third of the bits.

@@ -186,6 +186,8 @@ def unpack(packed: Array, units: int, dtype: jax.typing.DTypeLike = jnp.float32)
     """
     if packed.shape[-1] != num_bytes(units):
         raise ValueError(f"{units} units take {num_bytes(units)} bytes, got {packed.shape[-1]}")
+    if not packed.size:
+        return jnp.zeros((*packed.shape[:-1], units), dtype)
     return jnp.unpackbits(packed, axis=-1, count=units).astype(dtype)
 
 

@@ -101,7 +101,7 @@ def init(key: Array, examples: int, chains: int, num_y: int, num_z: int, *, mean
     units = min(num_y, num_z)
     typed_key(key)
     if mean is not None:
-        mean = floating(mean, "mean")
+        mean = floating(mean, "mean").astype(jnp.float32)
         if mean.shape not in ((units,), (examples, units)):
             raise ValueError(f"mean must be of shape {(units,)} or {(examples, units)}, got {mean.shape}")
         return State(pack(jax.random.bernoulli(key, mean.reshape(-1, 1, units), (examples, chains, units))))

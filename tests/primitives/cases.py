@@ -181,10 +181,10 @@ def table(n=8, k=3, dtype=np.float32):
                 ("density peaks", prototypes.by_density_peaks),
             )
         },
-        "prototypes.class_scores": Case(prototypes.class_scores, (features, centres, present), (0,)),
+        "prototypes.class_scores": Case(prototypes.class_scores, (features, centres, present), (0,), double=True),
         "prototypes.decide": on_rows(prototypes.decide, logits, double=True),
         "prototypes.correct": Case(
-            lambda x, m, p: prototypes.correct(x, m, p, parts=2), (features, centres, present), (0,)
+            lambda x, m, p: prototypes.correct(x, m, p, parts=2), (features, centres, present), (0,), double=True
         ),
         "crf.energy": Case(crf.energy, (samples[0, :, 0], means, coupling, y_bias, z_bias), (0, 1, 3, 4), double=True),
         "crf.z_logits": Case(crf.z_logits, (samples[0, :, 0], coupling, z_bias), (0, 2), double=True),
@@ -266,15 +266,3 @@ def table(n=8, k=3, dtype=np.float32):
 
 CASES = table()
 """Of eight examples and three classes, in float32."""
-
-
-def masked_functions():
-    """Names of the functions that take a mask."""
-    import inspect
-
-    return {
-        f"{module.__name__.split('.')[-1]}.{name}"
-        for module in MODULES
-        for name, function in vars(module).items()
-        if inspect.isfunction(function) and "where" in inspect.signature(function).parameters
-    }

@@ -78,15 +78,13 @@ def test_jit_vmap_scan_and_checkpoint_agree_with_a_plain_call(name):
     first = tuple(x[0] for x in stacked)
 
     @jax.jit
-    def every_way(first, stacked):
-        plain, again = case.call(*first), jax.checkpoint(case.call)(*first)
-        return plain, again, jax.vmap(case.call)(*stacked), jax.lax.map(lambda args: case.call(*args), stacked)
+    def both_ways(stacked):
+        scanned = jax.lax.map(jax.checkpoint(lambda args: case.call(*args)), stacked)
+        return jax.vmap(case.call)(*stacked), scanned
 
-    plain, again, mapped, scanned = every_way(first, stacked)
-    same(plain, jax.tree.map(jnp.asarray, case.call(*first)))
-    same(again, plain)
+    mapped, scanned = both_ways(stacked)
     same(mapped, scanned)
-    same(jax.tree.map(lambda x: x[0], scanned), plain)
+    same(jax.tree.map(lambda x: x[0], scanned), jax.tree.map(jnp.asarray, case.call(*first)))
 
 
 @pytest.mark.parametrize("name", SPREAD)
@@ -139,9 +137,8 @@ def test_float64_other_generators_and_the_search_for_nans(name):
             drawn = jax.jit(case.call)(*threefry)
     if any(map(is_key, case.arrays)) and not case.double:
         # The same key, the same draws, whatever the settings (but for features and biases in other digits).
-        plain = jax.jit(CASES[name].call)(*CASES[name].arrays)
-        ours, expected = (jax.tree.leaves(x)[0] for x in (drawn, plain))
-        assert np.mean(np.asarray(ours, np.float64) == np.asarray(expected, np.float64)) > 0.9 or name == "rbm.fit"
+        ours, expected = (jax.tree.leaves(x)[0] for x in (drawn, CASES[name].call(*CASES[name].arrays)))
+        np.testing.assert_allclose(np.asarray(ours, np.float64), np.asarray(expected, np.float64), atol=1e-3)
 
 
 @pytest.mark.parametrize("name", CASES)
