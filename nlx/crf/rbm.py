@@ -179,7 +179,7 @@ def _fit(
     def update(carry: tuple[RBM, RBM, gibbs.State], i: Array) -> tuple[tuple[RBM, RBM, gibbs.State], Report]:
         rbm, velocity, state = carry
         sample_key, gibbs_key = jax.random.split(jax.random.fold_in(run_key, i))
-        rows = jax.random.randint(sample_key, (batch_size,), 0, len(y))
+        rows = jax.random.randint(sample_key, (batch_size,), 0, len(y), jnp.int32)
         state, info = gibbs.step(gibbs_key, state, *rbm, sweeps, generator=generator, dtype=dtype)
         gradient = jax.grad(likelihood_loss)(rbm, y[rows], clean[rows], (info.y, info.z))
         rate = learning_rate * (1 - i.astype(jnp.float32) / steps)
