@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import sys
+import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +19,8 @@ from nlx.data import DataError
 from nlx.experiment.main import as_flags
 from nlx.report.report import write_report
 
+_MOST_NAMED = 12  # classes that a line names
+
 
 @dataclass(frozen=True)
 class Clean:
@@ -24,7 +29,8 @@ class Clean:
     inputs: tyro.conf.Positional[Path]
     """Features or small images, one row per example: an .npy file, or an .npz with the key features or image."""
     labels: tyro.conf.Positional[Path]
-    """Labels as they are: an .npy file, an .npz with the key noisy_label, or text with one label a line."""
+    """Labels as they are: an .npy file, an .npz with the key noisy_label, or text (.csv, .txt), one label a line and no
+    heading."""
     out: Path = Path("cleaned")
     """Folder to write to; it must not exist yet."""
     folds: int = 5
@@ -54,8 +60,7 @@ def run_clean(options: Clean) -> LabelTable:
     if options.out.exists():
         raise ArgumentError(f"{options.out} exists: choose another folder by `out`")
     inputs, labels = read_array(options.inputs, ("features", "image")), read_labels(options.labels)
-    different = len(np.unique(labels, axis=0))
-    print(f"{len(inputs):,} examples of shape {list(inputs.shape[1:])}, {different:,} different labels")
+    print(f"{len(inputs):,} examples of shape {list(inputs.shape[1:])}; labels are {_kind(labels)}")
     table = clean(inputs, labels, folds=options.folds, seed=options.seed)
     write_labels(options.out / "labels.parquet", table)
     write_issues(options.out / "issues.csv", table)
@@ -69,26 +74,40 @@ def run_clean(options: Clean) -> LabelTable:
         plots=(),
         table=table,
         class_names=table.class_names,
-        inputs=inputs if inputs.dtype == np.uint8 and inputs.ndim == 4 else None,
+        inputs=inputs.reshape(*inputs.shape[:3], -1) if inputs.dtype == np.uint8 and inputs.ndim > 2 else None,
     )
-    share = f"{changed / len(table):.1%}"
-    print(f"{changed:,} labels would change ({share}); the most suspicious first: {options.out / 'issues.csv'}")
+    often = "" if table.multi_label or not changed else f", most often {_most_changed(table)}"
+    print(f"{changed:,} labels would change ({changed / len(table):.1%}){often}")
+    print(f"the most suspicious first: {options.out / 'issues.csv'}")
     return table
+
+
+def _kind(labels: np.ndarray) -> str:
+    if labels.ndim > 1:
+        return f"vectors of {labels.shape[1]:,}"
+    names = [str(name) for name in np.unique(labels)]
+    return f"{len(names):,} classes: {', '.join(names[:_MOST_NAMED])}{', …' if len(names) > _MOST_NAMED else ''}"
+
+
+def _most_changed(table: LabelTable) -> str:
+    given, proposed = table.noisy_label[table.changed].tolist(), table.cleaned_label[table.changed].tolist()
+    often, names = Counter(zip(given, proposed, strict=True)).most_common(3), table.class_names
+    return ", ".join(f"{names[i]} to {names[j]} ({count:,})" for (i, j), count in often)
 
 
 def read_array(path: Path, keys: tuple[str, ...]) -> np.ndarray:
     """An array from an .npy file, or from an .npz file under the first of some keys."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ArgumentError(f"{path} is no array that numpy.save or numpy.savez wrote") from error
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    with loaded:
-        for key in keys:
-            if key in loaded.files:
-                array: np.ndarray = loaded[key]
-                return array
+        with open(path, "rb") as file:  # numpy leaves a broken one open
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            for key in keys:
+                if key in loaded.files:
+                    array: np.ndarray = loaded[key]
+                    return array
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ArgumentError(f"{path} is no array of numbers or text that numpy.save or numpy.savez wrote") from error
     raise ArgumentError(f"{path} has no {' or '.join(keys)}: save the array under one of these names")
 
 
@@ -97,12 +116,15 @@ def read_labels(path: Path) -> np.ndarray:
     if path.suffix in (".npy", ".npz"):
         return read_array(path, ("noisy_label", "labels", "label"))
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        text = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise ArgumentError(f"{path} is no text: give .npy, .npz, or one label a line") from error
-    if "" in lines:
-        raise ArgumentError(f"{path}: line {lines.index('') + 1} is empty: give one label a line")
-    return np.array(lines)
+    cells = list(csv.reader(text)) if path.suffix == ".csv" else [[line] for line in text]
+    for number, row in enumerate(cells, 1):
+        if len(row) != 1 or not row[0].strip():
+            said = "has several columns" if len(row) > 1 else "is empty"
+            raise ArgumentError(f"{path}: line {number} {said}: give one label a line")
+    return np.array([row[0].strip() for row in cells])
 
 
 if __name__ == "__main__":

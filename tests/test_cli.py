@@ -1,6 +1,7 @@
 """The command nlx, in this process: files in, files out, one sentence for each mistake."""
 
 import csv
+from collections import Counter
 
 import jax
 import numpy as np
@@ -34,7 +35,11 @@ def test_a_list_and_a_report_come_out(user, tmp_path):
     call, true = user
     code, out, err = call("clean", "x.npy", "labels.txt", "--out=mine")
     assert (code, err) == (0, "")
-    assert "120 examples" in out
+    assert "120 examples of shape [5]; labels are 3 classes: ant, bee, cat\n" in out
+    changed = table_changes(tmp_path / "mine")
+    assert f"{len(changed)} labels would change ({len(changed) / 120:.1%}), most often " in out
+    (given, proposed), count = Counter(changed).most_common(1)[0]
+    assert f"{given} to {proposed} ({count})" in out
     table = read_labels(tmp_path / "mine" / "labels.parquet")
     rows = list(csv.DictReader((tmp_path / "mine" / "issues.csv").read_text().splitlines()))
     assert len(rows) == 120
@@ -48,11 +53,19 @@ def test_a_list_and_a_report_come_out(user, tmp_path):
     assert call("clean", "data.npz", "data.npz")[0] == 0
 
 
+def table_changes(folder):
+    rows = csv.DictReader((folder / "issues.csv").read_text().splitlines())
+    return [(row["given"], row["proposed"]) for row in rows if row["changed"] == "1"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("nothing.npy", "labels.txt"), "cannot read or write nothing.npy"),
         (("labels.txt", "labels.txt"), "labels.txt is no array"),
+        (("broken.npz", "labels.txt"), "broken.npz is no array"),
+        (("objects.npz", "labels.txt"), "objects.npz is no array"),
+        (("x.npy", "two.csv"), "two.csv: line 2 has several columns"),
         (("x.npy", "short.txt"), "inputs and labels must be of the same examples, got 120 and 2"),
         (("x.npy", "gap.txt"), "line 2 is empty"),
         (("x.npy", "other.npz"), "has no noisy_label"),
@@ -66,12 +79,28 @@ def test_a_mistake_is_one_sentence(user, tmp_path, arguments, message):
     (tmp_path / "gap.txt").write_text("a\n\nb\n")
     np.savez("other.npz", x=np.ones(3))
     (tmp_path / "there").mkdir()
+    (tmp_path / "two.csv").write_text('"a"\nb,c\n')
+    np.savez("objects.npz", features=np.array([None, 1]))
+    (tmp_path / "broken.npz").write_bytes((tmp_path / "data.npz").read_bytes()[:300])
     code, _, err = call("clean", *arguments)
     assert code == 1
     assert err.startswith("error: ")
     assert message in err
     assert len(err.splitlines()) == 1
     assert not (tmp_path / "cleaned").exists()
+
+
+def test_pictures_and_vectors_and_quoted_labels(user, tmp_path):
+    call, true = user
+    pictures = np.zeros((120, 4, 4), np.uint8)
+    pictures[np.arange(120), np.unique(true, return_inverse=True)[1]] = 200
+    np.savez("pictures.npz", image=pictures, noisy_label=np.eye(3, dtype=int)[np.unique(true, return_inverse=True)[1]])
+    code, out, err = call("clean", "pictures.npz", "pictures.npz", "--out=vectors")
+    assert (code, err) == (0, "")
+    assert "labels are vectors of 3" in out
+    assert (tmp_path / "vectors" / "report.html").read_text().count("<img") == 48
+    (tmp_path / "quoted.csv").write_text("\n".join(f'"{name}, {name}"' for name in true))
+    assert "ant, ant, bee, bee, cat, cat" in call("clean", "pictures.npz", "quoted.csv")[1]
 
 
 def test_unknown_flags_exit_with_2(user):

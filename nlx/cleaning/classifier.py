@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import jax
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from nlx.cleaning.clean import standard_form, train, trainer_for
+from nlx.cleaning.arrays import standard_form
+from nlx.cleaning.clean import MethodName, train, trainer_for
 from nlx.data.dataset import Split
 from nlx.methods.method import Method
 from nlx.training.state import for_prediction
@@ -22,9 +25,12 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
     """Classifier of features whose training labels may be wrong; see :func:`nlx.clean` for what is trained.
 
     Args:
-      method: a system of ``nlx.methods`` to train behind a small network; None for linear models in folds.
+      method: a system of ``nlx.methods``, or the name of one, to train behind a small network; None for linear models
+        in folds.
+      hidden: widths of that network.
+      epochs: passes over the training set; None for as many as its size suggests.
       folds: number of linear models, at most as many as examples; their mean predicts.
-      random_state: seed.
+      random_state: seed, or what scikit-learn takes for one.
 
     Attributes:
       classes_: class labels ``[K]``.
@@ -42,8 +48,18 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
       (array([0, 0, 0]), array([0, 0, 0]))
     """
 
-    def __init__(self, method: Method | None = None, *, folds: int = 5, random_state: int = 0):
+    def __init__(
+        self,
+        method: Method | MethodName | None = None,
+        *,
+        hidden: tuple[int, ...] = (128,),
+        epochs: int | None = None,
+        folds: int = 5,
+        random_state: int | np.random.RandomState | None = 0,
+    ):
         self.method = method
+        self.hidden = hidden
+        self.epochs = epochs
         self.folds = folds
         self.random_state = random_state
 
@@ -59,7 +75,11 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         self._standard = standard_form(features)
         split = Split(self._standard.apply(features), noisy.astype(np.int32), None)
         folds, names = min(self.folds, len(noisy)), tuple(map(str, self.classes_))
-        self._trainer, states, self.table_ = train(split, names, self.method, folds, self.random_state)
+        seed = self.random_state
+        if not isinstance(seed, Integral):
+            seed = check_random_state(seed).randint(2**31 - 1)
+        self._how = (self.method, len(noisy), len(self.classes_), self.hidden, self.epochs)
+        self._trainer, states, self.table_ = train(split, names, self.method, folds, int(seed), *self._how[3:])
         self._states = [jax.tree.map(np.asarray, for_prediction(state)) for state in states]
         self.cleaned_labels_ = self.classes_[self.table_.cleaned_label]
         self.label_score_ = self.table_.label_score
@@ -71,7 +91,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         features = self._standard.apply(validate_data(self, X, dtype=np.float64, reset=False))
         if self._trainer is None:
             split = Split(features, np.zeros(len(features), np.int32), None)
-            self._trainer, _ = trainer_for(split, self.method, len(self.label_score_), len(self.classes_))
+            self._trainer, _ = trainer_for(split, *self._how)
         return np.mean([self._trainer.predict(state, features) for state in self._states], axis=0)
 
     def predict(self, X: ArrayLike) -> np.ndarray:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,28 +16,35 @@ from numpy.typing import ArrayLike
 
 from nlx import losses, transitions
 from nlx.arguments import ArgumentError
+from nlx.cleaning.arrays import given_split
 from nlx.cleaning.folds import out_of_fold
-from nlx.cleaning.table import LabelTable, label_table
+from nlx.cleaning.table import LabelTable, label_table, with_trusted
 from nlx.data.dataset import Split
+from nlx.methods.can import can, paper_schedule
 from nlx.methods.method import Method, chosen_candidate
+from nlx.methods.noise_layer import noise_layer
 from nlx.methods.plain import cross_entropy, plain
+from nlx.methods.self_learning import corrections, self_learning
 from nlx.models import build
 from nlx.training.mesh import make_mesh
 from nlx.training.stages import Stage, cosine
 from nlx.training.state import TrainState
 from nlx.training.trainer import Trainer
 
-# Of a linear softmax on features of norm 16, about; found on held-out noisy labels of CIFAR-10N.
-_RATE, _DECAY, _Q, _NORM = 0.5, 3e-3, 0.7, 16.0
+# Of a linear softmax on prepared features; found on held-out noisy labels of CIFAR-10N.
+_RATE, _DECAY, _Q = 0.5, 3e-3, 0.7
 _BATCH, _EPOCHS, _STEPS = 256, 8, 400
-_MOST_VALUES = 2**14  # of an input that a linear model can look at
+_CAN_RATE = 0.04  # of its noise network, as a multiple of the classifier's: faster, it learns to copy the noisy label
+
+MethodName = Literal["can", "generalized_ce", "noise_layer", "self_learning"]
 
 
 def clean(
     inputs: ArrayLike,
     labels: ArrayLike,
     *,
-    method: Method | None = None,
+    method: Method | MethodName | None = None,
+    trusted: Mapping[int, Any] | None = None,
     class_names: Sequence[str] | None = None,
     folds: int = 5,
     seed: int = 0,
@@ -52,8 +60,10 @@ def clean(
       inputs: features, any float ``[n, F]``, such as embeddings; or small images, uint8 ``[n, H, W]`` or
         ``[n, H, W, C]``. Each dimension is standardized.
       labels: as they are: class numbers or strings ``[n]``, or a {0, 1} matrix ``[n, K]``.
-      method: a system of ``nlx.methods`` to train instead, on all examples, behind a small network; the posterior is
-        then the method's own.
+      method: a system of ``nlx.methods``, or the name of one, to train instead, on all examples, behind a small
+        network; the posterior is then the method's own.
+      trusted: true labels where they are known, by row: ``{17: "cat"}``. They are trained on in place of the given
+        ones, and certain in the table.
       class_names: K names; for class numbers. By default the numbers, or the strings themselves, in order.
       folds: number of models.
       seed: decides folds and everything else that is random.
@@ -75,30 +85,10 @@ def clean(
     References:
       Zhang and Sabuncu, 2018 (the loss); Northcutt et al., 2021 (the confident joint).
     """
-    features = features_of(inputs)
-    noisy, names = classes_of(labels, class_names)
-    if len(noisy) != len(features):
-        raise ArgumentError(f"`inputs` and `labels` must be of the same examples, got {len(features)} and {len(noisy)}")
-    if not 2 <= folds <= len(noisy):
-        raise ArgumentError(f"`folds` must lie between 2 and the {len(noisy)} examples, got {folds}")
-    return train(Split(standard_form(features).apply(features), noisy, None), names, method, folds, seed).table
-
-
-class Standard(NamedTuple):
-    """How features get mean 0, spread 1 per dimension and one norm: ``(x - mean) * scale``, ``[F]`` each."""
-
-    mean: np.ndarray
-    scale: np.ndarray
-
-    def apply(self, features: np.ndarray) -> np.ndarray:
-        """Prepared features, float32 ``[n, F]``."""
-        return ((features - self.mean) * self.scale).astype(np.float32)
-
-
-def standard_form(features: np.ndarray) -> Standard:
-    """The preparation that suits features, float ``[n, F]``."""
-    spread = features.std(axis=0)
-    return Standard(features.mean(axis=0), _NORM / np.sqrt(features.shape[1]) / np.where(spread > 1e-12, spread, 1.0))
+    split, names = given_split(inputs, labels, trusted or {}, class_names)
+    if not 2 <= folds <= len(split):
+        raise ArgumentError(f"`folds` must lie between 2 and the {len(split)} examples, got {folds}")
+    return train(split, names, method, folds, seed).table
 
 
 class Trained(NamedTuple):
@@ -115,96 +105,82 @@ class Trained(NamedTuple):
     table: LabelTable
 
 
-def train(split: Split, names: tuple[str, ...], method: Method | None, folds: int, seed: int) -> Trained:
-    """Train on prepared features and clean their labels, see :func:`clean`."""
-    key, n, noisy = jax.random.key(seed), len(split), split.observed
-    trainer, stage = trainer_for(split, method, n if method else n - n // folds, len(names))
+def train(
+    split: Split,
+    names: tuple[str, ...],
+    method: Method | str | None,
+    folds: int,
+    seed: int,
+    hidden: tuple[int, ...] = (128,),
+    epochs: int | None = None,
+) -> Trained:
+    """Train on prepared features and clean their labels, see :func:`clean`; ``hidden`` is of a method's network."""
+    key, n, noisy, extras = jax.random.key(seed), len(split), split.observed, {}
+    if split.trusted is not None:
+        extras["trusted"] = split.trusted
+    trainer, stage = trainer_for(split, method, n if method else n - n // folds, len(names), hidden, epochs)
     if method is not None:
-        state = trainer.fit(split, key, stage).state
-        posterior = trainer.posterior(state, split)
+        states = [trainer.fit(split, key, stage).state]
+        posterior = trainer.posterior(states[0], split)
         chosen = chosen_candidate(posterior)
         probs = np.asarray(posterior.candidates[chosen].probs)
-        table = label_table(probs, noisy, class_names=names, chosen=chosen, method=method.name)
-        return Trained(trainer, [state], table)
-    held_out = out_of_fold(trainer, split, key, folds=folds, stages=stage)
-    states = [held_out.fitted.member(i).state for i in range(folds)]
-    probs, chosen = held_out.probs, "out_of_fold"
-    if noisy.ndim == 1:
-        matrix = transitions.from_confident_joint(transitions.confident_joint(probs, noisy), noisy)
-        probs, chosen = np.asarray(transitions.posterior(jnp.log(jnp.maximum(probs, 1e-12)), noisy, matrix)), "bayes"
-    extras = {"out_of_fold": held_out.probs}
-    return Trained(
-        trainer, states, label_table(probs, noisy, extras=extras, class_names=names, chosen=chosen, method="linear")
-    )
+    else:
+        taught = split if split.trusted is None else replace(split, noisy_label=split.label)
+        held_out = out_of_fold(trainer, taught, key, folds=folds, stages=stage)
+        states = [held_out.fitted.member(i).state for i in range(folds)]
+        probs, chosen = held_out.probs, "out_of_fold"
+        if noisy.ndim == 1:
+            extras["out_of_fold"], chosen = probs, "bayes"
+            matrix = transitions.from_confident_joint(transitions.confident_joint(probs, noisy), noisy)
+            probs = np.asarray(transitions.posterior(jnp.log(jnp.maximum(probs, 1e-12)), noisy, matrix))
+    about: dict[str, Any] = {"class_names": names, "chosen": chosen, "method": trainer.method.name}
+    return Trained(trainer, states, label_table(with_trusted(probs, split), noisy, extras=extras, **about))
 
 
-def trainer_for(split: Split, method: Method | None, size: int, num_classes: int) -> tuple[Trainer, Stage]:
+def trainer_for(
+    split: Split,
+    method: Method | str | None,
+    size: int,
+    num_classes: int,
+    hidden: tuple[int, ...] = (128,),
+    epochs: int | None = None,
+) -> tuple[Trainer, Stage]:
     """A trainer of prepared features, linear or with a small network for a method, and how long to train ``size``."""
-    width = split.inputs.shape[1]
-    mesh = make_mesh(jax.local_devices()[:1])
+    width, single, fewest = split.inputs.shape[1], split.observed.ndim == 1, _EPOCHS if method is None else 20
+    batch = min(_BATCH if method is None else 128, max(1, size // 4))
+    epochs = max(fewest, -(-_STEPS // (size // batch))) if epochs is None else epochs
+    mesh, stage = make_mesh(jax.local_devices()[:1]), Stage(epochs, schedule=cosine)
     if method is not None:
-        batch = min(128, max(1, size // 4))
-        network = build("mlp", (width,), num_classes, widths=(128,))
-        epochs = max(20, -(-_STEPS // (size // batch)))
-        return Trainer(network, method, optax.sgd(0.05, momentum=0.9), batch_size=batch, mesh=mesh), Stage(
-            epochs, schedule=cosine
-        )
-    batch = min(_BATCH, max(1, size // 4))
-    loss = partial(losses.generalized_cross_entropy, q=_Q) if split.observed.ndim == 1 else cross_entropy
+        rate = _CAN_RATE if method == "can" else 1.0
+        if isinstance(method, str):
+            method = method_named(method, num_classes, epochs, size // batch, single)
+        rules = {part: optax.sgd(0.05 * at, momentum=0.9) for part, at in (("model", 1.0), ("method", rate))}
+        optimizer = optax.partition(rules, {part: part for part in rules})
+        network = build("mlp", (width,), num_classes, widths=hidden)
+        return Trainer(network, method, optimizer, batch_size=batch, mesh=mesh), stage
+    loss = partial(losses.generalized_cross_entropy, q=_Q) if single else cross_entropy
     linear = partial(nnx.Linear, width, num_classes, kernel_init=nnx.initializers.zeros)
     optimizer = optax.chain(optax.add_decayed_weights(_DECAY), optax.sgd(_RATE, momentum=0.9, nesterov=True))
     trainer = Trainer(lambda rngs: linear(rngs=rngs), plain(loss, "linear"), optimizer, batch_size=batch, mesh=mesh)
-    return trainer, Stage(max(_EPOCHS, -(-_STEPS // (size // batch))), schedule=cosine)
+    return trainer, stage
 
 
-def features_of(inputs: ArrayLike) -> np.ndarray:
-    """Inputs as vectors, float64 ``[n, F]``.
-
-    Raises:
-      ArgumentError: a form that is not known, or values that are not finite.
-    """
-    x = np.asarray(inputs)
-    images = x.dtype == np.uint8 and x.ndim in (3, 4)
-    if not images and (x.dtype.kind not in "fiu" or x.ndim != 2):
-        raise ArgumentError(
-            f"`inputs` must be features, float [n, F], or images, uint8 [n, H, W, C], got {x.dtype} {list(x.shape)}"
-        )
-    if x.size == 0:
-        raise ArgumentError("`inputs` are empty: give at least two examples")
-    flat = x.reshape(len(x), -1).astype(np.float64)
-    if images and flat.shape[1] > _MOST_VALUES:
-        raise ArgumentError(
-            f"`inputs` are images of {flat.shape[1]} values, too many for a linear model: give embeddings of them"
-        )
-    if not np.isfinite(flat).all():
-        row, column = np.argwhere(~np.isfinite(flat))[0]
-        raise ArgumentError(f"`inputs`[{row}, {column}] is {flat[row, column]}: repair or remove that example")
-    return flat
-
-
-def classes_of(labels: ArrayLike, class_names: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels as int32 ``[n]`` or {0, 1} uint8 ``[n, K]``, and the names of the classes.
+def method_named(name: str, num_classes: int, epochs: int, steps: int, single: bool) -> Method:
+    """A system by its name, for so many epochs of so many steps, and one label per example or several.
 
     Raises:
-      ArgumentError: labels of a form that is not known, fewer than two classes, or names that do not fit.
+      ArgumentError: the name is not known, or the system is not for such labels.
     """
-    y = np.asarray(labels)
-    if y.ndim not in (1, 2) or len(y) == 0:
-        raise ArgumentError(f"`labels` must be classes [n] or a {{0, 1}} matrix [n, K], got shape {list(y.shape)}")
-    if y.ndim == 2:
-        if not np.isin(y, (0, 1)).all():
-            raise ArgumentError("`labels` [n, K] must hold only 0 and 1; give class numbers or strings as [n]")
-        names = tuple(class_names) if class_names is not None else tuple(map(str, range(y.shape[1])))
-        noisy, k = y.astype(np.uint8), y.shape[1]
-    else:
-        if y.dtype.kind == "f" and not np.isfinite(y).all():
-            raise ArgumentError("`labels` have missing values: remove these examples")
-        values, codes = np.unique(y, return_inverse=True)
-        whole = y.dtype.kind in "iu" and values[0] >= 0
-        if class_names is not None and not (whole and values[-1] < len(class_names)):
-            raise ArgumentError(f"`class_names` name classes 0 to {len(class_names) - 1}, which `labels` are not")
-        names = tuple(map(str, values)) if class_names is None else tuple(class_names)
-        noisy, k = (codes if class_names is None else y).astype(np.int32), len(names)
-    if len(names) != k or k < 2:
-        raise ArgumentError(f"there must be at least two classes, each with a name, got {k} and {len(names)} names")
-    return noisy, names
+    falls = partial(paper_schedule, epochs * steps)
+    generalized = plain(partial(losses.generalized_cross_entropy, q=_Q), "generalized_ce")
+    methods = {
+        "can": lambda: can(num_classes, temperature=falls(), rho=falls(floor=0.0)),
+        "generalized_ce": lambda: generalized,
+        "noise_layer": lambda: noise_layer(num_classes, learn_from=steps, multi_label=not single),
+        "self_learning": lambda: self_learning(num_classes, refresh_after=corrections(min(3, epochs))),
+    }
+    if name not in methods:
+        raise ArgumentError(f"`method` must be one of {', '.join(methods)}, or a Method, got {name!r}")
+    if not single and name in ("generalized_ce", "self_learning"):
+        raise ArgumentError(f"`method`={name} is for one label per example; take can or noise_layer")
+    return methods[name]()

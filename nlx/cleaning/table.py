@@ -8,14 +8,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nlx.data.dataset import Split
 from nlx.files import replacing
 
 _COLUMNS = ("index", "noisy_label", "posterior", "cleaned_label", "probability", "label_score", "issue_rank")
+_ABOUT = ("chosen", "class_names", "dataset", "method")
 _METADATA = b"nlx"
 _TOLERANCE = 1e-3  # of float32 probabilities that went through a softmax
 
@@ -151,6 +154,16 @@ def label_table(
     )
 
 
+def with_trusted(probs: np.ndarray, split: Split) -> np.ndarray:
+    """A posterior ``[n, K]`` that is certain where the true label is trusted."""
+    trusted = split.trusted_label
+    if trusted is None:
+        return probs
+    known = np.all(trusted.reshape(len(probs), -1) >= 0, axis=1, keepdims=True)
+    certain = trusted if trusted.ndim == 2 else np.arange(probs.shape[1]) == trusted[:, None]
+    return np.where(known, certain, probs).astype(probs.dtype)
+
+
 def _checked_posterior(posterior: np.ndarray) -> np.ndarray:
     if posterior.ndim != 2 or posterior.shape[1] == 0:
         raise ValueError(f"posterior must have shape [n, K], one row per example, got {posterior.shape}")
@@ -203,13 +216,7 @@ def write_labels(path: str | Path, table: LabelTable) -> None:
     if table.true_label is not None:
         columns["true_label"] = table.true_label
     columns |= table.extras
-    metadata = {
-        "chosen": table.chosen,
-        "class_names": table.class_names,
-        "dataset": table.dataset,
-        "method": table.method,
-        "extras": list(table.extras),
-    }
+    metadata = {"extras": list(table.extras)} | {name: getattr(table, name) for name in _ABOUT}
     arrow = pa.table({name: _to_arrow(values) for name, values in columns.items()})
     arrow = arrow.replace_schema_metadata({_METADATA: json.dumps(metadata).encode()})
     with replacing(path) as file:
@@ -220,7 +227,7 @@ def write_issues(path: str | Path, table: LabelTable) -> None:
     """Write a table as CSV for people, the most suspicious label first; the file appears whole or not at all.
 
     Columns: ``index``, ``given`` and ``proposed`` (class names, several joined by ``;``), ``changed``, ``probability``
-    (that the proposed label is right, of its least probable entry where there are several), ``label_score``.
+    (that the proposed label is right; of several entries, of the least probable), ``label_score``, ``issue_rank``.
 
     Args:
       path: the file, e.g. ``issues.csv``.
@@ -236,11 +243,12 @@ def write_issues(path: str | Path, table: LabelTable) -> None:
 
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(("index", "given", "proposed", "changed", "probability", "label_score"))
+    writer.writerow(("index", "given", "proposed", "changed", "probability", "label_score", "issue_rank"))
     for row in table.most_suspicious(len(table)):
         labels = names(table.noisy_label[row]), names(table.cleaned_label[row])
         numbers = float(table.probability[row].min()), float(table.label_score[row])
-        writer.writerow((table.index[row], *labels, int(table.changed[row].any()), *(f"{x:.4f}" for x in numbers)))
+        changed, rank = int(table.changed[row].any()), table.issue_rank[row]
+        writer.writerow((table.index[row], *labels, changed, *(f"{x:.4f}" for x in numbers), rank))
     with replacing(path) as file:
         file.write(text.getvalue().encode())
 
@@ -267,15 +275,12 @@ def read_labels(path: str | Path) -> LabelTable:
     if encoded is None:
         raise ValueError(f"{path} has no nlx metadata: give a labels.parquet that a run has written")
     metadata = json.loads(encoded)
-    columns = {name: _to_numpy(arrow.column(name)) for name in arrow.column_names}
+    columns: dict[str, Any] = {name: _to_numpy(arrow.column(name)) for name in arrow.column_names}
     return LabelTable(
         **{name: columns[name] for name in _COLUMNS},
         true_label=columns.get("true_label"),
         extras={name: columns[name] for name in metadata["extras"]},
-        chosen=metadata["chosen"],
-        class_names=tuple(metadata["class_names"]),
-        dataset=metadata["dataset"],
-        method=metadata["method"],
+        **{name: metadata[name] for name in _ABOUT} | {"class_names": tuple(metadata["class_names"])},
     )
 
 

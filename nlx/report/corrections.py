@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import jax
 import numpy as np
 
 from nlx import prototypes
@@ -13,6 +14,8 @@ from nlx.data.dataset import Dataset
 from nlx.report.prototypes import accuracy_by_class, density_histogram, density_scatter, prototype_grid
 
 SHOWN_CLASSES, SHOWN_MEMBERS = 10, 1280
+
+Select = Literal["density", "kmeans", "density_peaks"]
 
 
 class Figures(NamedTuple):
@@ -32,17 +35,22 @@ def shown_members(data: Dataset) -> np.ndarray:
     return np.concatenate([np.sort(rng.permutation(members)[:SHOWN_MEMBERS]) for members in rows])
 
 
-def class_figures(features: np.ndarray, rows: np.ndarray, *, count: int, quantile: float, limit: float) -> Figures:
-    """Density, separation and the densest prototypes of the members of a class, as selection by density has them."""
+def class_figures(
+    features: np.ndarray, rows: np.ndarray, *, count: int, quantile: float, limit: float, select: Select = "density"
+) -> Figures:
+    """Density and separation of the members of a class, and its prototypes as selection has them."""
     if len(rows) == 0:
         return Figures(rows, np.zeros(0), np.zeros(0), np.zeros(count, int), np.zeros(count, bool))
     similarity = prototypes.cosine_similarity(features)
     density = prototypes.density(similarity, prototypes.quantile(similarity, quantile))
     separation = prototypes.separation(similarity, density)
-    chosen = prototypes.select(density, separation, count, limit=limit)
-    return Figures(
-        rows, np.asarray(density), np.asarray(separation), rows[np.asarray(chosen.rows)], np.asarray(chosen.valid)
-    )
+    if select == "density":
+        chosen = prototypes.select(density, separation, count, limit=limit)
+    else:
+        selector = prototypes.by_kmeans if select == "kmeans" else prototypes.by_density_peaks
+        chosen = selector(jax.random.key(0), features, np.ones(len(rows), bool), count)
+    prototype = rows[np.where(chosen.valid, chosen.rows, 0)]
+    return Figures(rows, np.asarray(density), np.asarray(separation), prototype, np.asarray(chosen.valid))
 
 
 def correction_pictures(
@@ -55,6 +63,7 @@ def correction_pictures(
     count: int = 8,
     quantile: float = 0.4,
     limit: float = 0.95,
+    select: Select = "density",
 ) -> list[Path]:
     """Write pictures of prototypes (Fig. 3a, 3b) and of label accuracy by class (Fig. 4a).
 
@@ -67,13 +76,17 @@ def correction_pictures(
       count: prototypes of a class; ``quantile`` and ``limit`` as in :func:`nlx.prototypes.by_density`.
       quantile: likewise.
       limit: likewise.
+      select: how prototypes are selected, see :func:`nlx.methods.self_learning.self_learning`.
 
     Returns:
       Paths of the pictures.
     """
     names = data.class_names[:SHOWN_CLASSES]
     of_class = [table.noisy_label[rows] == c for c in range(len(names))]
-    figures = [class_figures(features[own], rows[own], count=count, quantile=quantile, limit=limit) for own in of_class]
+    figures = [
+        class_figures(features[own], rows[own], count=count, quantile=quantile, limit=limit, select=select)
+        for own in of_class
+    ]
     true, pictures, inputs = table.true_label, [], data.train.inputs
     if isinstance(inputs, np.ndarray) and inputs.ndim == 4:
         shown = np.stack([f.prototypes for f in figures])
@@ -86,9 +99,10 @@ def correction_pictures(
     if len(one.members):
         right = true[one.members] == table.noisy_label[one.members]
         pictures += [folder / "density.png", folder / "separation.png"]
-        chosen = np.flatnonzero(np.isin(one.members, one.prototypes))
+        chosen = np.flatnonzero(np.isin(one.members, one.prototypes[one.valid]))
         density_histogram(one.density, right, pictures[-2])
-        density_scatter(one.density, one.separation, chosen, pictures[-1], limit=limit)
+        below = limit if select == "density" else None
+        density_scatter(one.density, one.separation, chosen, pictures[-1], limit=below)
     scored = data.train.scored
     labels = {
         "given": table.noisy_label,

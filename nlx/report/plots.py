@@ -78,13 +78,13 @@ def training_curves(
 
 
 def quality_embedding(
-    quality_mean: np.ndarray, trustworthy: np.ndarray, path: str | Path, *, seed: int, max_points: int = 1500
+    quality_mean: np.ndarray, agrees: np.ndarray, path: str | Path, *, seed: int, max_points: int = 1500
 ) -> None:
-    """Plot the quality of annotations in the plane by t-SNE, coloured by whether they are trustworthy (CAN, Fig. 7).
+    """Plot the quality of annotations in the plane by t-SNE, coloured by agreement with the classifier (CAN, Fig. 7).
 
     Args:
       quality_mean: mean of the quality embedding of each example, float ``[n, D]``.
-      trustworthy: bool ``[n]``.
+      agrees: whether the annotation is what the classifier predicts, bool ``[n]``.
       path: the PNG.
       seed: of the choice of points and of t-SNE.
       max_points: a random choice of that many is drawn where there are more.
@@ -92,23 +92,23 @@ def quality_embedding(
     Raises:
       ValueError: shapes disagree, no examples, or values that are not finite.
     """
-    quality_mean, trustworthy = np.asarray(quality_mean, np.float64), np.asarray(trustworthy, bool)
-    if quality_mean.ndim != 2 or len(quality_mean) == 0 or trustworthy.shape != quality_mean.shape[:1]:
+    quality_mean, agrees = np.asarray(quality_mean, np.float64), np.asarray(agrees, bool)
+    if quality_mean.ndim != 2 or len(quality_mean) == 0 or agrees.shape != quality_mean.shape[:1]:
         raise ValueError(
-            f"quality_mean must have shape [n, D] and trustworthy [n], got {quality_mean.shape} and {trustworthy.shape}"
+            f"quality_mean must have shape [n, D] and agrees [n], got {quality_mean.shape} and {agrees.shape}"
         )
     if not np.isfinite(quality_mean).all():
         raise ValueError("quality_mean has NaN or infinite values: the run has diverged, lower the learning rate")
     n = len(quality_mean)
     if n > max_points:
         rows = np.sort(np.random.default_rng(seed).choice(n, max_points, replace=False))
-        quality_mean, trustworthy = quality_mean[rows], trustworthy[rows]
+        quality_mean, agrees = quality_mean[rows], agrees[rows]
     embed = len(quality_mean) >= 5 and np.any(quality_mean != quality_mean[0])
     points = _tsne(quality_mean, seed) if embed else _first_two(quality_mean)
 
     figure = new_figure(6.4, 6.0)
     axes = figure.subplots()
-    groups = (("trustworthy", trustworthy, BLUE, "o"), ("not trustworthy", ~trustworthy, GREEN, "^"))
+    groups = (("agrees with the classifier", agrees, BLUE, "o"), ("does not", ~agrees, GREEN, "^"))
     for name, rows, colour, marker in groups:
         if rows.any():
             label = f"{name} ({rows.sum():,})"

@@ -53,7 +53,7 @@ def density_histogram(density: np.ndarray, right: np.ndarray, path: str | Path, 
 
 
 def density_scatter(
-    density: np.ndarray, separation: np.ndarray, chosen: np.ndarray, path: str | Path, *, limit: float = 0.95
+    density: np.ndarray, separation: np.ndarray, chosen: np.ndarray, path: str | Path, *, limit: float | None = 0.95
 ) -> None:
     """Plot each member's density and its similarity to the nearest denser one (Han et al., Fig. 3b).
 
@@ -62,7 +62,7 @@ def density_scatter(
       separation: eta of each member, ``[m]``.
       chosen: rows of the prototypes, int ``[p]``.
       path: the PNG.
-      limit: members with eta below it may be prototypes, a line.
+      limit: members with eta below it may be prototypes, a line; None for none.
 
     Raises:
       ValueError: shapes disagree or no members.
@@ -75,7 +75,8 @@ def density_scatter(
     axes.scatter(
         density[chosen], separation[chosen], s=44, c=RED, marker="D", linewidths=0, label=f"prototypes ({len(chosen)})"
     )
-    axes.axhline(limit, color=GREY, linestyle="--", linewidth=1, label=f"limit {limit:g}")
+    if limit is not None:
+        axes.axhline(limit, color=GREY, linestyle="--", linewidth=1, label=f"limit {limit:g}")
     axes.set_xlabel(r"density $\rho$")
     axes.set_ylabel(r"similarity $\eta$ to a denser member")
     axes.spines[["top", "right"]].set_visible(False)

@@ -60,7 +60,7 @@ def quality_pictures(folder: Path, table: LabelTable, data: Dataset) -> list[Pat
     latent = np.asarray(as_vectors(table.cleaned_label.astype(np.int32), k))
     good = trustworthy(quality_mean, agrees, seed=0)
     groups = {}
-    for title, rows in (("Trustworthy annotations", good), ("Annotations that are not", ~good)):
+    for title, rows in (("Trustworthy group", good), ("The other group", ~good)):
         counts = np.asarray(transition_counts(latent, noisy, where=rows))
         groups[f"{title} ({count_text(float(counts.sum()))} pairs)"] = counts
     transition_heatmaps(groups, data.class_names, folder / "transitions.png")

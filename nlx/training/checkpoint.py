@@ -51,8 +51,14 @@ class Checkpoints(Observer):
         return self._opened
 
     def on_start(self, trainer: Trains, stages: Stages, state: TrainState) -> None:
-        """See :class:`Observer`."""
-        self._saved = time.monotonic()
+        """Refuse a folder of another training, whose checkpoints would stay in place of this one's."""
+        self._saved, done = time.monotonic(), int(state.step)
+        saved = {c.step for c in self._orbax.checkpoints} if self.directory.exists() else set()
+        if any(step > done for step in saved - self._damaged):
+            raise CheckpointError(
+                f"{self.directory} holds checkpoint {max(saved)}, but training is to start after step {done}: go on "
+                "with the state that `load` gives, or choose another folder"
+            )
 
     def on_epoch(self, state: TrainState, row: Row) -> None:
         """See :class:`Observer`."""

@@ -43,9 +43,17 @@ def member_plans(plan: Stages, rows: Sequence[np.ndarray] | None, members: int, 
     return plans
 
 
+def common_plan(plans: Sequence[Stages], size: int) -> Stages:
+    """The steps that all members can take: a stage's epochs are as long as those of the member with its fewest rows."""
+    fewest = [min(rows, key=len) for rows in zip(*(plan.rows for plan in plans), strict=True)]
+    stages = [replace(stage, rows=rows) for stage, rows in zip(plans[0].all, fewest, strict=True)]
+    return Stages(stages, size, plans[0].batch_size)
+
+
 def run_members(
     states: list[TrainState],
     plans: list[Stages],
+    common: Stages,
     programs: Sequence[Program],
     data: Batch,
     *,
@@ -54,25 +62,23 @@ def run_members(
 ) -> Fitted:
     """Train all members to the end of their plans, step by step together.
 
-    An epoch has as many steps as the member with the fewest rows can take.
-
     Args:
       states: of the members, at step 0.
       plans: what each visits; the same stages.
+      common: their steps, see :func:`common_plan`.
       programs: of each stage.
       data: the training set on the device.
       begin_epoch: as in :func:`nlx.training.loop.run_stages`, for one member.
       refresh: likewise.
     """
-    shortest = min(plans, key=lambda plan: plan.total)
     keys = [local_key(state.key) for state in states]
     many, step = stack(states), 0
     history: list[Row] = []
-    while step < shortest.total:
-        at = shortest.position(step)
+    while step < common.total:
+        at = common.position(step)
         began = time.perf_counter()
         many = _each(many, len(states), begin_epoch, at)
-        visited = at.steps * shortest.batch_size
+        visited = at.steps * common.batch_size
         orders = [
             epoch_order(key, at.epoch, jnp.asarray(plan.rows[at.stage], jnp.int32), len(plan.rows[at.stage]))[:visited]
             for key, plan in zip(keys, plans, strict=True)
@@ -83,7 +89,7 @@ def run_members(
         for loss in means["train_loss"]:
             check_finite(float(loss), step)
         many = _each(many, len(states), refresh, at.epoch + 1)
-        stage = {"stage": shortest.all[at.stage].name} if len(shortest.all) > 1 else {}
+        stage = {"stage": common.all[at.stage].name} if len(common.all) > 1 else {}
         history.append({"epoch": at.epoch + 1, "step": step, **stage, "seconds": round(seconds, 4), **means})
     return Fitted(many, history)
 

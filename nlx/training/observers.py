@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -50,7 +52,8 @@ class Progress(NamedTuple):
 class Observer:
     """Is told how a training goes. Every hook does nothing here; a subclass defines those that it needs.
 
-    Hooks run on every process, in the order in which a trainer was given its observers.
+    Hooks run on every process, in the order in which a trainer was given its observers. The next step consumes a state:
+    copy what is to be kept of one.
     """
 
     def on_start(self, trainer: Trains, stages: Stages, state: TrainState) -> None:
@@ -89,3 +92,15 @@ class _OnEpoch(Observer):
 def as_observers(observers: Iterable[Observer | Callable[[Row], object]]) -> tuple[Observer, ...]:
     """Observers as they are; a function is called with each epoch's row."""
     return tuple(o if isinstance(o, Observer) else _OnEpoch(o) for o in observers)
+
+
+def closing(observers: Sequence[Observer]) -> ExitStack:
+    """A context at whose end observers are closed, in order, and each of them even where another one cannot be."""
+    last = ExitStack()
+    for observer in reversed(observers):
+        last.push(partial(_close, observer))
+    return last
+
+
+def _close(observer: Observer, kind: object, error: BaseException | None, trace: object) -> None:
+    observer.close(error)

@@ -80,16 +80,16 @@ class Stages:
     """
 
     def __init__(self, stages: int | Stage | Sequence[Stage], size: int, batch_size: int):
-        if isinstance(stages, int):
-            stages = Stage(stages)
+        if isinstance(stages, int | np.integer):
+            stages = Stage(int(stages))
         wanted = [stages] if isinstance(stages, Stage) else list(stages)
         self.all = tuple(stage for stage in wanted if stage.epochs > 0)
         if not self.all:
             raise ArgumentError("`epochs` must be at least 1: there is nothing to train")
         self.rows = tuple(np.arange(size) if s.rows is None else np.asarray(s.rows) for s in self.all)
         for stage, rows in zip(self.all, self.rows, strict=True):
-            if len(rows) and not (rows.min() >= 0 and rows.max() < size):
-                raise ArgumentError(f"rows of stage {stage.name} must lie in [0, {size})")
+            if len(rows) and not (rows.dtype.kind in "iu" and rows.min() >= 0 and rows.max() < size):
+                raise ArgumentError(f"`rows` of stage {stage.name} must be integers in [0, {size})")
             if not 1 <= batch_size <= len(rows):
                 where = "training" if len(self.all) == 1 else f"{stage.name} stage's"
                 raise ArgumentError(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.typing import ArrayLike
 
+from nlx.arguments import ArgumentError
 from nlx.data.dataset import Split
 from nlx.methods.method import Method, Shapes
 from nlx.models import Model
@@ -98,6 +100,29 @@ def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
     """Where each leaf of a state belongs on a mesh, as a tree of shardings of the state's shape."""
     everywhere = jax.tree.map(lambda _: replicated(mesh), state)
     return everywhere._replace(memory=jax.tree.map(lambda _: by_example(mesh), state.memory))
+
+
+def abstract(make: Callable[[Array], TrainState], mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of the states that a maker makes."""
+    state = jax.eval_shape(make, jax.random.key(0))
+
+    def form(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    forms: TrainState = jax.tree.map(form, state, state_shardings(state, mesh))
+    return forms
+
+
+def fitting(state: TrainState, form: TrainState) -> TrainState:
+    """The state, whose leaves must have the shapes of ``form``; sums are those of whatever stage it was left in.
+
+    Raises:
+      ArgumentError: it is of another training.
+    """
+    shapes, wanted = (jax.tree.map(jnp.shape, s._replace(sums={})) for s in (state, form))
+    if shapes != wanted:
+        raise ArgumentError("`state` is of another model, method, optimizer or data: start without it, or bring them")
+    return state
 
 
 def for_prediction(state: TrainState) -> TrainState:

@@ -21,12 +21,12 @@ from nlx.models import Model, from_nnx
 from nlx.training import evaluation
 from nlx.training.feed import Program, batch_shapes, make_feed, make_program, on_device
 from nlx.training.loop import Diverged, Fitted, run_stages
-from nlx.training.members import member_plans, run_members
+from nlx.training.members import common_plan, member_plans, run_members
 from nlx.training.mesh import make_mesh, replicated
-from nlx.training.observers import Observer, Row, as_observers
+from nlx.training.observers import Observer, Row, as_observers, closing
 from nlx.training.passes import Passes
 from nlx.training.stages import Position, Stage, Stages
-from nlx.training.state import HEADS, TrainState, key_for, output_shapes, reinit_heads, state_maker, state_shardings
+from nlx.training.state import HEADS, TrainState, abstract, fitting, key_for, output_shapes, reinit_heads, state_maker
 from nlx.training.step import make_step
 
 Data = Split | tuple[Any, Any]
@@ -98,13 +98,7 @@ class Trainer:
 
     def abstract_state(self, data: Data) -> TrainState:
         """Shapes, dtypes and shardings of :meth:`init`'s state, to restore a checkpoint into; nothing is allocated."""
-        state = jax.eval_shape(self._maker(as_split(data)), jax.random.key(0))
-        form: TrainState = jax.tree.map(
-            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-            state,
-            state_shardings(state, self.mesh),
-        )
-        return form
+        return abstract(self._maker(as_split(data)), self.mesh)
 
     def fit(
         self, data: Data, key: Array, stages: int | Stage | Sequence[Stage] = 20, *, state: TrainState | None = None
@@ -126,11 +120,10 @@ class Trainer:
         """
         split = self._trainable(data)
         plan = Stages(stages, len(split), self.batch_size)
-        state = self.init(key, split) if state is None else state
+        state = self.init(key, split) if state is None else fitting(state, self.abstract_state(split))
         programs = self._stage_programs(plan)
         feed = make_feed(split, plan, programs, state.key, self.mesh)
-        error: BaseException | None = None
-        try:
+        with closing(self.observers):
             for observer in self.observers:
                 observer.on_start(self, plan, state)
             return run_stages(
@@ -141,12 +134,6 @@ class Trainer:
                 refresh=lambda state, epochs: self._passes.refresh(state, split, epochs),
                 observers=self.observers,
             )
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            for observer in self.observers:
-                observer.close(error)
 
     def fit_many(
         self,
@@ -167,7 +154,7 @@ class Trainer:
           keys: one typed PRNG key for each member, ``[m]``.
           stages: what is visited when.
           rows: rows of the training set that each member may visit, within those of a stage; None for all. Members take
-            the same number of steps: as many as fit into the smallest.
+            the same number of steps: in a stage, as many as the member with the fewest rows of it can.
 
         Returns:
           States with a leading axis, and a row per epoch whose metrics are arrays over members.
@@ -181,14 +168,15 @@ class Trainer:
             raise ArgumentError("members train together from memory only: raise `in_memory_gib`, or fit one by one")
         plan = Stages(stages, len(split), self.batch_size)
         plans = member_plans(plan, rows, len(keys), len(split))
-        shortest = min(plans, key=lambda plan: plan.total)
-        programs = self._stage_programs(shortest)
+        common = common_plan(plans, len(split))
+        programs = self._stage_programs(common)
         return run_members(
             [self.init(key, split) for key in keys],
             plans,
+            common,
             programs,
             on_device(split, replicated(self.mesh)),
-            begin_epoch=lambda state, at: self._begin_epoch(state, split, shortest, at, programs),
+            begin_epoch=lambda state, at: self._begin_epoch(state, split, common, at, programs),
             refresh=lambda state, epochs: self._passes.refresh(state, split, epochs),
         )
 
@@ -289,7 +277,11 @@ def as_split(data: Data) -> Split:
     Raises:
       ArgumentError, DataError: what plain arrays hold cannot be trained on.
     """
-    return data if isinstance(data, Split) else split_of(*data)
+    if isinstance(data, Split):
+        return data
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise ArgumentError(f"`data` must be a Split or a pair (inputs, labels), not {type(data).__name__}")
+    return split_of(*data)
 
 
 def _inputs_only(inputs: Inputs | Split) -> Split:

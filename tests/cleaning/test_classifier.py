@@ -1,5 +1,7 @@
 """scikit-learn's own checks of the classifier, and what it adds to an estimator."""
 
+import pickle
+
 import jax
 import numpy as np
 import pytest
@@ -63,6 +65,19 @@ def test_a_method_trains_behind_a_small_network():
     classifier = nlx.NoisyLabelClassifier(noise_layer(3, learn_from=20)).fit(x, noisy)
     assert classifier.table_.method == "noise_layer"
     assert np.mean(classifier.predict(x) == np.array(["ant", "bee", "cat"])[true]) > 0.9
+
+
+def test_a_methods_network_and_seed_are_options():
+    x, noisy, true, _ = clusters(2)
+    plain = nlx.NoisyLabelClassifier("generalized_ce", hidden=(8, 8), epochs=30, random_state=None)
+    assert plain.fit(x, noisy).table_.method == "generalized_ce"
+    assert np.mean(plain.predict(x) == np.array(["ant", "bee", "cat"])[true]) > 0.9
+    shapes = [leaf.shape for leaf in jax.tree.leaves(plain._states[0].params["model"])]
+    assert sorted(shapes) == sorted([(6, 8), (8,), (8, 8), (8,), (8, 3), (3,)])
+    again = pickle.loads(pickle.dumps(plain))
+    np.testing.assert_array_equal(again.predict_proba(x), plain.predict_proba(x))
+    short = nlx.NoisyLabelClassifier(epochs=1).fit(x, noisy)
+    assert (short.table_.posterior != nlx.NoisyLabelClassifier(epochs=2).fit(x, noisy).table_.posterior).any()
 
 
 def test_one_class_is_refused():

@@ -1,6 +1,7 @@
 """nlx.clean: what it accepts, what it finds, and what it says of input that it cannot use."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -8,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 import nlx
 from nlx.arguments import ArgumentError
-from nlx.cleaning.clean import classes_of, features_of, standard_form
+from nlx.cleaning.arrays import classes_of, features_of, standard_form
 from nlx.methods.plain import plain
 
 RNG = np.random.default_rng(0)
@@ -69,6 +70,78 @@ def test_pictures_and_several_labels_and_a_method_of_ones_own(digits):
     assert np.mean(by_method.cleaned_label == label) > 0.9
 
 
+@pytest.mark.parametrize("name", ["can", "generalized_ce", "noise_layer", "self_learning"])
+def test_methods_have_names(digits, name):
+    images, noisy, label = (part[:900] for part in digits)
+    table = nlx.clean(images, noisy, method=name)
+    assert table.method == name
+    assert np.mean(table.cleaned_label == label) > np.mean(noisy == label) + 0.1
+
+
+@pytest.mark.parametrize("name", ["can", "noise_layer"])
+def test_methods_of_several_labels_have_names(digits, name):
+    images, noisy, label = digits
+    table = nlx.clean(images, np.eye(10, dtype=int)[noisy], method=name)
+    assert (table.multi_label, table.method) == (True, name)
+    assert np.mean(table.cleaned_label == np.eye(10)[label]) > np.mean(np.eye(10)[noisy] == np.eye(10)[label])
+
+
+def test_a_method_that_is_not_there_or_not_for_such_labels(digits):
+    images, noisy, _ = (part[:60] for part in digits)
+    with pytest.raises(ArgumentError, match=r"`method` must be one of can, .*got 'cans'"):
+        nlx.clean(images, noisy, method="cans")
+    with pytest.raises(ArgumentError, match="`method`=self_learning is for one label per example"):
+        nlx.clean(images, np.eye(10, dtype=int)[noisy], method="self_learning")
+
+
+@pytest.mark.parametrize("method", [None, "generalized_ce"])
+@pytest.mark.parametrize("several", [False, True])
+def test_trusted_labels_are_certain(digits, several, method):
+    images, noisy, label = (part[:300] for part in digits)
+    method = "noise_layer" if several and method else method
+    names = np.array([f"digit {i}" for i in range(10)])
+    form = (lambda y: np.eye(10, dtype=int)[y]) if several else (lambda y: names[y])
+    rows = [5, *np.flatnonzero(noisy != label)[:20].tolist()]
+    table = nlx.clean(images, form(noisy), trusted=dict(zip(rows, form(label[rows]), strict=True)), method=method)
+    np.testing.assert_array_equal(table.posterior[rows], np.eye(10)[label[rows]])
+    np.testing.assert_array_equal(table.noisy_label, np.eye(10)[noisy] if several else noisy)
+    np.testing.assert_array_equal(np.flatnonzero(table.extras["trusted"]), np.unique(rows))
+    assert set(table.most_suspicious(20).tolist()) == set(rows[1:])
+
+
+def test_trusted_labels_are_what_is_trained_on():
+    # Two classes that nothing but the trusted labels tells apart, every given label being the same but for two.
+    x = np.repeat(np.eye(2), 60, axis=0) + RNG.normal(size=(120, 2)) / 10
+    given, true = np.zeros(120, int), np.repeat([0, 1], 60)
+    table = nlx.clean(x, given, trusted={i: true[i] for i in range(0, 120, 2)})  # class 1 was never given
+    assert np.mean(np.argmax(table.extras["out_of_fold"], axis=1) == true) > 0.97
+    with_no_help = nlx.clean(x, np.where(np.arange(120) == 119, 1, given))
+    assert np.mean(np.argmax(with_no_help.extras["out_of_fold"], axis=1) == true) < 0.7
+
+
+@pytest.mark.parametrize("trusted", [{300: 1}, {-1: 1}, {"a": 1}, {0.5: 1}, {0: [0, 1]}])
+def test_trusted_has_to_fit(digits, trusted):
+    images, noisy, _ = (part[:300] for part in digits)
+    with pytest.raises(ArgumentError, match="`trusted` must map rows from 0 to 299 to true labels"):
+        nlx.clean(images, noisy, trusted=trusted)
+
+
+def test_dtypes_of_features_and_labels_that_others_use(digits):
+    images, noisy, _ = (part[:200] for part in digits)
+    as_float = nlx.clean(images, noisy)
+    for same in (
+        images.astype(np.float16),
+        jnp.asarray(images, jnp.bfloat16),
+        images.astype(np.int64),
+        images.tolist(),
+    ):
+        np.testing.assert_array_equal(nlx.clean(same, noisy.tolist()).posterior, as_float.posterior)
+    assert classes_of(np.array([b"ant", b"bee"]), None)[1] == ("ant", "bee")
+    unused = nlx.clean(images, noisy % 3, class_names=("a", "b", "c", "never"))
+    assert np.isfinite(unused.posterior).all()
+    assert unused.posterior.shape == (200, 4)
+
+
 @pytest.mark.parametrize(
     ("inputs", "labels", "message"),
     [
@@ -81,6 +154,10 @@ def test_pictures_and_several_labels_and_a_method_of_ones_own(digits):
         (np.ones(3), [0, 1, 0], r"features, float \[n, F\]"),
         (np.array([["a"], ["b"]]), [0, 1], r"features, float \[n, F\]"),
         (np.zeros((0, 2)), [], "empty"),
+        ([[1.0, 2.0], [1.0]], [0, 1], "`inputs` must be an array: its rows differ"),
+        (np.ones((2, 2)) * 1j, [0, 1], r"features, float \[n, F\]"),
+        (np.ones((3, 2)), ["a", None, "b"], "`labels` are of several types or missing"),
+        (np.ones((3, 2)), 1, "of the same examples, got 3 and 1"),
         (np.zeros((2, 200, 200, 3), np.uint8), [0, 1], "give embeddings"),
         (np.ones((3, 2)), [0, 1, 0], "`folds` must lie between 2 and the 3"),
     ],
@@ -103,8 +180,8 @@ def test_class_names_have_to_fit():
 
 
 def test_features_are_standardized_and_constant_ones_are_left_alone():
-    x = np.stack([RNG.normal(5, 3, 100), np.full(100, 1e9)], axis=1)
+    x = np.stack([RNG.normal(5, 3, 100), np.full(100, 1e9 + 0.1), RNG.normal(5, 3, 100) * 1e-20], axis=1)
     standard = standard_form(features_of(x))
     y = standard.apply(x)
-    np.testing.assert_allclose(y[:, 0].std(), 16 / np.sqrt(2), rtol=1e-4)
+    np.testing.assert_allclose(y[:, [0, 2]].std(axis=0), 16 / np.sqrt(3), rtol=1e-4)
     np.testing.assert_array_equal(y[:, 1], 0)

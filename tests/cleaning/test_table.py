@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nlx.cleaning.table import label_table, read_labels, write_issues, write_labels
+from nlx.cleaning.table import label_table, read_labels, with_trusted, write_issues, write_labels
+from nlx.data import Split
 
 
 def _single(n=60, k=4, seed=0):
@@ -155,6 +156,15 @@ def test_bad_arguments(arguments, message):
         label_table(**{"posterior": GOOD, "noisy_label": LABELS, **arguments})
 
 
+def test_trusted_labels_make_a_posterior_certain():
+    probs, trusted = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1]], np.float32), np.array([False, True, True])
+    split = Split(probs, np.array([0, 0, 0]), np.array([1, 1, 0]), trusted, np.array([False, False, True]))
+    np.testing.assert_array_equal(with_trusted(probs, split), probs * [[1], [0], [1]] + [[0, 0], [0, 1], [0, 0]])
+    several = Split(probs, None, np.array([[1, 1], [1, 1], [0, 0]], np.uint8), trusted)
+    np.testing.assert_array_equal(with_trusted(probs, several), np.array([[0.9, 0.1], [1, 1], [0, 0]], np.float32))
+    assert with_trusted(probs, Split(probs, None, None)) is probs
+
+
 def test_reading_something_else(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_labels(tmp_path / "none.parquet")
@@ -179,6 +189,7 @@ def test_issues_come_as_names_most_suspicious_first(tmp_path):
         "changed": "1",
         "probability": "0.8000",
         "label_score": "0.2000",
+        "issue_rank": "0",
     }
     assert [row["changed"] for row in rows] == ["1", "1", "0"]
     several = label_table(np.array([[0.9, 0.7, 0.2]]), np.array([[1, 0, 1]]), class_names=("a", "b", "c"))

@@ -1,5 +1,7 @@
 """What self-learning's pictures show: what selection by density has chosen, and labels before and after."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -26,19 +28,27 @@ def test_shown_members_are_of_the_first_classes_by_given_label():
     assert (np.diff(NOISY[rows]) >= 0).all()
 
 
-def test_the_figures_are_those_of_selection():
+SELECTORS = {
+    "density": partial(prototypes.by_density, share=0.3, limit=0.9),
+    "kmeans": prototypes.by_kmeans,
+    "density_peaks": prototypes.by_density_peaks,
+}
+
+
+@pytest.mark.parametrize("select", SELECTORS)
+def test_the_figures_are_those_of_selection(select):
     rows = np.flatnonzero(NOISY == 1)
-    figures = class_figures(FEATURES[rows], rows, count=4, quantile=0.3, limit=0.9)
+    figures = class_figures(FEATURES[rows], rows, count=4, quantile=0.3, limit=0.9, select=select)
     everybody = np.ones(len(rows), bool)
-    chosen = prototypes.by_density(jax.random.key(0), FEATURES[rows], everybody, 4, share=0.3, limit=0.9)
+    chosen = SELECTORS[select](jax.random.key(0), FEATURES[rows], everybody, 4)
     np.testing.assert_array_equal(figures.prototypes, rows[np.asarray(chosen.rows)])
     assert figures.density.shape == figures.separation.shape == (len(rows),)
     nobody = class_figures(np.zeros((0, 5), np.float32), np.zeros(0, int), count=4, quantile=0.3, limit=0.9)
     assert not nobody.valid.any()
 
 
-@pytest.mark.parametrize("pictured", [False, True])
-def test_pictures_are_written_where_there_is_something_to_show(tmp_path, pictured):
+@pytest.mark.parametrize(("pictured", "select"), [(False, "density"), (True, "density"), (True, "kmeans")])
+def test_pictures_are_written_where_there_is_something_to_show(tmp_path, pictured, select):
     inputs = RNG.integers(0, 256, (N, 6, 6, 1), dtype=np.uint8) if pictured else FEATURES
     corrected = np.where(RNG.uniform(size=N) < 0.1, NOISY, TRUE).astype(np.int32)
     extras = {"first_label": NOISY, "corrected_label": corrected}
@@ -46,6 +56,7 @@ def test_pictures_are_written_where_there_is_something_to_show(tmp_path, picture
     rows = shown_members(dataset(inputs))
     for label, expected in ((TRUE, ["density.png", "separation.png", "label-accuracy.png"]), (None, [])):
         table = label_table(posterior, NOISY, true_label=label, extras=extras)
-        paths = correction_pictures(tmp_path, table, dataset(inputs, label), features=FEATURES[rows], rows=rows)
+        how = {"features": FEATURES[rows], "rows": rows, "select": select}
+        paths = correction_pictures(tmp_path, table, dataset(inputs, label), **how)
         assert [p.name for p in paths] == ["prototypes.png"] * pictured + expected
         assert all(p.stat().st_size > 500 for p in paths)

@@ -70,8 +70,8 @@ def _quality(n, d):
     ids=["plain", "one dimension", "few", "three", "one", "identical", "on a line", "two places"],
 )  # fmt: skip
 def test_quality_embedding_draws_both_groups(quality, tmp_path):
-    trustworthy = np.arange(len(quality)) % 2 == 0
-    quality_embedding(quality, trustworthy, tmp_path / "quality.png", seed=0)
+    agrees = np.arange(len(quality)) % 2 == 0
+    quality_embedding(quality, agrees, tmp_path / "quality.png", seed=0)
     picture = _picture(tmp_path / "quality.png")
     blue = (picture[..., 2] > picture[..., 0] + 40) & (picture[..., 2] > picture[..., 1])
     green = (picture[..., 1] > picture[..., 0] + 40) & (picture[..., 1] > picture[..., 2])
@@ -90,7 +90,7 @@ def test_quality_embedding_is_determined_by_the_seed(d, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("quality", "trustworthy", "message"),
+    ("quality", "agrees", "message"),
     [
         (np.zeros(3), np.ones(3, bool), "must have shape"),
         (np.zeros((3, 2)), np.ones(2, bool), "must have shape"),
@@ -98,9 +98,9 @@ def test_quality_embedding_is_determined_by_the_seed(d, tmp_path):
         (np.full((3, 2), np.nan), np.ones(3, bool), "diverged"),
     ],
 )
-def test_quality_embedding_of_bad_input(quality, trustworthy, message, tmp_path):
+def test_quality_embedding_of_bad_input(quality, agrees, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        quality_embedding(quality, trustworthy, tmp_path / "quality.png", seed=0)
+        quality_embedding(quality, agrees, tmp_path / "quality.png", seed=0)
 
 
 def test_outlier_curve_and_its_bad_input(tmp_path):

@@ -1,5 +1,6 @@
 """A small training: 100 feature vectors, an MLP, and methods that remember what they are shown."""
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import jax
@@ -14,8 +15,12 @@ from nlx.data import ImageFiles, Split
 from nlx.data.prepare import normalization, preparer
 from nlx.methods.can import Heads, can, paper_schedule
 from nlx.models import build, prepared
+from nlx.training import loop
+from nlx.training.loop import run_stages
 from nlx.training.mesh import make_mesh
 from nlx.training.observers import Observer, as_observers
+from nlx.training.stages import Stages
+from nlx.training.state import TrainState
 from nlx.training.trainer import Trainer
 
 N, F, K, B = 100, 6, 3, 16
@@ -72,6 +77,53 @@ class Told(Observer):
 
     def close(self, error):
         self.events.append(("close", type(error)))
+
+
+class Clock:
+    """Stands for time.perf_counter: every program takes as long as a test says."""
+
+    def __init__(self, seconds_per_call):
+        self.now, self.seconds = 0.0, seconds_per_call
+
+    def __call__(self):
+        self.now += self.seconds
+        return self.now
+
+
+class Tape:
+    """A feed that takes no steps but writes down which ones it was asked for."""
+
+    def __init__(self, longest=8, loss=lambda step: 1.0):
+        self.longest, self.loss, self.asked = longest, loss, []
+
+    def advance(self, state, step, count):
+        self.asked.append((step, count))
+        assert int(state.step) == step
+        gained = sum(self.loss(i) for i in range(step, step + count))
+        sums = {"train_loss": state.sums["train_loss"] + np.float32(gained)}
+        return state._replace(step=jnp.int32(step + count), sums=sums)
+
+
+def taped(feed, epochs, steps_per_epoch, observers=(), step=0, stages=None, begun=None):
+    """A training whose steps a tape takes, or rather does not."""
+    plan = Stages(stages or epochs, 16 * steps_per_epoch, 16)
+    zero = {"train_loss": jnp.float32(0)}
+    state = TrainState(jnp.int32(step), jax.random.key(0), {}, {}, (), (), zero)
+
+    def begin(state, at):
+        if begun is not None:
+            begun.append((int(state.step), at.stage))
+        return state._replace(sums=zero)
+
+    return run_stages(
+        state, plan, feed, begin_epoch=begin, refresh=lambda state, epochs: state, observers=as_observers(observers)
+    )
+
+
+@pytest.fixture
+def stepwise(monkeypatch):
+    """Programs of one step, so that a stop may come after any of them."""
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=Clock(10.0)))
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import logging
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -11,10 +12,13 @@ import numpy as np
 import pytest
 
 from nlx.methods.crf import annealed, crf
+from nlx.methods.plain import trusted_cross_entropy
+from nlx.training import checkpoint
 from nlx.training.checkpoint import CheckpointError, Checkpoints
+from nlx.training.loop import Diverged
 from nlx.training.mesh import by_example, replicated
 from nlx.training.stages import Stage
-from tests.training.conftest import REMEMBERING, STEPS, Told, assert_same, values
+from tests.training.conftest import REMEMBERING, STEPS, Clock, Tape, Told, assert_same, taped, values
 
 
 class Run(NamedTuple):
@@ -120,21 +124,61 @@ def test_a_loaded_state_trains_on_as_the_saved_one(split, runs, tmp_path):
     assert_same(ours, theirs)
 
 
-def test_a_state_of_a_stage_with_other_metrics_comes_back(split, trainer_for, tmp_path):
-    from nlx.methods.plain import trusted_cross_entropy
-
-    trainer = trainer_for(split)
+def test_a_state_of_a_stage_with_other_metrics_comes_back(split, trainer_for, stepwise, tmp_path):
+    """In the middle of either stage, whose steps sum up different things."""
     stages = [Stage(1, "other", method=trusted_cross_entropy()), Stage(1)]
-    for at, names in ((1, {"train_loss"}), (2, {"train_loss", "objective"})):
-        checkpoints = Checkpoints(tmp_path / str(at))
-        stop = Told(lambda events, at=at: events[-1][:2] == ("progress", at) and events[-1][2] < STEPS)
+    trainer = trainer_for(split)
+    for epoch, names in ((1, {"train_loss"}), (2, {"train_loss", "objective"})):
+        checkpoints = Checkpoints(tmp_path / str(epoch))
+        stop = Told(lambda events, epoch=epoch: events[-1] == ("progress", epoch, 3))
         trainer.observers = (checkpoints, stop)
-        state = trainer.fit(split, jax.random.key(0), stages).state
+        fitted = trainer.fit(split, jax.random.key(0), stages)
         loaded = checkpoints.load(trainer.abstract_state(split))
         checkpoints.close(None)
         trainer.observers = ()
+        assert int(fitted.state.step) == (epoch - 1) * STEPS + 3
         assert names <= set(loaded.sums)
-        assert_same(loaded, state)
+        assert ("objective" in loaded.sums) == ("objective" in names)
+        assert_same(loaded, fitted.state)
+
+
+@pytest.mark.parametrize(("seconds", "epochs"), [(0.0, [1, 2, 3, 4, 5, 6, 7, 8]), (25.0, [3, 6, 8]), (1e9, [8])])
+def test_states_are_saved_at_epochs_ends_when_due_and_always_at_the_end(monkeypatch, tmp_path, seconds, epochs):
+    class Book(Checkpoints):
+        steps = ()
+
+        def save(self, state):
+            if int(state.step) not in self.steps:
+                self.steps += (int(state.step),)
+
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=Clock(10.0)))  # asked once an epoch and a save
+    book = Book(tmp_path, seconds)
+    taped(Tape(3), 8, 3, [book])
+    assert book.steps == tuple(3 * epoch for epoch in epochs)
+
+
+def test_what_was_saved_before_a_training_diverged_stays(tmp_path):
+    checkpoints = Checkpoints(tmp_path, 0.0)
+    with pytest.raises(Diverged) as error:
+        taped(Tape(3, lambda step: float("nan") if step == 7 else 1.0), 3, 6, [checkpoints])
+    checkpoints.close(error.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["6"]
+
+
+def test_a_folder_of_another_training_is_refused(split, trainer_for, tmp_path):
+    """A step that is there already is not written again: its state would be the other training's."""
+    with opened(tmp_path) as checkpoints:
+        trainer = trainer_for(split, observers=[checkpoints])
+        fitted = trainer.fit(split, jax.random.key(0), 2)
+        with pytest.raises(CheckpointError) as error:
+            trainer.fit(split, jax.random.key(1), 2)
+        assert str(error.value) == (
+            f"{tmp_path} holds checkpoint 12, but training is to start after step 0: go on with the state that `load` "
+            "gives, or choose another folder"
+        )
+        assert int(trainer.fit(split, jax.random.key(0), 3, state=fitted.state).state.step) == 3 * STEPS
+        assert int(checkpoints.load(trainer.abstract_state(split)).step) == 3 * STEPS
+    trainer.observers = ()
 
 
 def test_giving_the_state_away_while_it_is_written_does_not_spoil_it(runs, tmp_path):
@@ -212,9 +256,9 @@ def test_missing_and_unknown_parts_are_named(runs, tmp_path):
         load(tmp_path, state._replace(step=jnp.zeros(())))
 
 
-def damage(checkpoint):
+def damage(folder):
     """Cut a file in half, as a full disk or a machine without power does."""
-    file = checkpoint / "state" / "_METADATA"
+    file = folder / "state" / "_METADATA"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 

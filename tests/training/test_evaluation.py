@@ -1,6 +1,7 @@
 """Scores of predictions and posteriors, and what an evaluation adds to an epoch's row."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +23,10 @@ from nlx.training.evaluation import (
     recovery,
     true_transition,
 )
+from nlx.training.stages import Stages
 from tests.training.conftest import K, N
 
+PLAIN = plain(cross_entropy)
 RIGHT = np.array([[0.9, 0.1], [0.2, 0.8]], np.float32)
 WRONG = RIGHT[:, ::-1].copy()
 
@@ -99,6 +102,17 @@ def data(split):
     return Dataset("d", ("a", "b", "c"), replace(split, noisy_label=noisy), test)
 
 
+@pytest.mark.parametrize(("every", "evaluated"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (5, [5]), (9, [5])])
+def test_evaluation_comes_every_so_many_epochs_and_after_the_last(data, every, evaluated):
+    bare = replace(data, train=replace(data.train, label=None))
+    scores = Evaluate(bare, every)
+    scores.on_start(SimpleNamespace(method=PLAIN, evaluate=lambda state, split: {"map": 1.0}), Stages(5, N, N), None)
+    rows = [{"epoch": epoch} for epoch in range(1, 6)]
+    for row in rows:
+        scores.on_epoch(None, row)
+    assert [row["epoch"] for row in rows if "test_map" in row] == evaluated
+
+
 def test_an_epochs_row_has_all_scores_that_the_data_allow(data, trainer_for):
     held_out = data.hold_out(0.2, 0)
     method = noise_layer(K, learn_from=0)
@@ -126,7 +140,7 @@ def test_an_epochs_row_has_all_scores_that_the_data_allow(data, trainer_for):
 
 def test_without_truth_and_test_set_there_is_nothing_to_add(data, trainer_for):
     bare = replace(data, train=replace(data.train, label=None), test=None)
-    trainer = trainer_for(bare.train, plain(cross_entropy), observers=[Evaluate(bare)])
+    trainer = trainer_for(bare.train, PLAIN, observers=[Evaluate(bare)])
     row = trainer.fit(bare.train, jax.random.key(0), 1).history[0]
     assert set(row) == {"epoch", "step", "seconds", "examples_per_second", "train_loss"}
 
@@ -150,7 +164,7 @@ def test_what_is_given_and_how_it_came_about(data):
 
 
 def test_evaluate_compares_with_true_labels_where_there_are_some(data, trainer_for):
-    trainer = trainer_for(data.train, plain(cross_entropy))
+    trainer = trainer_for(data.train, PLAIN)
     state = trainer.init(jax.random.key(0), data.train)
     guess = trainer.scores(state, data.train).argmax(1)
     assert trainer.evaluate(state, data.train)["accuracy"] == pytest.approx(np.mean(guess == data.train.label))

@@ -1,13 +1,17 @@
 """Every example once an epoch, from memory or from files in one order, whatever was trained before."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import Array
 
 from nlx.arguments import ArgumentError
 from nlx.data import DataError, ImageFiles, Split
+from nlx.methods.method import Method
 from nlx.training.feed import DeviceFeed, StreamFeed, make_feed
 from nlx.training.mesh import by_example, make_mesh, replicated, to_device
 from nlx.training.stages import Stage, Stages
@@ -38,19 +42,63 @@ def test_pictures_in_memory_and_on_disk_train_alike(pictures, trainer_for):
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+class Came(NamedTuple):
+    """What an example came with, and how many batches it was in."""
+
+    count: Array
+    pixel: Array
+    label: Array
+    trusted: Array
+
+
+def recorder(shapes):
+    """A method that takes down what it is given: each row in memory, rows of an epoch as sums, and a batch's form."""
+
+    def loss(key, params, memory, outputs, batch, step):
+        shapes.append({name: (rows.shape, rows.dtype) for name, rows in batch.items()})
+        pixel = batch["inputs"][:, 0, 0, 0].astype(jnp.int32)
+        index = batch["index"].astype(jnp.float32)
+        came = Came(memory.count + 1, pixel, batch["noisy_label"], batch["trusted_label"])
+        return jnp.sum(outputs["logits"] ** 2, axis=-1), came, {"index": index, "square": index**2}
+
+    def init(key, outputs, num_classes, size):
+        return {}, Came(jnp.zeros(size, jnp.int32), *(jnp.full(size, -9) for _ in range(3)))
+
+    return Method("recorder", loss, init=init)
+
+
 @pytest.mark.parametrize("kind", ["memory", "files"])
 @pytest.mark.parametrize("devices", [1, 8])
 def test_stages_visit_their_own_rows_as_often_as_they_say(pictures, trainer_for, kind, devices):
-    trusted = np.arange(N) % 2 == 0
+    """Each with its own inputs and labels; one that stands twice in a stage comes twice an epoch."""
+    trusted, shapes = np.arange(N) % 2 == 0, []
     split = replace(pictures[kind], label=pictures[kind].noisy_label, trusted=trusted)
-    stages = [Stage(2, "clean", np.flatnonzero(trusted)[:32]), Stage(1, "all", np.arange(96))]
-    fitted = trainer_for(split, REMEMBERING, devices).fit(split, jax.random.key(0), stages)
-    expected = np.zeros(N, int)
-    expected[:96] += 1
-    expected[np.flatnonzero(trusted)[:32]] += 2
-    np.testing.assert_array_equal(fitted.state.memory.count[:N], expected)
+    clean, twice = np.flatnonzero(trusted)[:32], np.arange(1, 31, 2)
+    everything = np.concatenate([np.arange(81), twice])
+    stages = [Stage(2, "clean", clean), Stage(1, "all", everything)]
+    fitted = trainer_for(split, recorder(shapes), devices).fit(split, jax.random.key(0), stages)
     assert [row["stage"] for row in fitted.history] == ["clean", "clean", "all"]
     assert [row["step"] for row in fitted.history] == [2, 4, 10]
+    for row, rows in zip(fitted.history, (clean, clean, everything), strict=True):
+        steps = len(rows) // B
+        assert row["index"] * steps * B == rows.sum()
+        assert row["square"] * steps * B == (rows**2).sum()
+    came = jax.tree.map(lambda leaf: np.asarray(leaf)[:N], fitted.state.memory)
+    visits = np.zeros(N, int)
+    for rows in (clean, clean, np.arange(81)):
+        visits[rows] += 1
+    once = np.setdiff1d(np.arange(N), twice)
+    np.testing.assert_array_equal(came.count[once], visits[once])
+    assert set(came.count[twice]) == {1, 2}  # both times in one batch, or in two
+    seen = visits > 0
+    np.testing.assert_array_equal(came.pixel[seen], pictures["memory"].inputs[seen, 0, 0, 0])
+    np.testing.assert_array_equal(came.label[seen], split.noisy_label[seen])
+    np.testing.assert_array_equal(came.trusted[seen], split.trusted_label[seen])
+    form = {"inputs": ((B, 4, 4, 3), np.uint8)} | dict.fromkeys(
+        ("noisy_label", "index", "trusted_label"), ((B,), np.int32)
+    )
+    assert all(batch == form for batch in shapes)
+    assert shapes
 
 
 def test_a_row_that_stands_twice_in_a_stage_is_visited_twice():

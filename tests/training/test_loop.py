@@ -2,55 +2,13 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from nlx.training import loop
-from nlx.training.loop import Diverged, run_stages
-from nlx.training.observers import Observer, Progress, as_observers
-from nlx.training.stages import Stage, Stages
-from nlx.training.state import TrainState
-from tests.training.conftest import STEPS, Told
-
-
-class Clock:
-    """Stands for time.perf_counter: every program takes as long as a test says."""
-
-    def __init__(self, seconds_per_call):
-        self.now, self.seconds = 0.0, seconds_per_call
-
-    def __call__(self):
-        self.now += self.seconds
-        return self.now
-
-
-class Tape:
-    """A feed that takes no steps but writes down which ones it was asked for."""
-
-    def __init__(self, longest=8, loss=lambda step: 1.0):
-        self.longest, self.loss, self.asked = longest, loss, []
-
-    def advance(self, state, step, count):
-        self.asked.append((step, count))
-        assert int(state.step) == step
-        gained = sum(self.loss(i) for i in range(step, step + count))
-        sums = {"train_loss": state.sums["train_loss"] + np.float32(gained)}
-        return state._replace(step=jnp.int32(step + count), sums=sums)
-
-
-def taped(feed, epochs, steps_per_epoch, observers=(), step=0, stages=None, begun=None):
-    plan = Stages(stages or epochs, 16 * steps_per_epoch, 16)
-    zero = {"train_loss": jnp.float32(0)}
-    state = TrainState(jnp.int32(step), jax.random.key(0), {}, {}, (), (), zero)
-
-    def begin(state, at):
-        if begun is not None:
-            begun.append((int(state.step), at.stage))
-        return state._replace(sums=zero)
-
-    return run_stages(
-        state, plan, feed, begin_epoch=begin, refresh=lambda state, epochs: state, observers=as_observers(observers)
-    )
+from nlx.training.loop import Diverged
+from nlx.training.observers import Observer, Progress
+from nlx.training.stages import Stage
+from tests.training.conftest import STEPS, Clock, Tape, Told, taped
 
 
 def test_an_epoch_leaves_a_row_of_means(split, trainer_for):
@@ -185,3 +143,33 @@ def test_all_observers_hear_of_a_stop_that_one_asked_for_and_are_closed(split, t
     for told in (first, second):
         assert told.events[0] == ("start", 0)
         assert told.events[-2:] == [("stop", 1), ("close", type(None))]
+
+
+def test_every_observer_is_closed_even_behind_one_that_cannot_be(split, trainer_for):
+    class Stuck(Told):
+        def close(self, error):
+            super().close(error)
+            raise OSError("disk full")
+
+    first, last = Stuck(), Told()
+    with pytest.raises(OSError, match="disk full"):
+        trainer_for(split, observers=[first, last]).fit(split, jax.random.key(0), 1)
+    assert first.events[-2:] == [("end", STEPS), ("close", type(None))]
+    assert last.events[-2:] == [("end", STEPS), ("close", OSError)]
+
+
+@pytest.mark.parametrize("hook", ["on_start", "on_progress", "on_epoch", "stop_requested", "on_end"])
+def test_an_observers_error_ends_the_training_and_closes_all(split, trainer_for, hook):
+    class Faulty(Observer):
+        pass
+
+    def fail(*_):
+        raise KeyError(hook)
+
+    setattr(Faulty, hook, fail)
+    before, behind = Told(), Told()
+    with pytest.raises(KeyError, match=hook):
+        trainer_for(split, observers=[before, Faulty(), behind]).fit(split, jax.random.key(0), 1)
+    for told in (before, behind):
+        assert told.events[-1] == ("close", KeyError)
+        assert [event[0] for event in told.events].count("close") == 1

@@ -25,9 +25,10 @@ def keys(*seeds):
     return jnp.stack([jax.random.key(seed) for seed in seeds])
 
 
-@pytest.mark.parametrize("devices", [1, 8])
 @pytest.mark.parametrize(
-    ("method", "stages"), [(REMEMBERING, 2), (CORRECTING, 2), (REMEMBERING, STAGES)], ids=["can", "refresh", "stages"]
+    ("method", "stages", "devices"),
+    [(REMEMBERING, 2, 1), (CORRECTING, 2, 8), (REMEMBERING, STAGES, 1), (REMEMBERING, STAGES, 8)],
+    ids=["can-1", "refresh-8", "stages-1", "stages-8"],
 )
 def test_every_member_ends_where_it_ends_alone(split, trainer_for, method, stages, devices):
     split = replace(split, trusted=np.arange(N) % 2 == 0)
@@ -49,9 +50,10 @@ def test_every_member_ends_where_it_ends_alone(split, trainer_for, method, stage
     assert many.history[0]["train_loss"][0] != many.history[0]["train_loss"][1]
 
 
-def test_members_visit_their_own_rows_and_no_others(split, trainer_for):
+@pytest.mark.parametrize("devices", [1, 8])
+def test_members_visit_their_own_rows_and_no_others(split, trainer_for, devices):
     folds = [np.flatnonzero(np.arange(N) % 3 != i) for i in range(3)]  # 66 or 67 rows
-    trainer = trainer_for(split)
+    trainer = trainer_for(split, REMEMBERING, devices)
     many = trainer.fit_many(split, keys(0, 0, 1), 5, rows=folds)
     count = np.asarray(many.state.memory.count)[:, :N]
     for i, rows in enumerate(folds):
@@ -59,15 +61,26 @@ def test_members_visit_their_own_rows_and_no_others(split, trainer_for):
         assert (count[i, outside] == 0).all()
         assert (count[i, rows] >= 3).all()
         assert count[i].sum() == 5 * (66 // B) * B
+    member = many.member(0)
     whole = trainer.fit(split, jax.random.key(0), Stage(5, rows=folds[0]))
-    np.testing.assert_array_equal(many.member(0).state.memory.count, whole.state.memory.count)
-
-
-def test_a_members_state_predicts_like_any_other(split, trainer_for):
-    trainer = trainer_for(split)
-    many = trainer.fit_many(split, keys(0, 1), 1)
+    np.testing.assert_array_equal(member.state.memory.count, whole.state.memory.count)
     assert trainer.predict(many.member(1).state, split.inputs).shape == (N, 3)
-    assert trainer.posterior(many.member(0).state, split).columns["classifier"].values.shape == (N, 3)
+    assert trainer.posterior(member.state, split).columns["classifier"].values.shape == (N, 3)
+    assert int(trainer.fit(split, jax.random.key(0), 5, state=member.state).state.step) == 5 * (N // B)
+
+
+def test_each_stage_is_as_long_as_its_smallest_member_allows(split, trainer_for):
+    """Which member that is differs from stage to stage."""
+    first, last = np.arange(50), np.arange(50, 100)
+    rows = [np.arange(20, 100), np.arange(68)]  # 30 and 50 of the first ones, 50 and 18 of the last ones
+    stages = [Stage(2, "first", first), Stage(2, "last", last)]
+    many = trainer_for(split).fit_many(split, keys(0, 1), stages, rows=rows)
+    assert [row["step"] for row in many.history] == [1, 2, 3, 4]
+    count = np.asarray(many.state.memory.count)[:, :N]
+    np.testing.assert_array_equal(count.sum(axis=1), 4 * B)
+    for own, seen in zip(rows, count, strict=True):
+        assert set(np.flatnonzero(seen)) <= set(own)
+        assert seen[:50].sum() == 2 * B
 
 
 def test_what_cannot_be_trained_together_is_told(split, pictures, trainer_for):

@@ -1,6 +1,5 @@
 """Passes over data: formulas applied to everything at once, for any length and any number of devices."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -19,11 +18,11 @@ from nlx.methods.self_learning import corrections, self_learning
 from nlx.models import build, prepared
 from nlx.training.loop import Diverged
 from nlx.training.mesh import by_example, make_mesh
+from nlx.training.observers import Observer
 from nlx.training.trainer import Trainer
 from tests.training.conftest import REMEMBERING, F, K, N
 
 PLAIN = plain(cross_entropy, "plain")
-ROWS, WIDTH = 256, 16  # rows of padded memory, width of the features
 
 
 def at_once(trainer, state, split):
@@ -34,12 +33,22 @@ def at_once(trainer, state, split):
     return trainer.method.posterior(state.params["method"], rows, outputs, batch), outputs
 
 
+def in_numpy(params, inputs):
+    """What the MLP with one hidden layer gives for features."""
+    x = (inputs - inputs.mean(axis=0)) / inputs.std()
+    hidden, head = params["hidden_0"], params["head"]["dense"]
+    features = np.maximum(x @ hidden["kernel"] + hidden["bias"], 0)
+    return {"features": features, "logits": features @ head["kernel"] + head["bias"]}
+
+
 @pytest.mark.parametrize("devices", [1, 8])
 def test_posteriors_scores_and_features_are_those_of_all_examples_at_once(split, trainer_for, devices):
     big = Split(np.tile(split.inputs, (6, 1)), np.tile(split.noisy_label, 6), None)  # more than a batch of 512
     trainer = trainer_for(big, REMEMBERING, devices)
     state = trainer.fit(big, jax.random.key(0), 1).state
     expected, outputs = at_once(trainer, jax.device_get(state), big)
+    for name, array in in_numpy(jax.device_get(state.params["model"]), big.inputs).items():
+        np.testing.assert_allclose(outputs[name], array, rtol=1e-4, atol=1e-5)
     posterior = trainer.posterior(state, big)
     assert set(posterior.candidates) == {"additive", "bayes"}
     assert {name: column.kind for name, column in posterior.columns.items()} == {
@@ -57,6 +66,23 @@ def test_posteriors_scores_and_features_are_those_of_all_examples_at_once(split,
     np.testing.assert_allclose(trainer.predict(state, big.inputs), jax.nn.softmax(logits), rtol=1e-4, atol=1e-5)
     sigmoids = trainer.predict(state, big.inputs, multi_label=True)
     np.testing.assert_allclose(sigmoids, jax.nn.sigmoid(logits), rtol=1e-4, atol=1e-5)
+
+
+def test_pictures_on_disk_are_what_they_are_in_memory(pictures, trainer_for):
+    """One trainer for both: where the inputs of a pass lie is of no consequence."""
+    files, memory = pictures["files"], pictures["memory"]
+    for devices in (1, 8):
+        trainer = trainer_for(files, REMEMBERING, devices)
+        state = trainer.init(jax.random.key(0), files)
+        for a, b in zip(*(jax.tree.leaves(trainer.posterior(state, s)) for s in (files, memory)), strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert len(a) == N
+        for ask in (trainer.scores, trainer.predict, trainer.features):
+            asked = [ask(state, inputs) for inputs in (files, files.inputs, memory, memory.inputs)]
+            assert len(asked[0]) == N
+            for other in asked[1:]:
+                np.testing.assert_array_equal(other, asked[0])
+        assert trainer.evaluate(state, files) == trainer.evaluate(state, (memory.inputs, memory.noisy_label))
 
 
 def test_a_posterior_sees_the_rows_of_memory_of_its_examples(split, trainer_for):
@@ -151,7 +177,7 @@ def witness():
         return Notes(features, labels["noisy_label"], trusted, drawn, memory.times + 1)
 
     def loss(key, params, memory, outputs, batch, step):
-        return jnp.sum(outputs["logits"] ** 2, axis=-1), memory, {}
+        return 0.01 * jnp.sum(outputs["logits"] ** 2, axis=-1), memory, {}  # features stay alive
 
     return Method("witness", loss, init=init, refresh=refresh, refresh_after=lambda epochs: epochs % 2 == 0)
 
@@ -159,25 +185,39 @@ def witness():
 WITNESS = witness()
 
 
+class Times(Observer):
+    """How often a method had looked when an epoch was told of."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_epoch(self, state, row):
+        self.seen.append(int(state.memory.times[0]))
+
+
 @pytest.mark.parametrize("devices", [1, 8])
-def test_every_example_is_shown_in_its_own_row_with_its_labels(split, trainer_for, devices):
-    split = replace(split, label=(split.noisy_label + 1) % K, trusted=np.arange(N) % 3 == 0)
-    times = []
-    trainer = trainer_for(split, WITNESS, devices, observers=[lambda row: times.append(row["epoch"])])
+def test_every_example_is_shown_in_its_own_row_with_its_labels(trainer_for, devices):
+    """More of them than a batch; before observers are told of the epoch."""
+    rng, n, rows = np.random.default_rng(3), 600, 768
+    label = rng.integers(0, K, n).astype(np.int32)
+    split = Split(rng.normal(size=(n, F)).astype(np.float32), (label + 1) % K, label, trusted=np.arange(n) % 3 == 0)
+    times = Times()
+    trainer = trainer_for(split, WITNESS, devices, observers=[times])
     first = trainer.fit(split, jax.random.key(0), 1).state
     np.testing.assert_array_equal(first.memory.times, 0)
     state = trainer.fit(split, jax.random.key(0), 2).state
-    _, outputs = at_once(trainer, jax.device_get(state), split)
-    np.testing.assert_allclose(state.memory.features[:N], outputs["features"], rtol=1e-4, atol=1e-5)
-    padding = np.full(ROWS - N, -1)
+    expected = in_numpy(jax.device_get(state.params["model"]), split.inputs)["features"]
+    np.testing.assert_allclose(state.memory.features[:n], expected, rtol=1e-4, atol=1e-5)
+    assert len(np.unique(expected, axis=0)) > n // 2  # rows that change places would show
+    padding = np.full(rows - n, -1)
     np.testing.assert_array_equal(state.memory.noisy, [*split.noisy_label, *padding])
     np.testing.assert_array_equal(state.memory.trusted, [*split.trusted_label, *padding])
-    np.testing.assert_array_equal(state.memory.features[N:], 0)
+    np.testing.assert_array_equal(state.memory.features[n:], 0)
     for leaf in state.memory:
         assert leaf.sharding.is_equivalent_to(by_example(trainer.mesh), leaf.ndim)
-        assert {len(shard.data) for shard in leaf.addressable_shards} == {ROWS // devices}
+        assert {len(shard.data) for shard in leaf.addressable_shards} == {rows // devices}
     later = trainer.fit(split, jax.random.key(0), 5).state.memory
-    np.testing.assert_array_equal(later.times, 2)
+    assert times.seen == [0, *[0, 1], *[0, 1, 1, 2, 2]]
     assert later.drawn[0] != state.memory.drawn[0]
     other = trainer.fit(split, jax.random.key(1), 2).state.memory
     assert other.drawn[0] != state.memory.drawn[0]

@@ -13,7 +13,7 @@ from nlx.methods.self_learning import corrections, self_learning
 from nlx.training.checkpoint import Checkpoints
 from nlx.training.observers import Observer
 from nlx.training.stages import Stage, step_decay
-from tests.training.conftest import REMEMBERING, STEPS, N, assert_same
+from tests.training.conftest import REMEMBERING, N, assert_same
 
 EPOCHS = 3
 
@@ -23,26 +23,21 @@ class Killed(Exception):
 
 
 class Interrupter(Observer):
-    """Asks for a stop, or kills the training, when a step is done, or after an epoch's row."""
+    """Asks for a stop, or kills the training, after a given step; programs must be of one step."""
 
-    def __init__(self, epoch, done=None, kill=False):
-        self.when, self.kill, self.asked = (epoch, done), kill, False
+    def __init__(self, step=None, kill=False):
+        self.step, self.kill = step, kill
+
+    def on_start(self, trainer, stages, state):
+        self.done = int(state.step)
 
     def on_progress(self, progress):
-        if self.when[1] is not None and (progress.epoch, progress.done) >= self.when:
-            self.now()
-
-    def on_epoch(self, state, row):
-        if self.when == (row["epoch"], None):
-            self.now()
-
-    def now(self):
-        if self.kill:
+        self.done += 1
+        if self.kill and self.stop_requested():
             raise Killed
-        self.asked = True
 
     def stop_requested(self):
-        return self.asked
+        return self.done == self.step
 
 
 @pytest.fixture(scope="module", params=["device", "stream", "stages", "self_learning", "crf"])
@@ -67,49 +62,67 @@ def case(request, split, pictures):
     }[request.param]
 
 
-def go(case, trainer_for, folder, interrupter, seconds=1e9):
-    """One process: everything made anew, the last checkpoint loaded if there is one, and on to the end."""
+def go(case, trainer_for, *observers, state=None):
+    """From a state, or from the beginning, to the end or to a stop."""
     data, method, stages, augmentation = case
-    checkpoints = Checkpoints(folder, seconds)
-    trainer = trainer_for(data, method, observers=[checkpoints, interrupter], augmentation=augmentation)
+    trainer = trainer_for(data, method, observers=observers, augmentation=augmentation)
     with jax.numpy_dtype_promotion("standard"):
-        state = checkpoints.load(trainer.abstract_state(data))
         # The key of a state that goes on is its own.
         return trainer.fit(data, jax.random.key(0 if state is None else 7), stages, state=state)
 
 
+def loaded(case, trainer_for, folder):
+    """What another process finds: the state of the last checkpoint."""
+    checkpoints = Checkpoints(folder)
+    state = checkpoints.load(trainer_for(case[0], case[1], augmentation=case[3]).abstract_state(case[0]))
+    checkpoints.close(None)
+    return state
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(case, trainer_for, tmp_path_factory):
+def uninterrupted(case, trainer_for):
     """What a training gives that nobody disturbs."""
-    fitted = go(case, trainer_for, tmp_path_factory.mktemp("whole") / "c", Interrupter(None))
+    fitted = go(case, trainer_for)
     before = trainer_for(case[0], case[1], augmentation=case[3]).init(jax.random.key(0), case[0])
     for old, new in zip(jax.tree.leaves(before.memory), jax.tree.leaves(fitted.state.memory), strict=True):
         assert (np.asarray(old) != np.asarray(new)).any()  # all of it is of consequence
     return fitted
 
 
-def assert_goes_on(fitted, expected):
-    assert_same(fitted.state, expected.state)
-    timing = {"seconds", "examples_per_second"}
-    strip = [[{k: v for k, v in row.items() if k not in timing} for row in f.history] for f in (fitted, expected)]
-    assert strip[0] == strip[1][len(strip[1]) - len(strip[0]) :]
+def untimed(history):
+    return [{k: v for k, v in row.items() if k not in ("seconds", "examples_per_second")} for row in history]
 
 
 @pytest.mark.parametrize(
-    ("epoch", "done"), [(1, 1), (2, 1), (1, None), (2, None)], ids=["at once", "mid-epoch", "after one", "after two"]
+    "seed", [None, 0, 1, 2], ids=lambda seed: "at epochs' ends" if seed is None else f"seed {seed}"
 )
-def test_a_stopped_training_goes_on_as_if_nothing_had_been(case, trainer_for, uninterrupted, tmp_path, epoch, done):
-    stopped = go(case, trainer_for, tmp_path / "c", Interrupter(epoch, done))
-    assert stopped.stopped
-    assert [p.name for p in (tmp_path / "c").iterdir()] == [str(int(stopped.state.step))]
-    assert_goes_on(go(case, trainer_for, tmp_path / "c", Interrupter(None)), uninterrupted)
+def test_a_training_stopped_anywhere_goes_on_as_if_nothing_had_been(
+    case, trainer_for, uninterrupted, stepwise, tmp_path, seed
+):
+    """By turns from the state itself and from a checkpoint of it."""
+    ends = [row["step"] for row in uninterrupted.history]
+    stops = ends[:-1]
+    if seed is not None:
+        stops = sorted(int(s) for s in np.random.default_rng(seed).choice(np.arange(1, ends[-1]), 3, replace=False))
+    state, rows = None, []
+    for number, step in enumerate(stops):
+        fitted = go(case, trainer_for, Checkpoints(tmp_path / "c", 1e9), Interrupter(step), state=state)
+        assert fitted.stopped
+        assert int(fitted.state.step) == step
+        assert str(step) in {p.name for p in (tmp_path / "c").iterdir()}
+        rows += fitted.history
+        state = fitted.state if number % 2 else loaded(case, trainer_for, tmp_path / "c")
+    fitted = go(case, trainer_for, state=state)
+    assert not fitted.stopped
+    assert_same(fitted.state, uninterrupted.state)
+    assert untimed(rows + fitted.history) == untimed(uninterrupted.history)
 
 
-def test_a_killed_training_goes_on_from_its_last_checkpoint(case, trainer_for, uninterrupted, tmp_path):
+def test_a_killed_training_goes_on_from_its_last_checkpoint(case, trainer_for, uninterrupted, stepwise, tmp_path):
+    ends = [row["step"] for row in uninterrupted.history]
     with pytest.raises(Killed):
-        go(case, trainer_for, tmp_path / "c", Interrupter(3, 1, kill=True), seconds=0.0)
-    steps = sorted(int(p.name) for p in (tmp_path / "c").iterdir())
-    assert len(steps) == 2
-    if case[2] == EPOCHS:
-        assert steps == [STEPS, 2 * STEPS]
-    assert_goes_on(go(case, trainer_for, tmp_path / "c", Interrupter(None)), uninterrupted)
+        go(case, trainer_for, Checkpoints(tmp_path / "c", 0.0), Interrupter(ends[1] + 1, kill=True))
+    assert sorted(int(p.name) for p in (tmp_path / "c").iterdir()) == ends[:2]
+    fitted = go(case, trainer_for, state=loaded(case, trainer_for, tmp_path / "c"))
+    assert_same(fitted.state, uninterrupted.state)
+    assert untimed(fitted.history) == untimed(uninterrupted.history[2:])

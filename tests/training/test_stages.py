@@ -16,8 +16,8 @@ def test_stages_follow_each_other_and_the_last_goes_on():
 
 
 def test_a_number_is_one_stage_over_everything():
-    plan = Stages(4, 10, 3)
-    assert (plan.epochs, plan.total) == (4, 12)
+    for plan in (Stages(4, 10, 3), Stages(np.int64(4), 10, 3)):
+        assert (plan.epochs, plan.total) == (4, 12)
     np.testing.assert_array_equal(plan.rows[0], np.arange(10))
 
 
@@ -27,7 +27,10 @@ def test_a_number_is_one_stage_over_everything():
         (0, "`epochs` must be at least 1"),
         (Stage(1, rows=np.arange(5)), "`batch_size`=8 must lie between 1 and the 5 training examples"),
         ([Stage(1, "clean", np.arange(5)), Stage(1)], "`batch_size`=8 must lie between 1 and the 5 clean stage's"),
-        (Stage(1, rows=np.arange(45, 55)), r"rows of stage training must lie in \[0, 50\)"),
+        (Stage(1, rows=np.arange(45, 55)), r"`rows` of stage training must be integers in \[0, 50\)"),
+        (Stage(1, rows=np.arange(-1, 20)), r"`rows` of stage training must be integers in \[0, 50\)"),
+        (Stage(1, rows=np.arange(50) < 25), r"`rows` of stage training must be integers"),  # a mask
+        (Stage(1, rows=np.linspace(0, 1, 9)), r"`rows` of stage training must be integers"),
     ],
 )
 def test_what_cannot_be_trained_is_told(stages, message):

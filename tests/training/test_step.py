@@ -1,21 +1,23 @@
 """The step: one trace, the same on eight devices, memory spread and donated, no sight of the truth."""
 
 import logging
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import Array
 
 from nlx.data import Split
 from nlx.methods.method import Method
 from nlx.methods.plain import cross_entropy, plain
-from nlx.models import build
+from nlx.models import Model, build, prepared
 from nlx.training.mesh import by_example, make_mesh
 from nlx.training.stages import Stage, cosine
 from nlx.training.trainer import Trainer
-from tests.training.conftest import REMEMBERING, B, K, N, counted
+from tests.training.conftest import REMEMBERING, STEPS, B, K, N, counted
 
 PLAIN = plain(cross_entropy, "plain")
 
@@ -45,6 +47,7 @@ def test_a_training_is_one_program_whatever_its_cuts(split, trainer_for, caplog)
     trainer = trainer_for(split, REMEMBERING, 2)
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         trainer.fit(split, jax.random.key(0), 1)
+        assert [r.message for r in caplog.records if "XLA compilation" in r.message]
         caplog.clear()
         trainer.fit(split, jax.random.key(1), 5)
     assert not [r.message for r in caplog.records if "XLA compilation" in r.message]
@@ -118,17 +121,44 @@ def test_a_leaf_that_comes_back_as_it_was_is_not_written(split):
     assert some == none + 1
 
 
-def test_every_step_draws_anew_and_the_same_again(split):
-    def loss(key, params, memory, outputs, batch, step):
-        return jnp.sum(outputs["logits"] ** 2, axis=-1), jnp.full(B, jax.random.uniform(key)), {}
+class Drawn(NamedTuple):
+    method: Array
+    given: Array
+    model: Array
+    augmented: Array
 
-    method = Method("m", loss, init=lambda key, outputs, k, size: ({}, jnp.zeros(size)))
+
+def test_every_step_draws_anew_and_the_same_again(split):
+    """Augmentation, the model and the method each have a key of their own, made from the training's and the step."""
+
+    def loss(key, params, memory, outputs, batch, step):
+        drawn = Drawn(jnp.full(B, jax.random.uniform(key)), *(outputs[name] for name in Drawn._fields[1:]))
+        return jnp.sum(outputs["logits"] ** 2, axis=-1), drawn, {}
+
+    def apply(params, stats, inputs, train, key):
+        model = jnp.full(len(inputs), jax.random.uniform(key) if train else 0.0)
+        return {"logits": inputs * params["w"], "model": model, "augmented": inputs[:, 0]}, stats
+
+    network = Model(lambda key: ({"w": jnp.ones(())}, {}), apply, lambda *_: {})
+    inner = prepared(network, lambda x, key: x if key is None else x * 0 + jax.random.uniform(key))
+
+    def outer(params, stats, inputs, train, key):
+        outputs, stats = inner.apply(params, stats, inputs, train, key)
+        return outputs | {"given": jnp.full(len(inputs), jax.random.uniform(key) if train else 0.0)}, stats
+
+    method = Method("m", loss, init=lambda key, outputs, k, size: ({}, Drawn(*jnp.zeros((4, size)))))
     mesh = make_mesh(jax.devices()[:1])
-    trainer = Trainer(build("mlp", (6,), K, widths=(4,)), method, optax.sgd(0.1), batch_size=B, mesh=mesh)
-    drawn = [np.asarray(trainer.fit(split, jax.random.key(seed), 1).state.memory[:N]) for seed in (0, 0, 1)]
-    assert len(set(drawn[0])) == N // B + 1  # and 0 for those that were not visited
-    np.testing.assert_array_equal(drawn[0], drawn[1])
-    assert (drawn[0] != drawn[2]).any()
+    trainer = Trainer(inner._replace(apply=outer), method, optax.sgd(0.0), batch_size=B, mesh=mesh)
+
+    def draws(seed):
+        state = trainer.fit(split, jax.random.key(seed), Stage(1, rows=np.arange(96))).state
+        assert state.key == jax.random.key(seed)
+        return np.stack(state.memory)[:, :96]
+
+    first = draws(0)
+    assert len(np.unique(first)) == 4 * STEPS
+    np.testing.assert_array_equal(first, draws(0))
+    assert not np.isin(draws(1), first).any()
 
 
 def test_a_stages_schedule_is_one_of_optaxs_over_that_stage_alone(split):
@@ -137,15 +167,30 @@ def test_a_stages_schedule_is_one_of_optaxs_over_that_stage_alone(split):
         trainer = Trainer(build("mlp", (6,), K, widths=(4,)), PLAIN, optimizer, batch_size=B, mesh=mesh)
         return trainer.fit(split, jax.random.key(0), stages).state.params
 
-    steps = 2 * (N // B)
-
-    def both(step):
-        return 0.3 * jnp.where(step < steps, cosine(steps)(step), cosine(steps)(step - steps))
-
+    all_of_them = optax.join_schedules(
+        [cosine(2 * STEPS), optax.constant_schedule(1.0), cosine(STEPS)], [2 * STEPS, 3 * STEPS]
+    )
+    stages = [Stage(2, "a", schedule=cosine), Stage(1, "b"), Stage(1, "c", schedule=cosine)]
     with jax.numpy_dtype_promotion("standard"):  # optax's schedules need it
-        ours = fit(optax.sgd(0.3, momentum=0.9), [Stage(2, "a", schedule=cosine), Stage(2, "b", schedule=cosine)])
-        theirs = fit(optax.sgd(both, momentum=0.9), 4)
+        ours = fit(optax.sgd(0.3, momentum=0.9), stages)
+        theirs = fit(optax.sgd(lambda step: 0.3 * all_of_them(step), momentum=0.9), 4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), ours, theirs)
+
+
+def test_a_stages_method_is_trained_on_in_that_stage_alone(split, trainer_for):
+    """What the trainer's own method has stays as it was until its stage comes."""
+    trainer = trainer_for(split)
+    fitted = trainer.fit(split, jax.random.key(0), Stage(2, method=PLAIN))
+    start, alone = trainer.init(jax.random.key(0), split), trainer_for(split, PLAIN).fit(split, jax.random.key(0), 2)
+    for ours, theirs in ((fitted.state.params["method"], start.params["method"]), (fitted.state.memory, start.memory)):
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    pairs = zip(*map(jax.tree.leaves, (fitted.state.params["model"], alone.state.params["model"])), strict=True)
+    for ours, theirs in pairs:
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    both = trainer.fit(split, jax.random.key(0), [Stage(2, "first", method=PLAIN), Stage(1, "then")])
+    assert [set(row) >= {"objective"} for row in both.history] == [False, False, True]
+    assert float(both.state.memory.count.sum()) == STEPS * B
+    assert np.asarray(both.state.memory.step).max() == 3 * STEPS - 1
 
 
 def test_training_lowers_the_loss(split, trainer_for):

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import tempfile
 import threading
 
 import jax
@@ -13,13 +14,13 @@ from flax import nnx
 
 import nlx
 from nlx.arguments import ArgumentError
-from nlx.data import DataError
+from nlx.data import DataError, Dataset, Split
 from nlx.losses import generalized_cross_entropy
 from nlx.methods.icnm import icnm
 from nlx.methods.plain import cross_entropy, plain
 from nlx.training.checkpoint import Checkpoints
 from nlx.training.mesh import make_mesh
-from tests.training.conftest import assert_same
+from tests.training.conftest import assert_same, counted
 
 RNG = np.random.default_rng(0)
 TRUE = RNG.integers(0, 3, 240)
@@ -51,14 +52,19 @@ def notebook(make=Net):
 
 
 @pytest.fixture
-def quiet(capfd, tmp_path, monkeypatch):
-    """Fails where anything was printed, written, or done to a signal's handler."""
-    monkeypatch.chdir(tmp_path)
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+def quiet(capfd, caplog, tmp_path, monkeypatch):
+    """Fails where anything was printed, logged, written, or done to a signal's handler."""
+    for name in ("cwd", "temporary"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
     yield
     assert capfd.readouterr() == ("", "")
-    assert list(tmp_path.iterdir()) == []
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert caplog.records == []
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["cwd", "temporary"]
+    assert {number: signal.getsignal(number) for number in signal.valid_signals()} == handlers
 
 
 def test_a_notebook_trains_twice_and_says_nothing(quiet):
@@ -147,6 +153,28 @@ def test_data_that_cannot_be_trained_on_are_told(data, message):
     trainer = nlx.Trainer(Net, plain(cross_entropy), optax.sgd(0.1), batch_size=48, mesh=mesh)
     with pytest.raises((ArgumentError, DataError), match=message):
         trainer.fit(data, jax.random.key(0), 1)
+
+
+@pytest.mark.parametrize(
+    "data", [X, (X,), (X, NOISY, TRUE), Dataset("d", ("a", "b", "c"), Split(X, NOISY, None), None)]
+)
+def test_what_is_no_pair_is_told(data):
+    trainer = nlx.Trainer(Net, plain(cross_entropy), optax.sgd(0.1), batch_size=48, mesh=make_mesh(jax.devices()[:1]))
+    with pytest.raises(ArgumentError, match=r"^`data` must be a Split or a pair \(inputs, labels\), not "):
+        trainer.fit(data, jax.random.key(0), 1)
+
+
+def test_a_state_of_another_training_is_told():
+    """Memory goes by position; out of range it would be read and written elsewhere without a word."""
+    method, mesh = counted(plain(cross_entropy)), make_mesh(jax.devices()[:1])
+    trainer = nlx.Trainer(Net, method, optax.sgd(0.1), batch_size=48, mesh=mesh)
+    state = trainer.init(jax.random.key(0), (X, NOISY))
+    more = (np.tile(X, (2, 1)), np.tile(NOISY, 2))
+    with pytest.raises(ArgumentError, match=r"^`state` is of another model, method, optimizer or data: "):
+        trainer.fit(more, jax.random.key(0), 1, state=state)
+    momentum = nlx.Trainer(Net, method, optax.sgd(0.1, momentum=0.9), batch_size=48, mesh=mesh)
+    with pytest.raises(ArgumentError, match=r"^`state` is of another model, method, optimizer or data: "):
+        momentum.fit((X, NOISY), jax.random.key(0), 1, state=state)
 
 
 def test_a_callable_that_is_no_observer_gets_rows():
