@@ -14,6 +14,7 @@ from PIL import Image
 from nlx.data import ImageFiles, Split
 from nlx.data.prepare import normalization, preparer
 from nlx.methods.can import Heads, can, paper_schedule
+from nlx.methods.plain import cross_entropy, plain
 from nlx.models import build, prepared
 from nlx.training import loop
 from nlx.training.loop import run_stages
@@ -48,6 +49,8 @@ def counted(method):
     return method._replace(init=init, loss=loss)
 
 
+VISITING = counted(plain(cross_entropy))
+"""Remembers visits and nothing else: quickly compiled."""
 REMEMBERING = counted(can(K, temperature=paper_schedule(30), rho=paper_schedule(30), heads=Heads(2, 8, 8)))
 
 

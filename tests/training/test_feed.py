@@ -17,7 +17,7 @@ from nlx.training.mesh import by_example, make_mesh, replicated, to_device
 from nlx.training.stages import Stage, Stages
 from nlx.training.step import epoch_order
 from nlx.training.trainer import Trainer
-from tests.training.conftest import REMEMBERING, STEPS, B, K, N
+from tests.training.conftest import STEPS, VISITING, B, K, N
 
 
 def visits(trainer, split, epochs, seed=0):
@@ -26,19 +26,19 @@ def visits(trainer, split, epochs, seed=0):
 
 
 def test_pictures_in_memory_and_on_disk_come_in_one_order_on_any_devices(pictures, trainer_for):
-    first = visits(trainer_for(pictures["memory"]), pictures["memory"], 2)
+    first = visits(trainer_for(pictures["memory"], VISITING), pictures["memory"], 2)
     for kind, devices in (("files", 1), ("files", 8), ("memory", 8)):
-        again = visits(trainer_for(pictures[kind], REMEMBERING, devices), pictures[kind], 2)
+        again = visits(trainer_for(pictures[kind], VISITING, devices), pictures[kind], 2)
         np.testing.assert_array_equal(again, first)
-    other = visits(trainer_for(pictures["files"]), pictures["files"], 2, seed=1)
+    other = visits(trainer_for(pictures["files"], VISITING), pictures["files"], 2, seed=1)
     assert (other[0] != first[0]).mean() > 0.5
 
 
 def test_pictures_in_memory_and_on_disk_train_alike(pictures, trainer_for):
-    losses = [
-        [r["train_loss"] for r in trainer_for(pictures[kind]).fit(pictures[kind], jax.random.key(0), 2).history]
-        for kind in ("memory", "files")
-    ]
+    losses = []
+    for kind in ("memory", "files"):
+        history = trainer_for(pictures[kind], VISITING).fit(pictures[kind], jax.random.key(0), 2).history
+        losses.append([row["train_loss"] for row in history])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
@@ -122,7 +122,7 @@ def test_the_feed_is_the_one_that_suits_the_data(pictures, trainer_for):
 
 @pytest.mark.parametrize("devices", [3, 8])
 def test_a_batch_must_divide_over_the_devices(trainer_for, split, devices):
-    trainer = trainer_for(split)
+    trainer = trainer_for(split, VISITING)
     with pytest.raises(ArgumentError, match=f"`batch_size`=20 does not divide over {devices} devices"):
         Trainer(
             trainer.model,
@@ -138,7 +138,7 @@ def test_a_picture_that_cannot_be_read_is_told_while_training(pictures, trainer_
     paths = (*pictures["files"].inputs.paths[:-1], str(tmp_path / "broken.png"))
     split = Split(ImageFiles(paths, 4), pictures["files"].noisy_label, None)
     with pytest.raises(DataError, match=r"broken\.png: not a readable picture"):
-        trainer_for(split).fit(split, jax.random.key(0), 3)
+        trainer_for(split, VISITING).fit(split, jax.random.key(0), 3)
 
 
 def test_arrays_come_to_the_devices_that_they_belong_to():

@@ -12,7 +12,7 @@ from nlx.methods.plain import cross_entropy, plain, trusted_cross_entropy
 from nlx.methods.self_learning import corrections, self_learning
 from nlx.training.loop import Diverged
 from nlx.training.stages import Stage, step_decay
-from tests.training.conftest import REMEMBERING, B, N
+from tests.training.conftest import REMEMBERING, VISITING, B, N
 
 CORRECTING = self_learning(3, refresh_after=corrections(1), prototypes=2, members=16)
 STAGES = [
@@ -27,7 +27,7 @@ def keys(*seeds):
 
 @pytest.mark.parametrize(
     ("method", "stages", "devices"),
-    [(REMEMBERING, 2, 1), (CORRECTING, 2, 8), (REMEMBERING, STAGES, 1), (REMEMBERING, STAGES, 8)],
+    [(REMEMBERING, 2, 1), (CORRECTING, 2, 8), (VISITING, STAGES, 1), (REMEMBERING, STAGES, 8)],
     ids=["can-1", "refresh-8", "stages-1", "stages-8"],
 )
 def test_every_member_ends_where_it_ends_alone(split, trainer_for, method, stages, devices):
@@ -53,7 +53,7 @@ def test_every_member_ends_where_it_ends_alone(split, trainer_for, method, stage
 @pytest.mark.parametrize("devices", [1, 8])
 def test_members_visit_their_own_rows_and_no_others(split, trainer_for, devices):
     folds = [np.flatnonzero(np.arange(N) % 3 != i) for i in range(3)]  # 66 or 67 rows
-    trainer = trainer_for(split, REMEMBERING, devices)
+    trainer = trainer_for(split, VISITING, devices)
     many = trainer.fit_many(split, keys(0, 0, 1), 5, rows=folds)
     count = np.asarray(many.state.memory.count)[:, :N]
     for i, rows in enumerate(folds):
@@ -65,7 +65,7 @@ def test_members_visit_their_own_rows_and_no_others(split, trainer_for, devices)
     whole = trainer.fit(split, jax.random.key(0), Stage(5, rows=folds[0]))
     np.testing.assert_array_equal(member.state.memory.count, whole.state.memory.count)
     assert trainer.predict(many.member(1).state, split.inputs).shape == (N, 3)
-    assert trainer.posterior(member.state, split).columns["classifier"].values.shape == (N, 3)
+    assert trainer.posterior(member.state, split).candidates["classifier"].probs.shape == (N, 3)
     assert int(trainer.fit(split, jax.random.key(0), 5, state=member.state).state.step) == 5 * (N // B)
 
 
@@ -74,7 +74,7 @@ def test_each_stage_is_as_long_as_its_smallest_member_allows(split, trainer_for)
     first, last = np.arange(50), np.arange(50, 100)
     rows = [np.arange(20, 100), np.arange(68)]  # 30 and 50 of the first ones, 50 and 18 of the last ones
     stages = [Stage(2, "first", first), Stage(2, "last", last)]
-    many = trainer_for(split).fit_many(split, keys(0, 1), stages, rows=rows)
+    many = trainer_for(split, VISITING).fit_many(split, keys(0, 1), stages, rows=rows)
     assert [row["step"] for row in many.history] == [1, 2, 3, 4]
     count = np.asarray(many.state.memory.count)[:, :N]
     np.testing.assert_array_equal(count.sum(axis=1), 4 * B)
@@ -85,11 +85,11 @@ def test_each_stage_is_as_long_as_its_smallest_member_allows(split, trainer_for)
 
 def test_what_cannot_be_trained_together_is_told(split, pictures, trainer_for):
     with pytest.raises(ArgumentError, match="from memory only: raise `in_memory_gib`"):
-        trainer_for(pictures["files"]).fit_many(pictures["files"], keys(0), 1)
+        trainer_for(pictures["files"], VISITING).fit_many(pictures["files"], keys(0), 1)
     with pytest.raises(ArgumentError, match="`rows` must say what each of 2 members visits, got 1"):
-        trainer_for(split).fit_many(split, keys(0, 1), 1, rows=[np.arange(50)])
+        trainer_for(split, VISITING).fit_many(split, keys(0, 1), 1, rows=[np.arange(50)])
     with pytest.raises(ArgumentError, match="`batch_size`=16 must lie between 1 and the 9"):
-        trainer_for(split).fit_many(split, keys(0), 1, rows=[np.arange(9)])
+        trainer_for(split, VISITING).fit_many(split, keys(0), 1, rows=[np.arange(9)])
 
     def broken(logits, labels):
         return jnp.where(jnp.sum(logits) < jnp.inf, jnp.nan, cross_entropy(logits, labels))

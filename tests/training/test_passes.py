@@ -20,7 +20,7 @@ from nlx.training.loop import Diverged
 from nlx.training.mesh import by_example, make_mesh
 from nlx.training.observers import Observer
 from nlx.training.trainer import Trainer
-from tests.training.conftest import REMEMBERING, F, K, N
+from tests.training.conftest import REMEMBERING, VISITING, F, K, N
 
 PLAIN = plain(cross_entropy, "plain")
 
@@ -72,7 +72,7 @@ def test_pictures_on_disk_are_what_they_are_in_memory(pictures, trainer_for):
     """One trainer for both: where the inputs of a pass lie is of no consequence."""
     files, memory = pictures["files"], pictures["memory"]
     for devices in (1, 8):
-        trainer = trainer_for(files, REMEMBERING, devices)
+        trainer = trainer_for(files, VISITING, devices)
         state = trainer.init(jax.random.key(0), files)
         for a, b in zip(*(jax.tree.leaves(trainer.posterior(state, s)) for s in (files, memory)), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -91,7 +91,7 @@ def test_a_posterior_sees_the_rows_of_memory_of_its_examples(split, trainer_for)
         return Posterior({"given": Candidate(given, memory.step)}, {"index": Column(batch["index"])})
 
     for devices in (1, 8):
-        trainer = trainer_for(split, REMEMBERING._replace(posterior=posterior), devices)
+        trainer = trainer_for(split, VISITING._replace(posterior=posterior), devices)
         state = trainer.fit(split, jax.random.key(0), 1).state
         beliefs = trainer.posterior(state, split)
         np.testing.assert_array_equal(beliefs.columns["index"].values, np.arange(N))

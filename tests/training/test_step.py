@@ -17,7 +17,7 @@ from nlx.models import Model, build, prepared
 from nlx.training.mesh import by_example, make_mesh
 from nlx.training.stages import Stage, cosine
 from nlx.training.trainer import Trainer
-from tests.training.conftest import REMEMBERING, STEPS, B, K, N, counted
+from tests.training.conftest import REMEMBERING, STEPS, VISITING, B, K, N, counted
 
 PLAIN = plain(cross_entropy, "plain")
 
@@ -44,7 +44,7 @@ def test_batch_statistics_are_those_of_the_whole_batch_on_eight_devices():
 
 
 def test_a_training_is_one_program_whatever_its_cuts(split, trainer_for, caplog):
-    trainer = trainer_for(split, REMEMBERING, 2)
+    trainer = trainer_for(split, VISITING, 2)
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         trainer.fit(split, jax.random.key(0), 1)
         assert [r.message for r in caplog.records if "XLA compilation" in r.message]
@@ -55,7 +55,7 @@ def test_a_training_is_one_program_whatever_its_cuts(split, trainer_for, caplog)
 
 def test_an_epoch_visits_every_example_once_in_an_order_of_its_own(split, trainer_for):
     for devices in (1, 8):
-        trainer = trainer_for(split, REMEMBERING, devices)
+        trainer = trainer_for(split, VISITING, devices)
         first, second = (trainer.fit(split, jax.random.key(0), epochs).state.memory for epochs in (1, 2))
         np.testing.assert_array_equal(np.bincount(np.asarray(first.count[:N], int)), [N % B, N - N % B])
         assert float(second.count.sum()) == 2 * (N - N % B)
