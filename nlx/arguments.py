@@ -40,8 +40,9 @@ class ArgumentError(ValueError):
 
 def array(x: ArrayLike, name: str) -> Array:
     """An array, not spread over a mesh of type Explicit, whose gathers would each want a sharding."""
-    if isinstance(x, np.ndarray) and x.dtype.kind in "iu" and x.itemsize == 8:
-        x = np.clip(x, -(2**31), 2**31 - 1)  # made int32 without x64: wrapped round, 2^32 would be class 0
+    if isinstance(x, (np.ndarray, np.generic)) and x.dtype.kind in "iu" and (kind := jnp.result_type(x)) != x.dtype:
+        # Without x64 64 bits become 32: wrapped round, 2^32 would be class 0.
+        x = np.clip(x, np.array(0 if x.dtype.kind == "u" else jnp.iinfo(kind).min, x.dtype), jnp.iinfo(kind).max)
     x = jnp.asarray(x)
     if AxisType.Explicit in jax.typeof(x).sharding.mesh.axis_types:
         raise ValueError(
@@ -89,17 +90,16 @@ def label_vectors(
 ) -> tuple[Array, Array]:
     """Which entries of {0, 1} labels of any type are 1, and which are either, both bool; others are refused."""
     labels = array(x, name)
-    same_shape(name, labels.shape, "logits", labels.shape if shape is None else shape)
-    zero, one = (jnp.asarray(value, labels.dtype) for value in (0, 1))
-    is_label = (labels == zero) | (labels == one)
+    same_shape(name, labels.shape, "predictions", labels.shape if shape is None else shape)
     _refuse(x, where, lambda v: (v == 0) | (v == 1), f"{name} must be 0 or 1 (of -1 and 1, take {name} > 0)")
-    return labels == one, is_label
+    zero, one = (labels == jnp.asarray(value, labels.dtype) for value in (0, 1))
+    return one, zero | one
 
 
 def probabilities(x: ArrayLike, name: str, where: Array | None = None) -> tuple[Array, Array]:
     """Floats, and which of them lie in [0, 1] (or a rounding outside), bool; others are refused if known."""
-    probs = floating(x, name)
     _refuse(x, where, lambda v: (v >= -0.01) & (v <= 1.01), f"{name} must lie in [0, 1]")
+    probs = floating(x, name)
     return probs, (probs >= -0.01) & (probs <= 1.01)
 
 
@@ -119,8 +119,7 @@ def distributions(x: ArrayLike, name: str, *, signed: bool = False, diagonal: bo
         fits |= np.abs(sums - np.diagonal(rows) - 1) <= slack
     bad = np.argwhere(~(fits & (signed | (rows >= -slack).all(axis=-1))))
     if len(bad):
-        row = ", ".join(map(str, bad[0]))
-        below = "" if signed else ", with nothing below 0"
+        row, below = ", ".join(map(str, bad[0])), "" if signed else ", with nothing below 0"
         raise ValueError(f"{name} row {row} is no distribution: it must sum to 1{below}")
 
 
@@ -135,8 +134,13 @@ def mask(where: ArrayLike | None, shape: tuple[int, ...], name: str = "where") -
 
 
 def masked(values: Array, where: Array | None) -> Array:
-    """Values where they count, 0 elsewhere; before a computation as well, gradients are 0 there too."""
-    return values if where is None else jnp.where(where, values, jnp.zeros((), values.dtype))
+    """Values where they count, 0 elsewhere; where they are whole rows, the mask lacks the last axis.
+
+    Masked before a computation as well as after it, what is left out has no gradient, be it infinite or not a number.
+    """
+    if where is None:
+        return values
+    return jnp.where(where if where.ndim == values.ndim else where[..., None], values, jnp.zeros((), values.dtype))
 
 
 def working(*arrays: Array) -> DTypeLike:
@@ -204,9 +208,16 @@ def varying(x: Array, *others: Array) -> Array:
 
 
 def _refuse(x: ArrayLike, where: Array | None, fits: Callable[[np.ndarray], np.ndarray], message: str) -> None:
-    values, counts = known(x), np.True_ if where is None else known(where)
+    values, counts = known(x), np.array(True) if where is None else known(where)
     if values is None or counts is None:
         return
-    bad = ~fits(values) & counts
+    bad = ~fits(values) & (counts if counts.ndim in (0, values.ndim) else counts[..., None])
     if bad.any():
         raise ValueError(f"{message}, got {values[bad].flat[0]}; where leaves unknown ones out")
+
+
+def float_order(x: Array) -> Array:
+    """Integers that sort as float32 numbers do, int32."""
+    # Adding 0 turns -0 into 0. Bits of positive floats sort as integers; those of negative ones in reverse.
+    bits = jax.lax.bitcast_convert_type(x + 0.0, jnp.int32)
+    return jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import array, class_vector, label_vectors, mask, masked, same_shape
+from nlx.arguments import array, class_vector, float_order, label_vectors, mask, masked, same_shape
 
 _LOWEST = -(2**31)  # the sorting key of a score that is not a number
 
@@ -38,9 +38,8 @@ def accuracy(scores: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = 
         raise ValueError(f"scores must be [n, K], got {scores.shape}")
     labels = class_vector(labels, "labels", scores.shape[1])
     same_shape("scores[:, 0]", scores.shape[:1], "labels", labels.shape)
-    return _share(
-        jnp.argmax(scores, axis=1).astype(jnp.int32) == labels, jnp.isnan(jnp.max(scores, axis=1)), labels >= 0, where
-    )
+    hits = jnp.argmax(scores, axis=1).astype(jnp.int32) == labels
+    return _share(hits, jnp.isnan(jnp.max(scores, axis=1)), labels >= 0, where)
 
 
 def average_precision(
@@ -88,7 +87,7 @@ def _average_precision(scores: Array, positive: Array, counts: Array, points: in
         return jnp.full((), jnp.nan, jnp.float32)
     positive &= counts
     scores = jnp.where(counts, scores, -jnp.inf)
-    order = jax.lax.sort(_descending_key(scores) & -2 | positive.astype(jnp.int32))
+    order = jax.lax.sort(_sorting_key(scores) & -2 | positive.astype(jnp.int32))
     hits, level = order & 1, order >> 1
     counted = jnp.minimum(jnp.arange(1, scores.size + 1, dtype=jnp.int32), jnp.sum(counts, dtype=jnp.int32))
     hits_so_far = jnp.cumsum(hits, dtype=jnp.int32)
@@ -136,8 +135,7 @@ def mean_average_precision(
     _check_points(points)
     counts = mask(where, scores.shape[:1])
     positive, is_label = _entries(labels, scores.shape, counts)
-    is_label = masked(is_label, None if counts is None else counts[:, None])
-    return _mean_average_precision(scores, positive, is_label, points)
+    return _mean_average_precision(scores, positive, masked(is_label, counts), points)
 
 
 @partial(jax.jit, static_argnames="points")
@@ -178,9 +176,8 @@ def recovery(posterior: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None
     if posterior.ndim != 2:
         raise ValueError(f"posterior must be [n, K], got {posterior.shape}")
     rows = mask(where, posterior.shape[:1])
-    rows = None if rows is None else jnp.broadcast_to(rows[:, None], posterior.shape)
-    true, is_label = label_vectors(labels, "labels", posterior.shape, rows)
-    return _share((posterior >= 0.5) == true, jnp.isnan(posterior), is_label, rows)
+    true, is_label = _entries(labels, posterior.shape, rows)
+    return _share((posterior >= 0.5) == true, jnp.isnan(posterior), masked(is_label, rows), None)
 
 
 def transition_counts(latent: ArrayLike, noisy: ArrayLike, *, where: ArrayLike | None = None) -> Array:
@@ -213,7 +210,6 @@ def transition_counts(latent: ArrayLike, noisy: ArrayLike, *, where: ArrayLike |
     if shape != jnp.shape(noisy) or len(shape) != 2:
         raise ValueError(f"latent {shape} and noisy {jnp.shape(noisy)} must both be [n, K]")
     rows = mask(where, shape[:1])
-    rows = None if rows is None else rows[:, None]
     (z, z_known), (y, y_known) = (label_vectors(x, n, shape, rows) for x, n in ((latent, "latent"), (noisy, "noisy")))
     counts = masked(z_known & y_known, rows)
     both, latent_only, noisy_only = ((x & counts).astype(jnp.float32) for x in (z & y, z & ~y, y & ~z))
@@ -247,7 +243,7 @@ def as_vectors(labels: ArrayLike, num_classes: int) -> Array:
 def _entries(labels: ArrayLike, shape: tuple[int, ...], where: Array | None = None) -> tuple[Array, Array]:
     """Which entries of vectors ``[n, K]``, or of classes ``[n]`` as such, are 1, and which are 0 or 1, both bool."""
     if jnp.ndim(labels) != 1:
-        return label_vectors(labels, "labels", shape, None if where is None else where[:, None])
+        return label_vectors(labels, "labels", shape, where)
     classes = class_vector(labels, "labels", shape[1])[:, None]
     return classes == jnp.arange(shape[1], dtype=jnp.int32)[None, :], jnp.broadcast_to(classes >= 0, shape)
 
@@ -258,8 +254,6 @@ def _share(hits: Array, invalid: Array, counts: Array, where: ArrayLike | None) 
     return jnp.mean(jnp.where(invalid, jnp.nan, hits.astype(jnp.float32)), where=counts)
 
 
-def _descending_key(scores: Array) -> Array:
-    """Integers that sort as the scores do from high to low, int32."""
-    # Adding 0 turns -0 into 0. Bits of positive floats sort as integers; those of negative ones in reverse.
-    bits = jax.lax.bitcast_convert_type(scores.astype(jnp.float32) + 0.0, jnp.int32)
-    return jnp.where(jnp.isnan(scores), _LOWEST, ~jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits))
+def _sorting_key(scores: Array) -> Array:
+    """Integers that sort as the scores do from high to low, NaN first, int32."""
+    return jnp.where(jnp.isnan(scores), _LOWEST, ~float_order(scores.astype(jnp.float32)))

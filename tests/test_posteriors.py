@@ -44,12 +44,12 @@ def enumerated(y, z, noisy, t):
 @pytest.mark.parametrize("scale", [0.1, 3.0, 60.0, 1e4])
 def test_it_is_the_enumeration_of_all_classes_and_noise_types(k, scale):
     args = example(40, k, scale)
-    found = RUN(*args)
-    for ours, exact in zip(found, enumerated(*args), strict=True):
+    beliefs = RUN(*args)
+    for ours, exact in zip(beliefs, enumerated(*args), strict=True):
         np.testing.assert_allclose(ours, exact, atol=1e-5 if scale < 100 else 2e-3, rtol=1e-5)
-    assert all(np.isfinite(x).all() for x in found)
-    np.testing.assert_allclose(found.label.sum(1), 1, rtol=1e-5)
-    np.testing.assert_allclose(found.kind.sum(1), 1, rtol=1e-5)
+    assert all(np.isfinite(x).all() for x in beliefs)
+    np.testing.assert_allclose(beliefs.label.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(beliefs.kind.sum(1), 1, rtol=1e-5)
 
 
 def other_path(y, z, noisy, t):
@@ -95,8 +95,8 @@ def test_small_integer_labels_are_classes_beyond_their_range():
 def test_large_logits_keep_their_digits():
     y, z, noisy, t = example(40, 5)
     y, z = np.round(y), np.round(z)  # so that the shifted logits are exact in float32
-    found, far = RUN(y, z, noisy, t), RUN(y + np.float32(1e4), z - np.float32(1e4), noisy, t)
-    for a, b in zip(found, far, strict=True):
+    beliefs, far = RUN(y, z, noisy, t), RUN(y + np.float32(1e4), z - np.float32(1e4), noisy, t)
+    for a, b in zip(beliefs, far, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
@@ -105,9 +105,9 @@ def test_a_label_that_nothing_is_confused_with_is_never_confusing():
     t = np.array([[0, 1, 0], [1, 0, 0], [1, 0, 0]], np.float32)  # nothing comes out as 2
     noisy[:] = 2
     z[:, 2] = 1e4
-    found = posteriors.noise_types(y, z, noisy, t)
-    np.testing.assert_array_equal(found.kind[:, 2], 0)
-    np.testing.assert_allclose(found.label, enumerated(y, z, noisy, t)[0], atol=1e-5)
+    beliefs = posteriors.noise_types(y, z, noisy, t)
+    np.testing.assert_array_equal(beliefs.kind[:, 2], 0)
+    np.testing.assert_allclose(beliefs.label, enumerated(y, z, noisy, t)[0], atol=1e-5)
 
 
 def test_noise_types_alone_decide_where_they_are_certain():
@@ -116,13 +116,13 @@ def test_noise_types_alone_decide_where_they_are_certain():
     own = np.eye(5)[noisy]
     for kind, expected in enumerate((own, p * (1 - own), p * t.T[noisy])):
         certain = np.where(np.arange(3) == kind, 300, 0).astype(np.float32) + np.zeros_like(z)
-        found = posteriors.noise_types(y, certain, noisy, t).label
-        np.testing.assert_allclose(found, expected / expected.sum(1, keepdims=True), atol=1e-5)
+        beliefs = posteriors.noise_types(y, certain, noisy, t).label
+        np.testing.assert_allclose(beliefs, expected / expected.sum(1, keepdims=True), atol=1e-5)
 
 
 def test_invariances():
     y, z, noisy, t = example(20, 5)
-    found = posteriors.noise_types(y, z, noisy, t)
+    beliefs = posteriors.noise_types(y, z, noisy, t)
     shifted = posteriors.noise_types(y + RNG.normal(size=(20, 1)).astype(np.float32), z - 3, noisy, t)
     order = RNG.permutation(5)
     inverse = np.argsort(order).astype(np.int32)
@@ -131,9 +131,9 @@ def test_invariances():
     blocks = [RUN(y, z, noisy, t, rows_at_once=rows) for rows in (1, 7, 20, 64)]
     one = jax.vmap(lambda *row: posteriors.noise_types(*(x[None] for x in row), t))(y, z, noisy)
     for other in (shifted, permuted._replace(label=permuted.label[:, inverse]), jitted, *blocks):
-        for a, b in zip(found, other, strict=True):
+        for a, b in zip(beliefs, other, strict=True):
             np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
-    np.testing.assert_allclose(one.label[:, 0], found.label, rtol=1e-5)
+    np.testing.assert_allclose(one.label[:, 0], beliefs.label, rtol=1e-5)
 
 
 @pytest.mark.parametrize("rows_at_once", [None, 16])
@@ -149,16 +149,16 @@ def test_no_array_is_larger_than_the_posterior(rows_at_once):
     b, k = 4000, 1000
     shapes = [jax.ShapeDtypeStruct(s, d) for s, d in (((b, k), "f4"), ((b, 3), "f4"), ((b,), "i4"), ((k, k), "f4"))]
     traced = jax.make_jaxpr(lambda *args: posteriors.noise_types(*args, rows_at_once=rows_at_once))(*shapes)
-    found = list(sizes(traced.jaxpr))
-    assert max(found) == b * k
-    assert len(found) > 100
+    beliefs = list(sizes(traced.jaxpr))
+    assert max(beliefs) == b * k
+    assert len(beliefs) > 100
 
 
 def test_bfloat16_comes_out_as_float32():
     y, z, noisy, t = example(8, 5)
-    found = posteriors.noise_types(jnp.asarray(y, jnp.bfloat16), jnp.asarray(z, jnp.bfloat16), noisy, t)
-    assert {x.dtype for x in found} == {jnp.dtype("float32")}
-    np.testing.assert_allclose(found.label, posteriors.noise_types(y, z, noisy, t).label, atol=0.03)
+    beliefs = posteriors.noise_types(jnp.asarray(y, jnp.bfloat16), jnp.asarray(z, jnp.bfloat16), noisy, t)
+    assert {x.dtype for x in beliefs} == {jnp.dtype("float32")}
+    np.testing.assert_allclose(beliefs.label, posteriors.noise_types(y, z, noisy, t).label, atol=0.03)
 
 
 def test_em_on_a_linear_model_never_lowers_the_likelihood():
@@ -218,6 +218,6 @@ def test_a_label_that_nothing_is_confused_with_stays_finite_in_a_compiled_progra
     confusing = jnp.array([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0]])  # nothing is taken for 2 or 3
     y = jnp.array([[9.0, 0, -9, -9], [0, 9, -9, -9]])
     z = jnp.array([[-9.0, 9, -9], [-9, 9, 9]])
-    found = RUN(y, z, jnp.array([2, 3]), confusing)
-    assert all(np.isfinite(x).all() for x in found)
-    np.testing.assert_allclose(found.label.sum(1), 1, rtol=1e-6)
+    beliefs = RUN(y, z, jnp.array([2, 3]), confusing)
+    assert all(np.isfinite(x).all() for x in beliefs)
+    np.testing.assert_allclose(beliefs.label.sum(1), 1, rtol=1e-6)

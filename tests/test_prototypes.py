@@ -65,9 +65,9 @@ def test_the_quantile_is_the_element_that_sorting_finds(share):
         x = (RNG.normal(size=(9, 12)) * scale).astype(np.float32)
         x[:4, 0], x[1, :4], x[2, :4] = 0.0, -0.0, x[3, 3]
         for w in (RNG.uniform(size=x.shape) < 0.7, np.ones(x.shape, bool)):
-            values, found = x[w], quantile(x, w)
+            values, selected = x[w], quantile(x, w)
             k = max(1, int(np.ceil(round(share * 3e6) * values.size / 3e6 - 1e-9)))
-            assert found == np.sort(values)[k - 1]
+            assert selected == np.sort(values)[k - 1]
 
 
 def test_the_rank_is_exact_where_float32_is_not():
@@ -96,16 +96,16 @@ def test_density_separation_and_selection_follow_the_definitions(m):
     for decimals in (1, 8):  # one decimal makes ties of every kind
         s = cosines(points(m), points(m)).round(decimals).astype(np.float32)
         threshold, rho, eta, rows, qualified = reference(s, 5, limit=np.float32(0.7))
-        found = steps(s)
-        assert found[0] == np.float32(threshold)
-        np.testing.assert_array_equal(found[1], rho)
-        np.testing.assert_array_equal(found[2], np.float32(eta))
-        np.testing.assert_array_equal(found[3].valid, np.arange(5) < m)
-        np.testing.assert_array_equal(found[3].rows[: len(rows)], rows)
-        assert found[3].qualified == qualified
+        selected = steps(s)
+        assert selected[0] == np.float32(threshold)
+        np.testing.assert_array_equal(selected[1], rho)
+        np.testing.assert_array_equal(selected[2], np.float32(eta))
+        np.testing.assert_array_equal(selected[3].valid, np.arange(5) < m)
+        np.testing.assert_array_equal(selected[3].rows[: len(rows)], rows)
+        assert selected[3].qualified == qualified
     if m == 3:
         with jax.disable_jit():
-            jax.tree.map(np.testing.assert_array_equal, steps(s), found)
+            jax.tree.map(np.testing.assert_array_equal, steps(s), selected)
 
 
 def test_rows_that_only_pad_change_nothing():
@@ -132,9 +132,9 @@ def test_rows_that_only_pad_change_nothing():
 def test_no_member_is_compared_with_itself():
     """With itself at cosine 1, every member but the densest would be too close to be a prototype."""
     x = np.eye(8, dtype=np.float32) + RNG.uniform(0, 0.1, (8, 8)).astype(np.float32)
-    _, _, eta, found = steps(cosines(x, x).astype(np.float32))
+    _, _, eta, selected = steps(cosines(x, x).astype(np.float32))
     assert (eta < 0.7).all()
-    assert found.qualified == 8
+    assert selected.qualified == 8
 
 
 def test_sampled_members():
@@ -176,21 +176,21 @@ def find(x, y, limit=0.95):
 
 @pytest.mark.parametrize("limit", [0.95, 0.5, -1.0])
 def test_classes_of_every_size_in_one_program(limit):
-    found = find(FEATURES, LABELS, limit)
+    selected = find(FEATURES, LABELS, limit)
     for c, size in enumerate(SIZES):
         rows = np.flatnonzero(c == LABELS)
         held = min(size, 4)
-        np.testing.assert_array_equal(found.valid[c], np.arange(4) < held)
+        np.testing.assert_array_equal(selected.valid[c], np.arange(4) < held)
         if size:
             _, _, _, chosen, qualified = reference(S[np.ix_(rows, rows)], 4, 0.4, limit)
-            np.testing.assert_array_equal(found.rows[c][:held], rows[chosen])
-            assert found.qualified[c] == qualified
+            np.testing.assert_array_equal(selected.rows[c][:held], rows[chosen])
+            assert selected.qualified[c] == qualified
             lengths = np.linalg.norm(FEATURES[rows[chosen]], axis=1, keepdims=True)
             expected = (FEATURES[rows[chosen]] / np.where(lengths > 0, lengths, 1)).mean(0)
-            np.testing.assert_allclose(found.mean[c], expected, atol=1e-6)
+            np.testing.assert_allclose(selected.mean[c], expected, atol=1e-6)
         else:
-            assert (found.mean[c] == 0).all()
-            assert found.qualified[c] == 0
+            assert (selected.mean[c] == 0).all()
+            assert selected.qualified[c] == 0
 
 
 SELECTORS = {
@@ -212,14 +212,14 @@ def test_prototypes_hit_every_planted_cluster(name):
     x = (centres[cluster] + noise).astype(np.float32)
     # A limit between the cosines across clusters and those within: one prototype in each.
     selector = SELECTORS[name] if name != "density" else lambda *a: prototypes.by_density(*a, share=0.9, limit=0.6)
-    found = jax.jit(lambda x: selector(KEY, x, np.ones(60, bool), 4))(x)
-    assert found.valid.all()
-    assert sorted(cluster[np.asarray(found.rows)]) == [0, 1, 2, 3]
+    selected = jax.jit(lambda x: selector(KEY, x, np.ones(60, bool), 4))(x)
+    assert selected.valid.all()
+    assert sorted(cluster[np.asarray(selected.rows)]) == [0, 1, 2, 3]
     if name == "density":
-        assert sorted(np.asarray(found.rows)) == sorted(first)
-        assert found.qualified == 4
+        assert sorted(np.asarray(selected.rows)) == sorted(first)
+        assert selected.qualified == 4
     if name == "kmeans":
-        for row in np.asarray(found.rows):
+        for row in np.asarray(selected.rows):
             mean = x[cluster == cluster[row]].mean(0)
             distance = np.where(cluster == cluster[row], np.linalg.norm(x - mean, axis=1), np.inf)
             assert distance[row] == distance.min()
@@ -231,8 +231,8 @@ def test_density_peaks_follow_their_definition():
     cut = np.sort(-d.ravel())[round(0.8 * 900) - 1]
     rho = (-d > cut + 1e-5).sum(1)
     delta = [min(d[i][rho > rho[i]], default=max(d[i])) for i in range(30)]
-    found = jax.jit(lambda x: prototypes.by_density_peaks(KEY, x, np.ones(30, bool), 5, share=0.8))(x)
-    np.testing.assert_array_equal(found.rows, np.argsort(-rho * delta, kind="stable")[:5])
+    selected = jax.jit(lambda x: prototypes.by_density_peaks(KEY, x, np.ones(30, bool), 5, share=0.8))(x)
+    np.testing.assert_array_equal(selected.rows, np.argsort(-rho * delta, kind="stable")[:5])
 
 
 @pytest.mark.parametrize("name", SELECTORS)
@@ -240,8 +240,8 @@ def test_few_members_or_equal_ones(name):
     x = np.tile(np.eye(2, 3, dtype=np.float32), (5, 1))
     selector = jax.jit(lambda where: SELECTORS[name](KEY, x, where, 3))
     for where, distinct in ((np.arange(10) < 10, 2), (np.arange(10) == 7, 1), (np.zeros(10, bool), 0)):
-        found = selector(where)
-        rows = np.asarray(found.rows)[np.asarray(found.valid)]
+        selected = selector(where)
+        rows = np.asarray(selected.rows)[np.asarray(selected.valid)]
         expected = distinct if name == "kmeans" else min(3, where.sum())
         assert len(set(rows)) == len(rows) == expected
         assert where[rows].all()
@@ -250,12 +250,12 @@ def test_few_members_or_equal_ones(name):
 
 
 def test_scores_are_the_mean_of_the_cosines_with_each_prototype():
-    found = find(FEATURES, LABELS)
-    present = found.valid.any(1)
+    selected = find(FEATURES, LABELS)
+    present = selected.valid.any(1)
     np.testing.assert_array_equal(present, [True, True, False, True, True])
-    scores = np.asarray(jax.jit(prototypes.class_scores)(FEATURES, found.mean, present))
+    scores = np.asarray(jax.jit(prototypes.class_scores)(FEATURES, selected.mean, present))
     for c in range(5):
-        rows = np.asarray(found.rows[c])[np.asarray(found.valid[c])]
+        rows = np.asarray(selected.rows[c])[np.asarray(selected.valid[c])]
         expected = cosines(FEATURES, FEATURES[rows]).mean(1) if len(rows) else -np.inf
         np.testing.assert_allclose(scores[:, c], expected, atol=1e-6)
     correction = prototypes.decide(scores)
@@ -304,8 +304,8 @@ def test_eight_devices_find_what_one_does_and_hold_the_features_once():
     x, y = points(64, seed=8), RNG.integers(0, 5, 64)
 
     def both(x, y):
-        found = prototypes.class_prototypes(KEY, x, y, 5, members=8, count=4)
-        return found, prototypes.correct(x, found.mean, found.valid.any(1), parts=2)
+        selected = prototypes.class_prototypes(KEY, x, y, 5, members=8, count=4)
+        return selected, prototypes.correct(x, selected.mean, selected.valid.any(1), parts=2)
 
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     shard = NamedSharding(mesh, PartitionSpec("data"))

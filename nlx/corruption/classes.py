@@ -47,7 +47,7 @@ def flips(key: Array, labels: ArrayLike, transition: ArrayLike) -> Corrupted:
 
     .. math:: p(\tilde y = j \mid y = i) = T_{ij}
 
-    An example takes the first class at which the sum of its row exceeds a uniform number, found by bisection: memory is
+    An example takes the first class at which the sum of its row exceeds a uniform number, by bisection: memory is
     O(n + K²), with no row gathered per example. A class of probability 0 is never drawn.
 
     Args:

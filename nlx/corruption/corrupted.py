@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import class_vector, in_range, integers, typed_key
+from nlx.arguments import at_least, class_vector, in_range, integers, typed_key
 
 
 class Corrupted(NamedTuple):
@@ -41,29 +41,16 @@ def redrawn(key: Array, labels: Array, rate: ArrayLike, num_classes: int) -> Cor
 
 
 def relabelled(labels: Array, noisy: Array, mask: Array, num_classes: int) -> Corrupted:
-    """Class labels with some of them replaced; those that are no class stay as they are.
-
-    Args:
-      labels: as they were given, int ``[n]``.
-      noisy: what takes their place, int32 ``[n]``.
-      mask: where.
-      num_classes: K.
-    """
+    """Class labels, int ``[n]``, with those that the mask tells replaced; what is no class stays as it is."""
+    mask &= class_vector(labels, "labels", num_classes) >= 0
     if num_classes - 1 > jnp.iinfo(labels.dtype).max:
         labels = labels.astype(jnp.int32)
-    mask &= is_class(labels, num_classes)
     return Corrupted(jnp.where(mask, noisy.astype(labels.dtype), labels), mask)
-
-
-def is_class(labels: Array, num_classes: int) -> Array:
-    """Which labels are classes, bool ``[n]``."""
-    return class_vector(labels, "labels", num_classes) >= 0
 
 
 def checked(key: Array, labels: ArrayLike, num_classes: int) -> tuple[Array, Array]:
     """Class labels ``[n]`` as they are, and as int32 with 0 for those that are no class."""
     typed_key(key)
     classes = class_vector(labels, "labels", num_classes)
-    if num_classes < 2:
-        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+    at_least(2, num_classes=num_classes)
     return integers(labels, "labels"), jnp.maximum(classes, 0)

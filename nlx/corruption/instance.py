@@ -61,16 +61,16 @@ def instance_dependent(
     """
     given, true = checked(key, labels, num_classes)
     in_range(rate, "rate", 0, 1)
+    values = known(features)
+    if values is not None and not np.isfinite(values).all():
+        place = ", ".join(map(str, np.argwhere(~np.isfinite(values))[0]))
+        raise ValueError(f"features must be finite: fill in or drop what is missing, such as features[{place}]")
     if isinstance(features, np.ndarray) and features.dtype == np.float64:
         features = features - features.mean(axis=0)  # while all digits are there: without x64 they become float32
     x = floating(features, "features")
     x = x.astype(working(x))
     if x.ndim != 2 or x.shape[0] != given.shape[0]:
         raise ValueError(f"features must be [n, F] with one row per label, got {x.shape} for {given.shape[0]} labels")
-    values = known(features)
-    if values is not None and not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0]
-        raise ValueError(f"features must be finite: fill in what is missing or drop it, such as [{row}, {column}]")
     if not len(given):
         return Corrupted(given, given < 0)
     noisy, flip = _flip(key, x, true, jnp.asarray(rate, dtype=jnp.float32), num_classes)

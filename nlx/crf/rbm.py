@@ -7,7 +7,7 @@ fitted to the few examples whose clean labels are known and frozen afterwards.
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -147,24 +147,15 @@ def fit(
     y, clean = (jnp.where(f, x.astype(jnp.float32), jnp.nan) for x, f in ((y, y_fits), (clean, clean_fits)))
     if hidden < 0 or min(steps, batch_size, chains, sweeps) < 1:
         raise ValueError("hidden must be at least 0, and steps, batch_size, chains and sweeps at least 1")
-    if generator not in get_args(Generator):
-        raise ValueError(f"unknown generator {generator!r}; known: {', '.join(get_args(Generator))}")
     rates = jnp.array([learning_rate, momentum, weight_decay], jnp.float32)
-    sizes = hidden, steps, batch_size, chains, sweeps
-    return _fit(typed_key(key), y, clean, rates, sizes, generator, jnp.dtype(dtype))
+    fixed = hidden, steps, batch_size, chains, sweeps, generator, jnp.dtype(dtype)
+    return _fit(typed_key(key), y, clean, rates, fixed)
 
 
-@partial(jax.jit, static_argnums=(4, 5, 6))
-def _fit(
-    key: Array,
-    y: Array,
-    clean: Array,
-    rates: Array,
-    sizes: tuple[int, int, int, int, int],
-    generator: Generator,
-    dtype: DTypeLike,
-) -> tuple[RBM, Report]:
-    (hidden, steps, batch_size, chains, sweeps), (learning_rate, momentum, weight_decay) = sizes, rates
+@partial(jax.jit, static_argnames="fixed")
+def _fit(key: Array, y: Array, clean: Array, rates: Array, fixed: tuple[Any, ...]) -> tuple[RBM, Report]:
+    hidden, steps, batch_size, chains, sweeps, generator, dtype = fixed
+    learning_rate, momentum, weight_decay = rates
     weights_key, chains_key, run_key = jax.random.split(key, 3)
     num_y, num_z = y.shape[1], clean.shape[1] + hidden
     rbm = RBM(

@@ -174,7 +174,7 @@ def conditional_noise(
     x, present, are, counts = _binary(logits, labels, where)
     odds = floating(reporting, "reporting")
     same_shape("reporting", odds.shape, "logits and 2", (*x.shape, 2))
-    odds = masked(odds.astype(x.dtype), None if counts is None else counts[..., None])
+    odds = masked(odds.astype(x.dtype), counts)
     seen = jnp.stack([jax.nn.log_sigmoid(-x), jax.nn.log_sigmoid(x)], axis=-1)
     said = jax.nn.log_sigmoid(jnp.where(present[..., None], odds, -odds))
     return _summed(-jax.nn.logsumexp(seen + said, axis=-1), are, counts, logits)

@@ -60,7 +60,7 @@ def soft_cross_entropy(logits: ArrayLike, targets: ArrayLike, *, where: ArrayLik
     logits, targets = floating(logits, "logits"), floating(targets, "targets")
     same_shape("logits", logits.shape, "targets", targets.shape)
     counts = mask(where, logits.shape[:-1])
-    x, q = (masked(a.astype(working(logits)), per_row(counts)) for a in (logits, targets))
+    x, q = (masked(a.astype(working(logits)), counts) for a in (logits, targets))
     return as_type(masked(-jnp.sum(q * jax.nn.log_softmax(x), axis=-1), counts), logits.dtype)
 
 
@@ -103,13 +103,8 @@ def per_label(
     y = class_labels(labels, "labels", x.shape[-1])
     same_shape("logits[..., 0]", x.shape[:-1], "labels", y.shape)
     counts = mask(where, y.shape)
-    values = loss(masked(x.astype(working(x)), per_row(counts)), jnp.maximum(y, 0))
+    values = loss(masked(x.astype(working(x)), counts), jnp.maximum(y, 0))
     return as_type(masked(jnp.where(y >= 0, values, jnp.nan), counts), x.dtype)
-
-
-def per_row(where: Array | None) -> Array | None:
-    """A mask of examples ``[...]`` that stands beside their classes ``[..., 1]``."""
-    return None if where is None else where[..., None]
 
 
 def negative_log_likelihood(x: Array, y: Array) -> Array:

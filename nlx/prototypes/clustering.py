@@ -94,7 +94,9 @@ def by_density_peaks(
     r"""Prototypes of one class as the density peaks of its members by Euclidean distance.
 
     The members of highest :math:`\rho_i \delta_i`: the number of neighbours, times the distance from the nearest
-    member with more of them (for those with most, from the farthest member).
+    member with more of them (for those with most, from the farthest member). Where more than half of the members would
+    have no neighbour but themselves, as in a class of fewer than 50, a neighbour is another member as near as the
+    nearest one of half of the members, and of members with equally many the first counts as denser.
 
     Args:
       key: not used; other selectors draw.
@@ -126,9 +128,15 @@ def _density_peaks(features: Array, where: Array, count: int, share: float) -> S
     # The nearer, the more similar, so that one quantile and one separation serve both measures.
     similarity = -jnp.sqrt(squared)
     pairs = where[:, None] & where[None, :]
-    neighbours = pairs & (similarity > quantile(similarity, share, where=pairs))
-    rho = jnp.sum(neighbours, axis=1, dtype=jnp.int32)
-    delta = -separation(similarity, rho, where=where)
+    nearest = jnp.max(jnp.where(pairs & ~jnp.eye(len(where), dtype=bool), similarity, -jnp.inf), axis=1)
+    # Just below, for the members of that nearest pair are neighbours too.
+    half = jnp.nextafter(quantile(nearest, 0.5, where=where), -jnp.inf)
+    threshold = quantile(similarity, share, where=pairs)
+    rho = jnp.sum(pairs & (similarity > jnp.minimum(threshold, half)), axis=1, dtype=jnp.int32)
+    few = half < threshold
+    rho = jnp.maximum(rho - few.astype(jnp.int32), 0)
+    order = jnp.where(few, rho * len(where) - jnp.arange(len(where), dtype=jnp.int32), rho)
+    delta = -separation(similarity, order, where=where)
     return top(rho.astype(delta.dtype) * delta, where, jnp.sum(where, dtype=jnp.int32), count)
 
 

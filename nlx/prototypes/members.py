@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -131,31 +130,20 @@ def class_prototypes(
     if x.ndim != 2 or labels.shape != x.shape[:1]:
         raise ValueError(f"features must be [n, d] and labels [n], got {x.shape} and {labels.shape}")
     at_least(1, members=members, count=count)
-    if not len(x):
-        empty = jnp.zeros((num_classes, count), jnp.int32)
-        mean = jnp.zeros((num_classes, x.shape[1]), x.dtype)
-        return Prototypes(empty, empty > 0, empty[:, 0], mean)
+    if not len(x):  # one row that is no member of any class says the same
+        x, labels, where = jnp.zeros((1, x.shape[1]), x.dtype), jnp.full(1, -1, jnp.int32), None
     counts = mask(where, labels.shape)
     # The options of a rule that was made anew for this call are told apart by value, so that nothing compiles anew.
-    options: tuple[tuple[str, Hashable], ...] = ()
     rule: Any = selector
+    options: tuple[tuple[str, Any], ...] = ()
     if isinstance(rule, partial) and not rule.args:
         rule, options = rule.func, tuple(sorted(rule.keywords.items()))
-    return _prototypes(typed_key(key), x, labels, counts, num_classes, members, count, rule, options)
+    return _prototypes(typed_key(key), x, labels, counts, (num_classes, members, count, rule, options))
 
 
-@partial(jax.jit, static_argnums=(4, 5, 6, 7, 8))
-def _prototypes(
-    key: Array,
-    features: Array,
-    labels: Array,
-    where: Array | None,
-    num_classes: int,
-    members: int,
-    count: int,
-    rule: Callable[..., Selection],
-    options: tuple[tuple[str, Hashable], ...],
-) -> Prototypes:
+@partial(jax.jit, static_argnames="fixed")
+def _prototypes(key: Array, features: Array, labels: Array, where: Array | None, fixed: tuple[Any, ...]) -> Prototypes:
+    num_classes, members, count, rule, options = fixed
     sample_key, select_key = jax.random.split(key)
     indices, masks = sample_members(sample_key, labels, num_classes, members, where=where)
 

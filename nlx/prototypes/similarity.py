@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import as_type, floating, in_range, mask, working
+from nlx.arguments import as_type, float_order, floating, in_range, mask, working
 
 _FINEST_SHARE = 10_000  # largest denominator of a quantile: its products with a remainder must fit in 31 bits
 _FEWEST_HALVED = 256  # rows of a matrix product: smaller ones gain nothing
@@ -123,7 +123,7 @@ def _quantile(values: Array, where: Array | None, share: Fraction) -> Array:
         return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
 
     # From the least element to the largest: cosines lie close together, which saves a third of the bits.
-    bounds = _key_of(jnp.min(values)), _key_of(jnp.max(high))
+    bounds = float_order(jnp.min(values)), float_order(jnp.max(high))
     _, key = jax.lax.while_loop(lambda bounds: bounds[0] < bounds[1], narrower, bounds)
     return jnp.where(count > 0, _float_of(key), jnp.nan)
 
@@ -141,13 +141,6 @@ def _products(x: Array) -> Array:
             jnp.concatenate([across, _products(lower)], axis=1),
         ]
     )
-
-
-def _key_of(x: Array) -> Array:
-    """Integers that sort as the floats do, int32."""
-    # Adding 0 turns -0 into 0. Bits of positive floats sort as integers; those of negative ones in reverse.
-    bits = jax.lax.bitcast_convert_type(x + 0.0, jnp.int32)
-    return jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
 
 
 def _float_of(key: Array) -> Array:

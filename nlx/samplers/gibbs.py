@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import operator
 from functools import partial
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -164,24 +164,15 @@ def step(
     # A number that is known is made part of the program: accelerators then need not ask how far the loop has come.
     fixed = sweeps if isinstance(sweeps, int) else None
     packed = array(state.packed, "state")
-    return _step(key, packed, u, b, a, sweeps, fixed, generator, jnp.dtype(dtype), average, mixing)
+    return _step(key, packed, u, b, a, sweeps, (fixed, generator, jnp.dtype(dtype), average, mixing))
 
 
-@partial(jax.jit, static_argnums=(6, 7, 8, 9, 10))
+@partial(jax.jit, static_argnames="fixed")
 def _step(
-    key: Array,
-    before: Array,
-    u: Array,
-    b: Array,
-    a: Array,
-    sweeps: int | Array,
-    fixed: int | None,
-    generator: Generator,
-    dtype: DTypeLike,
-    average: bool,
-    mixing: bool,
+    key: Array, before: Array, u: Array, b: Array, a: Array, sweeps: int | Array, fixed: tuple[Any, ...]
 ) -> tuple[State, Info]:
-    num_sweeps = jnp.maximum(sweeps, 1) if fixed is None else fixed
+    known_sweeps, generator, dtype, average, mixing = fixed
+    num_sweeps = jnp.maximum(sweeps, 1) if known_sweeps is None else known_sweeps
     (num_z, num_y), (examples, chains, _) = u.shape, before.shape
     y_carried = carries_y(num_y, num_z)
     u = u.astype(dtype)
@@ -225,7 +216,8 @@ def _step(
             for k, shape in zip(prepared, shapes, strict=True)
         ]
     start = varying(unpack(before, carried_bias.shape[-1], dtype), u, b, a, prepared[0])
-    zeros = jax.tree.map(jnp.zeros_like, sums(sweep(start, prepared)))  # of its shapes: no more than that is computed
+    shapes_of_sums = jax.eval_shape(lambda: sums(sweep(start, prepared)))
+    zeros = jax.tree.map(lambda x: varying(jnp.zeros(x.shape, x.dtype), start), shapes_of_sums)
     # The last sweep stands outside the loop, so that its log-odds are at hand without being carried.
     carried, prepared, total = jax.lax.fori_loop(0, num_sweeps - 1, body, (start, prepared, zeros))
     last = sweep(carried, prepared)

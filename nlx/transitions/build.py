@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import in_range, typed_key
+from nlx.arguments import at_least, in_range, typed_key
 
 
 def symmetric(num_classes: int, rate: ArrayLike) -> Array:
@@ -34,7 +34,7 @@ def symmetric(num_classes: int, rate: ArrayLike) -> Array:
              [0.25, 0.5 , 0.25],
              [0.25, 0.25, 0.5 ]], dtype=float32)
     """
-    _check_classes(num_classes)
+    at_least(2, num_classes=num_classes)
     rate = _rate(rate)
     return jnp.where(jnp.eye(num_classes, dtype=bool), 1.0 - rate, rate / (num_classes - 1))
 
@@ -61,7 +61,7 @@ def pair(num_classes: int, rate: ArrayLike, targets: Sequence[int] | None = None
              [0.  , 0.75, 0.25],
              [0.25, 0.  , 0.75]], dtype=float32)
     """
-    _check_classes(num_classes)
+    at_least(2, num_classes=num_classes)
     rate = _rate(rate)
     to = (np.arange(num_classes) + 1) % num_classes if targets is None else np.asarray(targets)
     if to.shape != (num_classes,) or not np.issubdtype(to.dtype, np.integer) or to.min() < 0 or to.max() >= num_classes:
@@ -103,7 +103,7 @@ def sparse(
     References:
       Sukhbaatar et al., 2015, section 4.2.
     """
-    _check_classes(num_classes)
+    at_least(2, num_classes=num_classes)
     if not 1 <= targets <= num_classes - 1:
         raise ValueError(f"targets must lie in [1, {num_classes - 1}] for {num_classes} classes, got {targets}")
     if concentration is not None and not concentration > 0:
@@ -204,8 +204,7 @@ def outlier(num_classes: int, alpha: ArrayLike) -> Array:
     References:
       Sukhbaatar et al., 2015, section 3.4.
     """
-    if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+    at_least(1, num_classes=num_classes)
     alpha = _rate(alpha, "alpha")
     last = jnp.append(jnp.full((num_classes,), (1.0 - alpha) / num_classes), alpha)
     return jnp.eye(num_classes + 1, dtype=jnp.float32).at[-1].set(last)
@@ -244,11 +243,6 @@ def check(transition: ArrayLike, *, atol: float = 1e-4) -> None:
 def _rate(rate: ArrayLike, name: str = "rate") -> Array:
     in_range(rate, name, 0, 1)
     return jnp.asarray(rate, jnp.float32)
-
-
-def _check_classes(num_classes: int) -> None:
-    if num_classes < 2:
-        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
 
 
 def _check_square(shape: tuple[int, ...], name: str) -> None:

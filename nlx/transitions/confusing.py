@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import class_vector, distributions, floating, mask, same_shape
+from nlx.arguments import at_least, class_vector, distributions, floating, mask, same_shape
 
 NONE, RANDOM, CONFUSING = 0, 1, 2
 """Noise types, in the order in which everything counts them."""
@@ -70,8 +70,7 @@ def estimate_confusing(
     References:
       Xiao et al., Learning From Massive Noisy Labeled Data for Image Classification, 2015, Eq. 8 to 14.
     """
-    if num_classes < 2:
-        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+    at_least(2, num_classes=num_classes)
     true, noisy, usable = _pairs(true_labels, noisy_labels, num_classes)
     if (counted := mask(where, true.shape)) is not None:
         usable &= counted

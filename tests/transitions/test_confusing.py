@@ -15,8 +15,8 @@ def estimate(true, noisy, k, where=True):
     wide = -(-n // 8192) * 8192
     where = np.pad(np.broadcast_to(where, n), (0, wide - n))
     padded = (np.pad(np.asarray(x, np.int32), (0, wide - n), constant_values=-1) for x in (true, noisy))
-    found = RUN(*padded, k, where=where)
-    return found._replace(kind=found.kind[:n])
+    estimated = RUN(*padded, k, where=where)
+    return estimated._replace(kind=estimated.kind[:n])
 
 
 def pairs(counts):
@@ -56,12 +56,12 @@ def test_every_row_is_the_best_over_all_k(k):
         counts = RNG.negative_binomial(0.3, 0.02, (k, k)) + np.eye(k, dtype=int)
         counts[RNG.uniform(size=(k, k)) < 0.2] = 40  # some confusions of equal size
         counts[-1] = 5 * np.eye(k, dtype=int)[-1]  # never mislabelled
-        found = estimate(*pairs(counts), k)
-        np.testing.assert_array_equal(found.counts, counts)
-        np.testing.assert_allclose(found.transition.sum(1), 1, rtol=1e-6)
-        np.testing.assert_array_equal(np.diag(found.transition), 0)
+        estimated = estimate(*pairs(counts), k)
+        np.testing.assert_array_equal(estimated.counts, counts)
+        np.testing.assert_allclose(estimated.transition.sum(1), 1, rtol=1e-6)
+        np.testing.assert_array_equal(np.diag(estimated.transition), 0)
         for i in range(k):
-            row, c = (np.delete(x[i], i) for x in (counts, np.asarray(found.transition)))
+            row, c = (np.delete(x[i], i) for x in (counts, np.asarray(estimated.transition)))
             if row.sum():
                 target, size_of = best(row)
                 np.testing.assert_allclose(value(row, c), target, rtol=1e-5, atol=1e-4)
@@ -72,9 +72,9 @@ def test_every_row_is_the_best_over_all_k(k):
 def test_no_random_matrix_does_better(k):
     for _ in range(10):
         counts = RNG.integers(0, 30, (k, k))
-        found = estimate(*pairs(counts), k)
+        estimated = estimate(*pairs(counts), k)
         for i in range(k):
-            row, c = np.delete(counts[i], i), np.delete(np.asarray(found.transition)[i], i)
+            row, c = np.delete(counts[i], i), np.delete(np.asarray(estimated.transition)[i], i)
             others = RNG.dirichlet(np.full(k - 1, 0.3), 2000)
             values = np.log(np.maximum(others, 1 / (k - 1))) @ row
             assert (values <= value(row, c) + 1e-3).all()
@@ -94,27 +94,27 @@ def test_several_confusions_pay_from_six_classes_on():
 def test_ties_take_the_smaller_k_and_the_lower_class():
     # K = 5: one confusion of two equal mistakes is worth ln(1/4), and so are both: 2 ln(1/2).
     true, noisy = pairs(from_row([0, 7, 7, 0]))
-    found = estimate(true, noisy, 5)
-    np.testing.assert_array_equal(found.transition[0], [0, 0, 1, 0, 0])
-    np.testing.assert_array_equal(found.kind[(true == 0) & (noisy == 2)], 2)
-    np.testing.assert_array_equal(found.kind[(true == 0) & (noisy == 3)], 1)
+    estimated = estimate(true, noisy, 5)
+    np.testing.assert_array_equal(estimated.transition[0], [0, 0, 1, 0, 0])
+    np.testing.assert_array_equal(estimated.kind[(true == 0) & (noisy == 2)], 2)
+    np.testing.assert_array_equal(estimated.kind[(true == 0) & (noisy == 3)], 1)
 
 
 def test_an_entry_of_exactly_alpha_is_random():
     assert noise_kinds(jnp.array([0]), jnp.array([1]), jnp.full((4, 4), 1 / 3))[0] == 1
     # Two classes: every mistake has probability 1 under both kinds of noise.
-    found = estimate(jnp.array([0, 0, 1]), jnp.array([1, 0, 0]), 2)
-    np.testing.assert_array_equal(found.kind, [1, 0, 1])
-    np.testing.assert_array_equal(found.transition, [[0, 1], [1, 0]])
+    estimated = estimate(jnp.array([0, 0, 1]), jnp.array([1, 0, 0]), 2)
+    np.testing.assert_array_equal(estimated.kind, [1, 0, 1])
+    np.testing.assert_array_equal(estimated.transition, [[0, 1], [1, 0]])
 
 
 def test_classes_without_mistakes_or_examples_have_a_uniform_row():
     true, noisy = jnp.array([0, 0, 1, 1]), jnp.array([0, 0, 3, 3])
-    found = estimate(true, noisy, 4)
-    np.testing.assert_allclose(found.transition[0], [0, 1 / 3, 1 / 3, 1 / 3], rtol=1e-6)
-    np.testing.assert_allclose(found.transition[2], [1 / 3, 1 / 3, 0, 1 / 3], rtol=1e-6)
-    np.testing.assert_array_equal(found.transition[1], [0, 0, 0, 1])
-    np.testing.assert_array_equal(found.counts.sum(1), [2, 2, 0, 0])
+    estimated = estimate(true, noisy, 4)
+    np.testing.assert_allclose(estimated.transition[0], [0, 1 / 3, 1 / 3, 1 / 3], rtol=1e-6)
+    np.testing.assert_allclose(estimated.transition[2], [1 / 3, 1 / 3, 0, 1 / 3], rtol=1e-6)
+    np.testing.assert_array_equal(estimated.transition[1], [0, 0, 0, 1])
+    np.testing.assert_array_equal(estimated.counts.sum(1), [2, 2, 0, 0])
     nothing = estimate(jnp.zeros(0, jnp.int32), jnp.zeros(0, jnp.int32), 3)
     np.testing.assert_array_equal(nothing.transition, (1 - np.eye(3)) / 2)
 
@@ -134,9 +134,9 @@ def test_masked_examples_and_impossible_labels_do_not_count():
 
 def test_large_and_uneven_counts_stay_exact_in_proportion():
     counts = from_row([1_000_000, 900_000, 5, 4, 3, 2, 1])
-    found = estimate(*pairs(counts), 8)
-    np.testing.assert_allclose(found.transition[0, 1:3], [1 / 1.9, 0.9 / 1.9], rtol=1e-6)
-    np.testing.assert_array_equal(found.transition[0, 3:], 0)
+    estimated = estimate(*pairs(counts), 8)
+    np.testing.assert_allclose(estimated.transition[0, 1:3], [1 / 1.9, 0.9 / 1.9], rtol=1e-6)
+    np.testing.assert_array_equal(estimated.transition[0, 3:], 0)
 
 
 def test_jit_is_eager():
