@@ -12,7 +12,6 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +23,8 @@ from nlx.experiment.main import main
 from nlx.experiment.options import RecipeOptions, require
 from nlx.experiment.run import Result, Run
 from nlx.methods.plain import trusted_cross_entropy
-from nlx.methods.self_learning import CleanWith, Select, corrections, self_learning
+from nlx.methods.self_learning import CleanWith, corrections, eligible, self_learning
+from nlx.prototypes import Select
 from nlx.report.corrections import correction_pictures, shown_members
 
 
@@ -69,8 +69,8 @@ class SelfLearningOptions(RecipeOptions):
         require(self, "[1, inf)", "start_epoch", "every", "prototypes", "members")
         require(self, "[0, 1]", "alpha", "quantile")
         require(self, "(0, inf)", "temperature")
-        require(self, "[0, inf)", "clean_epochs")
         require(self, "(-inf, inf)", "limit")
+        require(self, "[0, inf)", "clean_epochs")
         if (self.verified or self.clean_epochs) and not self.clean_fraction:
             raise ArgumentError("`verified` and `clean_epochs` need trusted labels; add `clean_fraction`=0.1, say")
         if self.last_correction is not None and self.last_correction < self.start_epoch:
@@ -101,19 +101,19 @@ def train(options: SelfLearningOptions, run: Run) -> Result:
         clean_with=options.clean_with,
         keep_scores=options.keep_scores,
     )
-    schedule = build_schedule(options, training)
+    schedule, known = build_schedule(options, training), data.train.trusted_label
     stages = [Stage(training.epochs, schedule=schedule)]
-    if options.clean_epochs and (known := data.train.trusted_label) is not None:
+    if options.clean_epochs and known is not None:
         stages += [Stage(options.clean_epochs, "clean", np.flatnonzero(known >= 0), schedule, trusted_cross_entropy())]
-    optimizer = build_optimizer(options, training)
-    observers = run.observers(method, data)
+    optimizer, observers = build_optimizer(options, training), run.observers(method, data)
     trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)
     fitted = trainer.fit(data.train, jax.random.key(options.seed), stages, state=run.restored(trainer, data))
-    rows = shown_members(data)
+    among = eligible(data.train.observed, known, data.num_classes) if options.verified and known is not None else None
+    rows = shown_members(data, among)
     features = trainer.features(fitted.state, data.train.take(rows))
-    chosen: dict[str, Any] = {"count": options.prototypes, "quantile": options.quantile, "limit": options.limit}
-    picture = partial(correction_pictures, features=features - options.center * features.mean(0), rows=rows, **chosen)
-    return run.export(trainer, fitted, data, pictures=[picture])
+    features = features - options.center * features.mean(0)
+    chosen = partial(correction_pictures, features=features, rows=rows, count=options.prototypes, select=options.select)
+    return run.export(trainer, fitted, data, pictures=[partial(chosen, quantile=options.quantile, limit=options.limit)])
 
 
 if __name__ == "__main__":

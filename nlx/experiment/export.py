@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nlx.cleaning.table import LabelTable, label_table, write_issues, write_labels
-from nlx.data import Dataset, Split
+from nlx.cleaning.table import LabelTable, label_table, with_trusted, write_issues, write_labels
+from nlx.data import Dataset
 from nlx.experiment.run_folder import versions, write_json
 from nlx.methods.method import Method, Params, Posterior, chosen_candidate
 from nlx.report.heatmaps import transition_comparison
@@ -40,17 +40,6 @@ def table_of(posterior: Posterior, data: Dataset, method: str) -> LabelTable:
         dataset=data.name,
         method=method,
     )
-
-
-def with_trusted(probs: np.ndarray, split: Split) -> np.ndarray:
-    """A posterior ``[n, K]`` that is certain where the true label is trusted."""
-    trusted = split.trusted_label
-    if trusted is None:
-        return probs
-    known = trusted >= 0 if trusted.ndim == 1 else np.all(trusted >= 0, axis=1)
-    certain = probs.copy()
-    certain[known] = np.eye(probs.shape[1])[trusted[known]] if trusted.ndim == 1 else trusted[known]
-    return certain
 
 
 def write_products(

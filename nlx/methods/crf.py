@@ -18,7 +18,7 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from nlx import crf as field
-from nlx.arguments import ArgumentError
+from nlx.arguments import ArgumentError, class_labels
 from nlx.crf.rbm import RBM, conditional_logits
 from nlx.losses import binary_cross_entropy, soft_cross_entropy
 from nlx.methods.method import (
@@ -257,7 +257,9 @@ def crf_analytic(table: ArrayLike, *, alpha: optax.Schedule) -> Method:
         return {}, Chains(_first_alpha(alpha, size), None)
 
     def infer(outputs: Outputs, batch: Batch, weight: Array) -> Array:
-        return field.categorical_posterior(outputs["logits"], jnp.asarray(rows)[batch["noisy_label"]], weight)
+        said = class_labels(batch["noisy_label"], "noisy_label", len(rows))
+        auxiliary = jnp.where(said[:, None] >= 0, jnp.asarray(rows)[said], jnp.nan)
+        return field.categorical_posterior(outputs["logits"], auxiliary, weight)
 
     def loss(
         key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array

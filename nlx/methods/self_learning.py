@@ -12,8 +12,7 @@ order the data come in is of no consequence.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -36,17 +35,14 @@ from nlx.methods.method import (
     Shapes,
 )
 from nlx.prototypes import (
-    Selector,
-    by_density,
-    by_density_peaks,
-    by_kmeans,
+    Select,
     class_prototypes,
     class_scores,
     correct,
     decide,
+    selector,
 )
 
-Select = Literal["density", "kmeans", "density_peaks"]
 CleanWith = Literal["prototypes", "classifier", "combined"]
 
 
@@ -183,18 +179,10 @@ def self_learning(
         quantile=(quantile, 0 <= quantile <= 1, "in [0, 1]"),
         temperature=(temperature, temperature > 0, "above 0"),
         parts=(parts, parts >= 1, "at least 1"),
-        select=(select, select in ("density", "kmeans", "density_peaks"), "density, kmeans or density_peaks"),
-        clean_with=(
-            clean_with,
-            clean_with in ("prototypes", "classifier", "combined"),
-            "prototypes, classifier or combined",
-        ),
+        select=(select, select in get_args(Select), "density, kmeans or density_peaks"),
+        clean_with=(clean_with, clean_with in get_args(CleanWith), "prototypes, classifier or combined"),
     )
-    selectors: dict[str, Selector] = {
-        "density": partial(by_density, share=quantile, limit=limit),
-        "kmeans": by_kmeans,
-        "density_peaks": by_density_peaks,
-    }
+    rule = selector(select, share=quantile, limit=limit)
 
     def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
         del key, outputs
@@ -259,7 +247,7 @@ def self_learning(
             members=members,
             count=prototypes,
             where=where,
-            selector=selectors[select],
+            selector=rule,
         )
         present = jnp.any(chosen.valid, axis=1)
         scores = class_scores(features, chosen.mean, present) if keep_scores else None

@@ -9,11 +9,13 @@ from nlx.prototypes.clustering import by_density_peaks, by_kmeans
 from nlx.prototypes.correction import Correction, class_scores, correct, decide
 from nlx.prototypes.density import Selection, by_density, density, select, separation
 from nlx.prototypes.members import Prototypes, Selector, class_prototypes, sample_members
+from nlx.prototypes.selectors import Select, selector
 from nlx.prototypes.similarity import cosine_similarity, quantile, unit
 
 __all__ = [
     "Correction",
     "Prototypes",
+    "Select",
     "Selection",
     "Selector",
     "by_density",
@@ -28,6 +30,7 @@ __all__ = [
     "quantile",
     "sample_members",
     "select",
+    "selector",
     "separation",
     "unit",
 ]

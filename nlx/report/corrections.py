@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nlx import prototypes
 from nlx.cleaning.table import LabelTable
@@ -14,8 +16,6 @@ from nlx.data.dataset import Dataset
 from nlx.report.prototypes import accuracy_by_class, density_histogram, density_scatter, prototype_grid
 
 SHOWN_CLASSES, SHOWN_MEMBERS = 10, 1280
-
-Select = Literal["density", "kmeans", "density_peaks"]
 
 
 class Figures(NamedTuple):
@@ -28,15 +28,22 @@ class Figures(NamedTuple):
     valid: np.ndarray
 
 
-def shown_members(data: Dataset) -> np.ndarray:
-    """Rows of the examples that the pictures are about: some of each of the first classes."""
+def shown_members(data: Dataset, among: ArrayLike | None = None) -> np.ndarray:
+    """Rows of the examples that the pictures are about: some of each of the first classes, ``among`` bool ``[n]``."""
     rng, label = np.random.default_rng(0), data.train.observed
-    rows = [np.flatnonzero(label == c) for c in range(min(data.num_classes, SHOWN_CLASSES))]
+    counted = np.ones(len(label), bool) if among is None else np.asarray(among)
+    rows = [np.flatnonzero(counted & (label == c)) for c in range(min(data.num_classes, SHOWN_CLASSES))]
     return np.concatenate([np.sort(rng.permutation(members)[:SHOWN_MEMBERS]) for members in rows])
 
 
 def class_figures(
-    features: np.ndarray, rows: np.ndarray, *, count: int, quantile: float, limit: float, select: Select = "density"
+    features: np.ndarray,
+    rows: np.ndarray,
+    *,
+    count: int,
+    quantile: float,
+    limit: float,
+    select: prototypes.Select = "density",
 ) -> Figures:
     """Density and separation of the members of a class, and its prototypes as selection has them."""
     if len(rows) == 0:
@@ -44,11 +51,8 @@ def class_figures(
     similarity = prototypes.cosine_similarity(features)
     density = prototypes.density(similarity, prototypes.quantile(similarity, quantile))
     separation = prototypes.separation(similarity, density)
-    if select == "density":
-        chosen = prototypes.select(density, separation, count, limit=limit)
-    else:
-        selector = prototypes.by_kmeans if select == "kmeans" else prototypes.by_density_peaks
-        chosen = selector(jax.random.key(0), features, np.ones(len(rows), bool), count)
+    rule = prototypes.selector(select, share=quantile, limit=limit)
+    chosen = rule(jax.random.key(0), jnp.asarray(features), jnp.ones(len(rows), bool), count)
     prototype = rows[np.where(chosen.valid, chosen.rows, 0)]
     return Figures(rows, np.asarray(density), np.asarray(separation), prototype, np.asarray(chosen.valid))
 
@@ -63,7 +67,7 @@ def correction_pictures(
     count: int = 8,
     quantile: float = 0.4,
     limit: float = 0.95,
-    select: Select = "density",
+    select: prototypes.Select = "density",
 ) -> list[Path]:
     """Write pictures of prototypes (Fig. 3a, 3b) and of label accuracy by class (Fig. 4a).
 

@@ -160,6 +160,9 @@ def table(n=8, k=3, dtype=np.float32):
         "prototypes.by_density": Case(
             lambda key, s, w: prototypes.by_density(key, s, w, 2), (key, similarity, members)
         ),
+        "prototypes.selector": Case(
+            lambda key, s, w: prototypes.selector("density")(key, s, w, 2), (key, similarity, members)
+        ),
         "prototypes.by_kmeans": Case(lambda key, s, w: prototypes.by_kmeans(key, s, w, 2), (key, similarity, members)),
         "prototypes.by_density_peaks": Case(
             lambda key, s, w: prototypes.by_density_peaks(key, s, w, 2), (key, similarity, members)

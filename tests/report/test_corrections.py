@@ -26,6 +26,8 @@ def test_shown_members_are_of_the_first_classes_by_given_label():
     rows = shown_members(dataset(FEATURES))
     np.testing.assert_array_equal(np.sort(rows), np.arange(N))
     assert (np.diff(NOISY[rows]) >= 0).all()
+    some = np.arange(N) % 2 == 0
+    np.testing.assert_array_equal(np.sort(shown_members(dataset(FEATURES), some)), np.flatnonzero(some))
 
 
 SELECTORS = {
