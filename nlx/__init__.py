@@ -1,9 +1,9 @@
 """nlx: classifiers that stay accurate on wrong labels, and a cleaned label with a probability for every example.
 
 ``nlx.clean`` finds wrong labels, ``nlx.NoisyLabelClassifier`` learns in spite of them, ``nlx.Trainer`` trains any
-backbone and method together. The primitives are pure functions of arrays and need neither
-Flax nor files: ``nlx.losses``, ``nlx.transitions``, ``nlx.posteriors``, ``nlx.prototypes``, ``nlx.crf``,
-``nlx.samplers``, ``nlx.variational``, ``nlx.corruption`` and ``nlx.metrics``.
+backbone and method together, such as those of ``nlx.models`` and ``nlx.methods``. The primitives are pure functions of
+arrays and need neither Flax nor files: ``nlx.losses``, ``nlx.transitions``, ``nlx.posteriors``, ``nlx.prototypes``,
+``nlx.crf``, ``nlx.samplers``, ``nlx.variational``, ``nlx.corruption`` and ``nlx.metrics``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _DOORS = {
     "Trainer": "nlx.training.trainer",
     "clean": "nlx.cleaning.clean",
 }
+_ROOMS = ("cleaning", "data", "methods", "models", "training")
 
 __all__ = [
     "NoisyLabelClassifier",
@@ -45,9 +46,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The doors, loaded when they are opened: the primitives need no Flax."""
+    """The doors and what needs Flax, loaded when asked for: the primitives do without."""
     if name == "__version__":
         return importlib.metadata.version("nlx")
     if name in _DOORS:
         return getattr(importlib.import_module(_DOORS[name]), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"nlx.{name}")
     raise AttributeError(f"module 'nlx' has no attribute {name!r}")

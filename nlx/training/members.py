@@ -57,8 +57,9 @@ def run_members(
     programs: Sequence[Program],
     data: Batch,
     *,
-    begin_epoch: Callable[[TrainState, Position], TrainState],
-    refresh: Callable[[TrainState, int], TrainState],
+    begin_stage: Callable[[TrainState, Position], TrainState],
+    sum_names: Callable[[Position], list[str]],
+    refresh: Callable[[TrainState, int], TrainState] | None,
 ) -> Fitted:
     """Train all members to the end of their plans, step by step together.
 
@@ -68,16 +69,20 @@ def run_members(
       common: their steps, see :func:`common_plan`.
       programs: of each stage.
       data: the training set on the device.
-      begin_epoch: as in :func:`nlx.training.loop.run_stages`, for one member.
-      refresh: likewise.
+      begin_stage: gives one member's state what a stage begins with.
+      sum_names: names of the metrics of an epoch's steps.
+      refresh: as in :func:`nlx.training.loop.run_stages`, for one member; None where no method wants it.
     """
     keys = [local_key(state.key) for state in states]
-    many, step = stack(states), 0
+    many, step, names = stack(states), 0, list[str]()
     history: list[Row] = []
     while step < common.total:
         at = common.position(step)
         began = time.perf_counter()
-        many = _each(many, len(states), begin_epoch, at)
+        if step == common.starts[at.stage]:
+            many = _each(many, len(states), begin_stage, at)
+            names = sum_names(at)
+        many = many._replace(sums={name: jnp.zeros(len(states)) for name in names})
         visited = at.steps * common.batch_size
         orders = [
             epoch_order(key, at.epoch, jnp.asarray(plan.rows[at.stage], jnp.int32), len(plan.rows[at.stage]))[:visited]
@@ -88,7 +93,8 @@ def run_members(
         seconds, step = time.perf_counter() - began, step + at.steps
         for loss in means["train_loss"]:
             check_finite(float(loss), step)
-        many = _each(many, len(states), refresh, at.epoch + 1)
+        if refresh is not None:
+            many = _each(many, len(states), refresh, at.epoch + 1)
         stage = {"stage": common.all[at.stage].name} if len(common.all) > 1 else {}
         history.append({"epoch": at.epoch + 1, "step": step, **stage, "seconds": round(seconds, 4), **means})
     return Fitted(many, history)

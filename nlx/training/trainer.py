@@ -176,8 +176,9 @@ class Trainer:
             common,
             programs,
             on_device(split, replicated(self.mesh)),
-            begin_epoch=lambda state, at: self._begin_epoch(state, split, common, at, programs),
-            refresh=lambda state, epochs: self._passes.refresh(state, split, epochs),
+            begin_stage=lambda state, at: self._begin_stage(state, split, common.all[at.stage]),
+            sum_names=lambda at: self._sum_names(split, programs[at.stage]),
+            refresh=None if self.method.refresh is None else lambda s, epochs: self._passes.refresh(s, split, epochs),
         )
 
     def posterior(self, state: TrainState, data: Data) -> Posterior:
@@ -258,17 +259,25 @@ class Trainer:
         self, state: TrainState, split: Split, plan: Stages, at: Position, programs: list[Program]
     ) -> TrainState:
         """The state with empty sums, and with what a stage wants to be new where it begins."""
-        stage, step = plan.all[at.stage], int(state.step)
-        if step == plan.starts[at.stage]:
-            if stage.fresh_optimizer:
-                make = jax.jit(self.optimizer.init, out_shardings=replicated(self.mesh))
-                state = state._replace(opt_state=make(state.params))
-            if stage.reinit_heads:
-                fresh = self._maker(split)(key_for(state, HEADS, state.step))
-                state = reinit_heads(state, fresh)
-        metrics = jax.eval_shape(programs[at.stage].step, state, batch_shapes(split, self.batch_size))[1]
+        names = list(state.sums)
+        if int(state.step) == plan.starts[at.stage]:
+            state = self._begin_stage(state, split, plan.all[at.stage])
+            names = self._sum_names(split, programs[at.stage])
         zero = jax.device_put(np.float32(0), replicated(self.mesh))
-        return state._replace(sums={name: jnp.copy(zero) for name in metrics})
+        return state._replace(sums={name: jnp.copy(zero) for name in names})
+
+    def _begin_stage(self, state: TrainState, split: Split, stage: Stage) -> TrainState:
+        """The state with what a stage wants to be new."""
+        if stage.fresh_optimizer:
+            make = jax.jit(self.optimizer.init, out_shardings=replicated(self.mesh))
+            state = state._replace(opt_state=make(state.params))
+        if stage.reinit_heads:
+            state = reinit_heads(state, self._maker(split)(key_for(state, HEADS, state.step)))
+        return state
+
+    def _sum_names(self, split: Split, program: Program) -> list[str]:
+        """Names of the metrics of a program's steps."""
+        return list(jax.eval_shape(program.step, self.abstract_state(split), batch_shapes(split, self.batch_size))[1])
 
 
 def as_split(data: Data) -> Split:
