@@ -18,7 +18,7 @@ from benchmarks.protocols.common import (
     spread,
     table,
 )
-from benchmarks.protocols.data import EVALUATE_EVERY, features
+from benchmarks.protocols.data import EVALUATE_EVERY, UNREGULARIZED, features
 from benchmarks.protocols.runner import Entry, Runner
 from recipes import baseline, can
 
@@ -60,7 +60,7 @@ def cases(runner: Runner) -> list[Case]:
     web = {"dataset": "web", "epochs": 30}
     listed.append(Case("web/sample", web, multi_label=True, learning_rates=(0.02, 0.05)))
     if (path := features(runner)) is not None:
-        options = {"dataset": f"npz:{path}", "labels": "worst", "momentum": 0.0, "epochs": 30}
+        options = {"dataset": f"npz:{path}", "labels": "worst", **UNREGULARIZED, "schedule": "step", "epochs": 30}
         listed.append(Case("cifar10n worst, features", options, softmax=True))
     return listed
 

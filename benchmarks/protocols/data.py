@@ -15,6 +15,9 @@ EVALUATE_EVERY = 5
 NUM_TRAIN = 40_000  # of the official training images; the others are the test set, as in the features
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
+UNREGULARIZED = {"momentum": 0.0, "dropout": 0.0, "weight_decay": 0.0}
+"""What the tables set instead of the defaults, so that what a method is worth does not hide behind regularization."""
+
 
 class Missing(Exception):
     """Data that a table is made of are not there; the message says where they should be."""
@@ -35,7 +38,7 @@ def human(runner: Runner, labels: str = "worst") -> dict[str, Any]:
     path = features(runner)
     if path is None:
         raise Missing(f"there is no data/cifar10n_features.npz in {runner.shared}; say with --shared where it is")
-    training = {"momentum": 0.0, "schedule": "constant", "learning_rate": 0.05, "epochs": 30}
+    training = {**UNREGULARIZED, "schedule": "constant", "learning_rate": 0.05, "epochs": 30}
     return {"dataset": f"npz:{path}", "labels": labels, **training, "evaluate_every": EVALUATE_EVERY}
 
 
@@ -77,7 +80,7 @@ def decoded(differences: np.ndarray) -> np.ndarray:
 
 def pictures() -> dict[str, Any]:
     """Options of the set of pictures: a quarter of Fashion-MNIST where it lies, else the digits."""
-    training = {"momentum": 0.0, "schedule": "constant", "augmentation": "none", "model": "mlp"}
+    training = {**UNREGULARIZED, "schedule": "constant", "augmentation": "none", "model": "mlp"}
     if DEBIAN.exists():
         small = {"training_fraction": 0.25, "widths": (256, 256), "batch_size": 128}
         return {"dataset": "fashion_mnist", "epochs": 40, "learning_rate": 0.05, **small, **training}

@@ -20,23 +20,28 @@ _IMAGENET = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224,
 _SAMPLED = 30_000_000  # pixels, about; as many as settle a mean
 
 
-def normalization(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
+def normalization(inputs: Inputs, *, per_feature: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Mean and scale that bring inputs to zero mean and about unit size.
 
-    Images: per channel. Features: the mean per feature, and one scale for all of them, so that features which carry
-    little (the last principal components, say) are not blown up. Files on disk: ImageNet's figures.
+    Images: per channel. Features: the mean per feature, and one scale for all of them or one for each. Files on disk:
+    ImageNet's figures.
 
     Args:
       inputs: of the training split, uint8 ``[n, H, W, C]``, float32 ``[n, F]`` or files.
+      per_feature: whether each feature is brought to unit size, which suits features in units of their own; one scale
+        for all does not blow up those that carry little, such as the last principal components.
 
     Returns:
-      Mean, float32 ``[C]`` or ``[F]``, and scale, ``[C]`` or ``[]``, in units of the stored inputs.
+      Mean, float32 ``[C]`` or ``[F]``, and scale, ``[C]``, ``[F]`` or ``[]``, in units of the stored inputs.
     """
     if isinstance(inputs, ImageFiles):
         return _IMAGENET[0] * 255, _IMAGENET[1] * 255
     # Summed in float64: along leading axes NumPy adds one by one, and float32 loses what millions of pixels add.
     if inputs.ndim == 2:
         mean, scale = inputs.mean(axis=0, dtype=np.float64), inputs.std(dtype=np.float64)
+        if per_feature:
+            own = inputs.std(axis=0, dtype=np.float64)
+            scale = np.where(own > 1e-6 * scale, own, scale)  # constant features stay as they are
     else:
         sample = inputs[:: max(1, inputs.size // _SAMPLED)]
         mean, scale = (f(sample, axis=(0, 1, 2), dtype=np.float64) for f in (np.mean, np.std))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -26,6 +28,8 @@ class Training:
       learning_rate: the first one.
       augmentation: random changes of training images.
       schedule: course of the learning rate over a stage.
+      dropout: rate.
+      weight_decay: L2 penalty on all weights.
     """
 
     model: str
@@ -34,16 +38,20 @@ class Training:
     learning_rate: float
     augmentation: Augmentation = "none"
     schedule: Schedule = "step"
+    dropout: float = 0.0
+    weight_decay: float = 0.0
 
 
 DEFAULTS = {
     "samples": Training("convnet", 30, 128, 0.05, "crop", "constant"),  # web/sample and tags/sample, 32 pixels
     "digits": Training("mlp", 90, 50, 0.01),  # 8 x 8 pixels
     "mnist": Training("mlp", 30, 128, 0.05),  # 28 x 28 pixels, one channel
-    "features": Training("mlp", 30, 128, 0.05),
+    "features": Training("mlp", 30, 128, 0.05, schedule="cosine", dropout=0.5, weight_decay=5e-4),
     "small images": Training("resnet18", 90, 128, 0.01, "crop-flip"),  # up to 64 pixels
     "large images": Training("resnet34", 90, 50, 0.01, "crop-flip"),  # the paper's
 }
+
+_FEWEST_BATCHES, _FEWEST_STEPS, _MOST_EPOCHS = 8, 300, 100  # of an epoch and of a training on a small set
 
 
 def kind_of(data: Dataset) -> str:
@@ -63,17 +71,21 @@ def kind_of(data: Dataset) -> str:
 def training_for(options: RecipeOptions, data: Dataset) -> Training:
     """How to train: what the options say, and the defaults for this kind of data where they do not.
 
+    Of a small set a default batch takes an eighth, in equal parts on all devices, and the passes over it become more.
+
     Raises:
       ArgumentError: there are fewer examples than a batch takes.
     """
     given = {field.name: getattr(options, field.name) for field in fields(Training)}
-    training = replace(DEFAULTS[kind_of(data)], **{name: value for name, value in given.items() if value is not None})
-    if training.batch_size > len(data.train):
-        raise ArgumentError(
-            f"`batch_size`={training.batch_size} is more than the {len(data.train)} training examples; take a smaller "
-            "one"
-        )
-    return training
+    size, default = len(data.train), DEFAULTS[kind_of(data)]
+    batch = given["batch_size"]
+    if batch is None:
+        batch = jax.device_count() * math.ceil(min(default.batch_size, size / _FEWEST_BATCHES) / jax.device_count())
+    if batch > size:
+        raise ArgumentError(f"`batch_size`={batch} is more than the {size} training examples; take a smaller one")
+    epochs = max(default.epochs, min(_MOST_EPOCHS, math.ceil(_FEWEST_STEPS * batch / size)))
+    default = replace(default, batch_size=batch, epochs=epochs)
+    return replace(default, **{name: value for name, value in given.items() if value is not None})
 
 
 def build_model(options: RecipeOptions, training: Training, data: Dataset) -> Model:
@@ -88,10 +100,10 @@ def build_model(options: RecipeOptions, training: Training, data: Dataset) -> Mo
         shape if size is None else (size, size, shape[2]),
         data.num_classes,
         widths=options.widths,
-        dropout=options.dropout,
+        dropout=training.dropout,
         dtype=jnp.dtype(options.dtype),
     )
-    mean, scale = normalization(data.train.inputs)
+    mean, scale = normalization(data.train.inputs, per_feature=options.standardize == "each")
     views = None
     if options.six_crops:
         if size is None:
@@ -115,7 +127,7 @@ def build_optimizer(options: RecipeOptions, training: Training) -> optax.Gradien
             step = optax.adam(rate, b1=options.momentum)
         else:
             step = optax.sgd(rate, momentum=options.momentum or None)
-        return optax.chain(optax.add_decayed_weights(options.weight_decay), step)
+        return optax.chain(optax.add_decayed_weights(training.weight_decay), step)
 
     parts = {"model": rule(training.learning_rate), "method": rule(training.learning_rate * options.method_rate)}
     return optax.partition(parts, {"model": "model", "method": "method"})

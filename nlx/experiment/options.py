@@ -45,13 +45,15 @@ class RecipeOptions:
     resnet34 above (paper)."""
     widths: tuple[int, ...] | None = None
     """Hidden widths of mlp or convnet. Default: the model's own."""
-    dropout: float = 0.0
-    """Dropout rate."""
+    dropout: float | None = None
+    """Dropout rate. Default by data: 0.5 for features, else 0."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Dtype of the backbone's computation; parameters and losses stay float32."""
     augmentation: Augmentation | None = None
     """Random changes of training images. Default by data: none for digits and mnist, crop for the samples, else
     crop-flip."""
+    standardize: Literal["all", "each"] = "all"
+    """Scale of features: one for all of them, or one for each, which suits features in units of their own."""
     six_crops: bool = False
     """Average the test predictions over six crops (paper), for images decoded larger than the model sees them."""
     epochs: int | None = None
@@ -67,8 +69,8 @@ class RecipeOptions:
     """Learning rate of what the method trains beside the backbone, as a multiple of the backbone's (paper 1)."""
     momentum: float = 0.9
     """Momentum of sgd, or Adam's first decay rate (the paper names none; its code base uses 0.9)."""
-    weight_decay: float = 0.0
-    """L2 penalty on all weights (the paper names none)."""
+    weight_decay: float | None = None
+    """L2 penalty on all weights (the paper names none). Default by data: 5e-4 for features, else 0."""
     schedule: Schedule | None = None
     """Course of the learning rate over a stage (paper: step). Default by data: constant for the samples, else step."""
     decay_every: float = 1 / 3

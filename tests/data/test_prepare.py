@@ -181,3 +181,12 @@ def test_six_views_are_the_corners_the_centre_and_its_mirror():
     expected = [x[:, :6, :6], x[:, :6, 6:], x[:, 4:, :6], x[:, 4:, 6:], x[:, 2:8, 3:9], x[:, 2:8, 3:9][:, :, ::-1]]
     for view, other in zip(views, expected, strict=True):
         np.testing.assert_array_equal(view, other)
+
+
+def test_each_feature_at_its_own_scale_where_that_is_asked_for():
+    x = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32) * np.float32([1, 1000, 0]) + np.float32(5)
+    mean, scale = normalization(x, per_feature=True)
+    np.testing.assert_allclose(scale[:2], x[:, :2].std(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.asarray(preparer(mean, scale)(jnp.asarray(x), None)).std(axis=0), [1, 1, 0], atol=1e-4
+    )

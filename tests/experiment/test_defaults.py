@@ -43,19 +43,39 @@ MLP = Training("mlp", 3, 2, 0.5)
         (dataset(images(48, 48, 1), "tags/sample"), Training("convnet", 30, 128, 0.05, "crop", "constant")),
         (dataset(images(8, 8, 1), "digits/shuffle-0.4"), Training("mlp", 90, 50, 0.01, "none", "step")),
         (dataset(images(28, 28, 1), "mnist"), Training("mlp", 30, 128, 0.05, "none", "step")),
-        (dataset(FEATURES), Training("mlp", 30, 128, 0.05, "none", "step")),
+        (dataset(FEATURES), Training("mlp", 30, 128, 0.05, "none", "cosine", 0.5, 5e-4)),
         (dataset(images(32, 32, 3)), Training("resnet18", 90, 128, 0.01, "crop-flip", "step")),
         (dataset(images(64, 64, 3)), Training("resnet18", 90, 128, 0.01, "crop-flip", "step")),
         (dataset(images(96, 96, 3)), Training("resnet34", 90, 50, 0.01, "crop-flip", "step")),
         (dataset(FILES, "web"), Training("resnet34", 90, 50, 0.01, "crop-flip", "step")),
     ],
 )
-def test_defaults_by_kind_of_data(data, expected):
-    data = replace(data, train=data.train.take(np.zeros(128, int)))
+def test_defaults_by_kind_of_data(data, expected, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    data = replace(data, train=data.train.take(np.zeros(8000, int)))
     assert training_for(RecipeOptions(), data) == expected
-    given = Training("mlp", 2, 7, 0.3, "flip", "cosine")
+    given = Training("mlp", 2, 7, 0.3, "flip", "cosine", 0.1, 0.2)
     assert training_for(replace(RecipeOptions(), **vars(given)), data) == given
     assert training_for(RecipeOptions(epochs=2), data) == replace(expected, epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("size", "batch", "epochs"), [(40_000, 128, 30), (1000, 125, 38), (2000, 128, 30), (16, 2, 38), (3, 1, 100)]
+)
+def test_a_small_set_is_passed_over_more_often_in_smaller_batches(size, batch, epochs, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    data = dataset(np.zeros((size, 5), np.float32))
+    training = training_for(RecipeOptions(), data)
+    assert (training.batch_size, training.epochs) == (batch, epochs)
+    short = training_for(RecipeOptions(epochs=2), data)
+    assert (short.batch_size, short.epochs) == (batch, 2)
+
+
+def test_a_default_batch_divides_over_the_devices(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    assert training_for(RecipeOptions(), dataset(np.zeros((1000, 8, 8, 1), np.uint8), "digits/0")).batch_size == 56
+    assert training_for(RecipeOptions(), dataset(np.zeros((20, 5), np.float32))).batch_size == 8
+    assert training_for(RecipeOptions(batch_size=50), dataset(np.zeros((100, 5), np.float32))).batch_size == 50
 
 
 def test_a_batch_of_more_than_all_examples_is_refused():
@@ -166,9 +186,10 @@ def test_the_constant_schedule_is_none():
     assert build_schedule(RecipeOptions(), replace(MLP, schedule="constant")) is Stage(1).schedule
 
 
-def walk(grads, steps, learning_rate=0.1, start=2.0, **options):
+def walk(grads, steps, learning_rate=0.1, start=2.0, decay=0.0, **options):
     """Where one weight of the backbone and one of the method go, under the same gradient at every step."""
-    optimizer = build_optimizer(RecipeOptions(**options), replace(MLP, learning_rate=learning_rate))
+    training = replace(MLP, learning_rate=learning_rate, weight_decay=decay)
+    optimizer = build_optimizer(RecipeOptions(**options), training)
     params = {"model": {"w": jnp.float32(start)}, "method": {"v": jnp.float32(start)}}
     path = []
     with jax.numpy_dtype_promotion("standard"):  # which optax leans on
@@ -192,7 +213,7 @@ def test_momentum_adds_up_past_gradients():
 
 def test_weight_decay_is_an_l2_penalty():
     options = {"method_rate": 0.5, "momentum": 0.0}
-    path = walk(0.0, 4, weight_decay=0.2, **options)
+    path = walk(0.0, 4, decay=0.2, **options)
     np.testing.assert_allclose(path[:, 0], 2 * (1 - 0.1 * 0.2) ** np.arange(1, 5), rtol=1e-5)
     np.testing.assert_allclose(path[:, 1], 2 * (1 - 0.05 * 0.2) ** np.arange(1, 5), rtol=1e-5)
     np.testing.assert_array_equal(walk(0.0, 2, **options), 2)
