@@ -51,7 +51,11 @@ class SelfLearningOptions(RecipeOptions):
     select: Select = "density"
     """How prototypes are selected: density (paper), or its Table 4's kmeans and density_peaks."""
     center: bool = True
-    """Compare features less their mean over the training set (the paper compares them as they are)."""
+    """Compare features less the mean of their class means (the paper compares them as they are)."""
+    typical_only: bool = True
+    """Take prototypes from examples that resemble their own class more than any other (paper: from all)."""
+    keep_good: bool = True
+    """Refuse a correction that agrees with clearly fewer of the given labels than the one before (paper: none is)."""
     verified: bool = False
     """Take prototypes from examples whose label is known to be right, where --clean_fraction says so."""
     clean_epochs: int = 0
@@ -96,6 +100,8 @@ def train(options: SelfLearningOptions, run: Run) -> Result:
         limit=options.limit,
         select=options.select,
         center=options.center,
+        typical_only=options.typical_only,
+        keep_good=options.keep_good,
         verified=options.verified,
         temperature=options.temperature,
         clean_with=options.clean_with,
