@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ from nlx.cleaning.table import LabelTable
 from nlx.methods.method import Posterior, chosen_candidate
 
 _SHOWN_CLASSES = 10
+_FEWEST = 4  # labels of a class, below which its loss may be chance
 
 
 class Interval(NamedTuple):
@@ -22,9 +22,9 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-    def percent(self, sign: str = "") -> str:
+    def percent(self, sign: str = "", unit: str = "%") -> str:
         """In words, such as ``2.4 % [1.5, 3.3]``."""
-        return f"{100 * self.mean:{sign}.1f} % [{100 * self.low:{sign}.1f}, {100 * self.high:{sign}.1f}]"
+        return f"{100 * self.mean:{sign}.1f} {unit} [{100 * self.low:{sign}.1f}, {100 * self.high:{sign}.1f}]"
 
 
 def interval_of(values: np.ndarray) -> Interval:
@@ -42,6 +42,7 @@ class Guard(NamedTuple):
       hits: share of held-out given labels that models of the given and of the cleaned labels predict.
       difference: the second of these less the first.
       classes: given and cleaned labels of each class, ``[K]`` each.
+      lost: classes that have a quarter of the cleaned labels that they should have, or less.
       verdict: ``better`` or ``worse`` where the interval of the gain says so.
     """
 
@@ -50,6 +51,7 @@ class Guard(NamedTuple):
     hits: tuple[float, float]
     difference: Interval
     classes: tuple[list[int], list[int]]
+    lost: list[str]
     verdict: Literal["better", "worse", "open"]
 
     @property
@@ -58,20 +60,21 @@ class Guard(NamedTuple):
         before, after = self.classes
         few = len(before) <= _SHOWN_CLASSES
         counts = f"; classes {'/'.join(map(str, before))} -> {'/'.join(map(str, after))}" if few else ""
-        lost = sum(b > 0 and a == 0 for b, a in zip(before, after, strict=True))
-        gone = f"; {lost} of {len(before)} classes lose all labels" if lost else ""
+        more = f" and {len(self.lost) - _SHOWN_CLASSES} more" if len(self.lost) > _SHOWN_CLASSES else ""
+        gone = f"; nearly LOST: {', '.join(self.lost[:_SHOWN_CLASSES])}{more}" if self.lost else ""
         words = {"better": "better than", "worse": "WORSE than", "open": "not shown to differ from"}[self.verdict]
+        gain, hits = self.gain.percent("+", "points"), [f"{100 * share:.1f}" for share in self.hits]
         return (
-            f"cleaned labels look {words} the given ones: right more often by {self.gain.percent('+')}; given ones look "
-            f"wrong: {self.noise.percent()}; held-out given labels hit {100 * self.hits[0]:.1f} -> "
-            f"{100 * self.hits[1]:.1f} %{counts}{gone}"
+            f"cleaned labels look {words} the given ones: right more often by {gain}; given ones look wrong: "
+            f"{self.noise.percent()}; held-out given labels hit {' -> '.join(hits)} %{counts}{gone}"
         )
 
     def summary(self) -> dict[str, Any]:
         """For JSON."""
         intervals = {name: getattr(self, name)._asdict() for name in ("noise", "gain", "difference")}
         hits, classes = (dict(zip(("given", "cleaned"), pair, strict=True)) for pair in (self.hits, self.classes))
-        return {"verdict": self.verdict, **intervals, "held_out_hits": hits, "classes": classes, "line": self.line}
+        about = {"held_out_hits": hits, "classes": classes, "classes_lost": self.lost}
+        return {"verdict": self.verdict, **intervals, **about, "line": self.line}
 
 
 def guard_of(judged: Judge, table: LabelTable) -> Guard:
@@ -80,50 +83,46 @@ def guard_of(judged: Judge, table: LabelTable) -> Guard:
     given, cleaned = (as_vectors(labels, num_classes) for labels in (table.noisy_label, table.cleaned_label))
     gain = interval_of(judged.right(cleaned[judged.rows]) - judged.right(judged.given))
     before, after = (_hits(judged, labels[judged.rows]) for labels in (given, cleaned))
+    expected = judged.beliefs.mean(axis=0) * len(table)
+    lost = (cleaned.sum(axis=0) <= expected / 4) & (expected >= _FEWEST)
     return Guard(
         interval_of(1 - judged.right(judged.given)),
         gain,
         (float(np.mean(before)), float(np.mean(after))),
         interval_of(after - before),
         (given.sum(axis=0, dtype=int).tolist(), cleaned.sum(axis=0, dtype=int).tolist()),
+        [table.class_names[c] for c in np.flatnonzero(lost)],
         "better" if gain.low > 0 else "worse" if gain.high < 0 else "open",
     )
 
 
-def best_belief(judged: Judge, posterior: Posterior) -> tuple[str, np.ndarray]:
-    """The belief whose labels are right most often, and its probabilities ``[n, K]``.
+def merits(judged: Judge, posterior: Posterior) -> dict[str, float]:
+    """How many labels each belief of a posterior gets right, as models judge that have not seen the given ones.
 
-    Judged by models that have not seen the label: a belief that copies the given labels gains nothing by it.
+    A belief that copies the given labels gains nothing by it. Candidates of infinite cost are left out.
 
-    Args:
-      judged: what these models believe.
-      posterior: a method's; its candidates, and columns that are beliefs. Of equal ones the method's own choice.
+    Returns:
+      Shares by name, the method's own choice first.
     """
-    beliefs = candidates(posterior)
-    own = chosen_candidate(posterior)
-
-    def merit(name: str) -> tuple[float, bool]:
-        probs = beliefs[name][judged.rows]
-        labels = as_vectors(np.argmax(probs, axis=1), probs.shape[1]) if _one_class(judged) else probs >= 0.5
-        return round(float(np.mean(judged.right(labels))), 6), name == own
-
-    best = max(beliefs, key=merit)
-    return best, beliefs[best]
+    own, merit = chosen_candidate(posterior), {}
+    for name, probs in sorted(beliefs_of(posterior).items(), key=lambda pair: pair[0] != own):
+        judged_probs = probs[judged.rows]
+        classes = as_vectors(np.argmax(judged_probs, axis=1), probs.shape[1])
+        merit[name] = float(np.mean(judged.right(classes if judged.one_class else judged_probs >= 0.5)))
+    return merit
 
 
-def candidates(posterior: Posterior) -> Mapping[str, np.ndarray]:
-    """Probabilities ``[n, K]`` that labels may be cleaned with, by name."""
-    columns = {name: column.values for name, column in posterior.columns.items() if column.kind == "belief"}
-    return {name: np.asarray(p) for name, p in {**{n: c.probs for n, c in posterior.candidates.items()}, **columns}.items()}
-
-
-def _one_class(judged: Judge) -> bool:
-    return bool((judged.given.sum(axis=1) == 1).all())
+def beliefs_of(posterior: Posterior) -> dict[str, np.ndarray]:
+    """Probabilities ``[n, K]`` that labels may be cleaned with, by name: candidates, and columns that are beliefs."""
+    costs = {name: float(np.mean(candidate.cost)) for name, candidate in posterior.candidates.items()}
+    beliefs = {name: c.probs for name, c in posterior.candidates.items() if math.isfinite(costs[name])}
+    beliefs |= {name: column.values for name, column in posterior.columns.items() if column.kind == "belief"}
+    return {name: np.asarray(probs) for name, probs in beliefs.items()}
 
 
 def _hits(judged: Judge, labels: np.ndarray) -> np.ndarray:
     """How much of each given label the models of other labels predict out of fold, ``[m]``."""
-    scores = judged.models.scores(labels)
-    if _one_class(judged):
+    scores = judged.models.scores(labels, judged.one_class)
+    if judged.one_class:
         return np.take_along_axis(judged.given, np.argmax(scores, axis=1)[:, None], axis=1)[:, 0].astype(float)
     return np.mean((scores > 0) == (judged.given == 1), axis=1)

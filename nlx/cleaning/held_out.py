@@ -36,19 +36,22 @@ class Discriminant:
         self._rows = [np.flatnonzero(self._fold == i) for i in range(self._fold.max() + 1)]
         self._squares = [self._x[rows].T @ self._x[rows] for rows in self._rows]
 
-    def scores(self, labels: np.ndarray) -> np.ndarray:
-        """Unnormalized log p(label|x) of classes ``[n, K]``, or log-odds of labels ``[n, K]``, out of fold.
+    def scores(self, labels: np.ndarray, one_class: bool) -> np.ndarray:
+        """Scores of other labels of these examples, out of fold.
 
         Args:
-          labels: {0, 1} ``[n, K]``; rows that sum to 1, exactly or not at all, say which of the two.
+          labels: {0, 1} ``[n, K]``.
+          one_class: whether exactly one class is true of an example.
+
+        Returns:
+          Unnormalized log p(class|x), or the log-odds of each class, float ``[n, K]``.
         """
-        x, one_class = self._x, bool((labels.sum(axis=1) == 1).all())
+        x, solve = self._x, _one_class if one_class else _each_class
         sums = [labels[rows].T.astype(np.float64) @ x[rows] for rows in self._rows]
         counts = [labels[rows].sum(axis=0, dtype=np.float64) for rows in self._rows]
         whole, all_sums, all_counts = sum(self._squares), sum(sums), sum(counts)
         out, total = np.empty(labels.shape), x.sum(axis=0)
         for rows, square, part, count in zip(self._rows, self._squares, sums, counts, strict=True):
-            solve = _one_class if one_class else _each_class
             size, held_in = len(x) - len(rows), np.asarray(all_counts - count)
             rest = (whole - square, all_sums - part, total - x[rows].sum(axis=0))
             weight, bias = solve(*rest, np.maximum(held_in, 1e-3), size)
@@ -83,24 +86,31 @@ class Judge(NamedTuple):
 
     Attributes:
       rows: of the training set, those that are judged, int ``[m]``: all, or 20,000 at random.
+      one_class: whether a label is one class.
       given: their labels as vectors, {0, 1} ``[m, K]``.
       beliefs: p(true label given input and given label), float32 ``[m, K]``.
       models: what gives scores to other labels of these rows.
     """
 
     rows: np.ndarray
+    one_class: bool
     given: np.ndarray
     beliefs: np.ndarray
     models: Discriminant
 
     def right(self, labels: np.ndarray) -> np.ndarray:
         """How likely each label is right, of several entries their mean, ``[m]``, of labels as vectors ``[m, K]``."""
-        if self.given.sum() == len(self.given):
+        if self.one_class:
             return np.sum(np.where(labels == 1, self.beliefs, 0.0), axis=1)
         return np.mean(np.where(labels == 1, self.beliefs, 1 - self.beliefs), axis=1)
 
 
-def judge(inputs: np.ndarray, given: np.ndarray, num_classes: int) -> Judge:
+def rows_to_judge(n: int) -> np.ndarray:
+    """Which of n examples are judged, in order: all, or 20,000 at random."""
+    return np.sort(np.random.default_rng(0).permutation(n)[:_MOST_ROWS])
+
+
+def judge(rows: np.ndarray, inputs: np.ndarray, given: np.ndarray, num_classes: int) -> Judge:
     """Beliefs about labels by held-out noisy likelihood and Bayes' rule; no true label enters.
 
     Out-of-fold scores get the temperature that makes the given labels likeliest, with a share of random ones beside it,
@@ -108,23 +118,23 @@ def judge(inputs: np.ndarray, given: np.ndarray, num_classes: int) -> Judge:
     cannot tell classes apart takes hard examples for wrong ones.
 
     Args:
-      inputs: ``[n, ...]``, vectors or small images.
-      given: labels, int ``[n]`` or {0, 1} ``[n, K]``.
+      rows: of the training set, see :func:`rows_to_judge`.
+      inputs: of these rows, ``[m, ...]``: vectors, small images, or features.
+      given: labels of the whole training set, int ``[n]`` or {0, 1} ``[n, K]``.
       num_classes: K.
     """
-    rows = np.sort(np.random.default_rng(0).permutation(len(given))[:_MOST_ROWS])
-    labels = given[rows]
-    models, vectors = Discriminant(inputs[rows], labels), as_vectors(labels, num_classes)
-    scores = models.scores(vectors)
-    if given.ndim == 1:
+    labels, one_class = given[rows], given.ndim == 1
+    models, vectors = Discriminant(inputs, labels), as_vectors(labels, num_classes)
+    scores = models.scores(vectors, one_class)
+    if one_class:
         own = [log_softmax(scores / t, axis=1)[np.arange(len(rows)), labels] for t in _TEMPERATURES]
         probs = softmax(scores / _likeliest(own, num_classes), axis=1).astype(np.float32)
-        return Judge(rows, vectors, _bayes(probs, labels), models)
+        return Judge(rows, True, vectors, _bayes(probs, labels), models)
     sign = np.where(vectors == 1, 1.0, -1.0)
     heat = _likeliest([log_expit(sign * scores / t).ravel() for t in _TEMPERATURES], 2)
     probs = expit(scores / heat).astype(np.float32)
     pairs = [_bayes(np.stack([1 - p, p], axis=1), y)[:, 1] for p, y in zip(probs.T, labels.T.astype(int), strict=True)]
-    return Judge(rows, vectors, np.stack(pairs, axis=1), models)
+    return Judge(rows, False, vectors, np.stack(pairs, axis=1), models)
 
 
 def as_vectors(labels: np.ndarray, num_classes: int) -> np.ndarray:

@@ -36,7 +36,7 @@ from nlx.methods.method import (
 )
 from nlx.prototypes import Select, centered, class_prototypes, class_scores, correct, decide, selector, typical
 
-CleanWith = Literal["prototypes", "classifier", "combined"]
+CleanWith = Literal["held_out", "prototypes", "classifier", "combined"]
 
 
 class Corrections(NamedTuple):
@@ -123,7 +123,7 @@ def self_learning(
     keep_good: bool = True,
     verified: bool = False,
     temperature: float = 0.1,
-    clean_with: CleanWith = "combined",
+    clean_with: CleanWith = "held_out",
     keep_scores: bool = True,
     parts: int = 1,
 ) -> Method:
@@ -155,16 +155,16 @@ def self_learning(
       verified: take prototypes from examples whose label is verified, where the batch's ``trusted_label`` says so.
       temperature: of the softmax that makes probabilities of sigma, which is a score. It changes no cleaned label of
         ``prototypes``, only how sure they are.
-      clean_with: the candidate that labels are cleaned with.
+      clean_with: the candidate that labels are cleaned with; ``held_out`` leaves that to models that have not seen
+        them.
       keep_scores: keep sigma. Without it, ``prototypes`` knows the corrected label and its margin only.
       parts: in how many parts the examples are corrected if sigma is not kept, a divisor of their (padded) number; it
         bounds the scores held at a time to 1/parts of all.
 
     Returns:
       The method. Its posterior has three candidates: ``prototypes``, the softmax of sigma / temperature;
-      ``classifier``; and ``combined``, their geometric mean. No criterion without true labels ranks them fairly (the
-      one that has memorized most explains the noisy labels best), so that the cost only says which one
-      ``clean_with`` names: 0 for it, 1 for the others. Before the first correction, all three are the classifier.
+      ``classifier``; and ``combined``, their geometric mean. All cost 0, or infinity where ``clean_with`` names another
+      one. Before the first correction, all three are the classifier.
 
     Raises:
       ArgumentError: an option out of its range.
@@ -181,7 +181,7 @@ def self_learning(
         temperature=(temperature, temperature > 0, "above 0"),
         parts=(parts, parts >= 1, "at least 1"),
         select=(select, select in get_args(Select), "density, kmeans or density_peaks"),
-        clean_with=(clean_with, clean_with in get_args(CleanWith), "prototypes, classifier or combined"),
+        clean_with=(clean_with, clean_with in get_args(CleanWith), " or ".join(get_args(CleanWith))),
     )
     rule = selector(select, share=quantile, limit=limit)
 
@@ -220,11 +220,12 @@ def self_learning(
             log_q = jax.nn.log_softmax(jnp.where(chosen, sure[:, None], rest[:, None]))
         log_q = jnp.where(known, log_q, classifier)
         candidates = {
+            "combined": jax.nn.softmax((classifier + log_q) / 2),
             "prototypes": jnp.exp(log_q),
             "classifier": jnp.exp(classifier),
-            "combined": jax.nn.softmax((classifier + log_q) / 2),
         }
-        cost = {name: jnp.full(corrected.shape, float(name != clean_with), jnp.float32) for name in candidates}
+        out = {name: clean_with not in ("held_out", name) for name in candidates}
+        cost = {name: jnp.full(corrected.shape, jnp.inf if out[name] else 0.0, jnp.float32) for name in candidates}
         columns = {
             "corrected_label": Column(corrected, "label"),
             "first_label": Column(memory.first, "label"),

@@ -157,8 +157,10 @@ def test_beliefs_follow_the_scores(memory):
     np.testing.assert_array_equal(beliefs.columns["corrected_label"].values, memory.corrected)
     np.testing.assert_array_equal(beliefs.columns["first_label"].values, memory.first)
     for named in ("prototypes", "classifier", "combined"):
-        assert chosen_candidate(posterior(make(clean_with=named), memory)) == named
-    assert chosen_candidate(beliefs) == "combined"
+        named_alone = posterior(make(clean_with=named), memory)
+        assert chosen_candidate(named_alone) == named
+        assert [n for n, c in named_alone.candidates.items() if np.isfinite(c.cost).all()] == [named]
+    assert all((c.cost == 0).all() for c in beliefs.candidates.values())
 
 
 def test_without_scores_the_label_and_its_margin_remain(memory):
