@@ -131,10 +131,10 @@ def judge(rows: np.ndarray, inputs: np.ndarray, given: np.ndarray, num_classes: 
         probs = softmax(scores / _likeliest(own, num_classes), axis=1).astype(np.float32)
         return Judge(rows, True, vectors, _bayes(probs, labels), models)
     sign = np.where(vectors == 1, 1.0, -1.0)
-    heat = _likeliest([log_expit(sign * scores / t).ravel() for t in _TEMPERATURES], 2)
+    heat = _TEMPERATURES[np.argmax([np.mean(log_expit(sign * scores / t)) for t in _TEMPERATURES])]
     probs = expit(scores / heat).astype(np.float32)
-    pairs = [_bayes(np.stack([1 - p, p], axis=1), y)[:, 1] for p, y in zip(probs.T, labels.T.astype(int), strict=True)]
-    return Judge(rows, False, vectors, np.stack(pairs, axis=1), models)
+    beliefs = [_bayes_of_two(p, y) for p, y in zip(probs.T, labels.T.astype(np.int32), strict=True)]
+    return Judge(rows, False, vectors, np.stack(beliefs, axis=1), models)
 
 
 def as_vectors(labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -153,6 +153,20 @@ def _likeliest(own: list[np.ndarray], num_classes: int) -> float:
         return float(np.mean(np.log((1 - random) * p + random / num_classes)))
 
     return float(_TEMPERATURES[np.argmax([likelihood(log_p) for log_p in own])])
+
+
+def _bayes_of_two(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """p(class is there given input and label) ``[m]``; tags go missing more often than not by chance alone.
+
+    Rates differ, so that no share of random labels is taken out with the temperature: p(noisy = 1|x) is solved for
+    p(true = 1|x) instead.
+    """
+    pairs = np.stack([1 - probs, probs], axis=1)
+    matrix = np.asarray(transitions.from_confident_joint(transitions.confident_joint(pairs, labels), labels))
+    (_, spurious), (_, kept) = matrix
+    there = np.clip((probs - spurious) / max(kept - spurious, 0.05), 0, 1)
+    joint = there * matrix[1, labels], (1 - there) * matrix[0, labels]
+    return joint[0] / np.maximum(joint[0] + joint[1], 1e-12)
 
 
 def _bayes(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
