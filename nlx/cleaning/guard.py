@@ -10,6 +10,7 @@ import numpy as np
 from nlx.cleaning.held_out import Judge, as_vectors
 from nlx.cleaning.table import LabelTable
 from nlx.methods.method import Posterior, chosen_candidate
+from nlx.metrics import mean_average_precision
 
 _SHOWN_CLASSES = 10
 _FEWEST = 4  # labels of a class, below which its loss may be chance
@@ -39,11 +40,14 @@ class Guard(NamedTuple):
     Attributes:
       noise: estimated share of the given labels (of several classes: of their entries) that are wrong.
       gain: how many more of the cleaned labels are right, as a share.
-      hits: share of held-out given labels that models of the given and of the cleaned labels predict.
+      hits: share of held-out given labels that models of the given and of the cleaned labels predict, or their mean
+        average precision where there are several to an example.
       difference: the second of these less the first.
       classes: given and cleaned labels of each class, ``[K]`` each.
       lost: classes that have a quarter of the cleaned labels that they should have, or less.
-      verdict: ``better`` or ``worse`` where the interval of the gain says so.
+      verdict: ``better`` or ``worse`` where the interval of the gain says so. With several labels to an example, what
+        is missing cannot be told from what is hard to see; cleaned labels are worse then, too, if models of them
+        predict held-out given ones worse.
     """
 
     noise: Interval
@@ -85,14 +89,16 @@ def guard_of(judged: Judge, table: LabelTable) -> Guard:
     before, after = (_hits(judged, labels[judged.rows]) for labels in (given, cleaned))
     expected = judged.beliefs.mean(axis=0) * len(table)
     lost = (cleaned.sum(axis=0) <= expected / 4) & (expected >= _FEWEST)
+    change = interval_of(after - before)
+    worse = gain.high < 0 or (not judged.one_class and change.high < 0)
     return Guard(
         interval_of(1 - judged.right(judged.given)),
         gain,
         (float(np.mean(before)), float(np.mean(after))),
-        interval_of(after - before),
+        change,
         (given.sum(axis=0, dtype=int).tolist(), cleaned.sum(axis=0, dtype=int).tolist()),
         [table.class_names[c] for c in np.flatnonzero(lost)],
-        "better" if gain.low > 0 else "worse" if gain.high < 0 else "open",
+        "worse" if worse else "better" if gain.low > 0 else "open",
     )
 
 
@@ -121,8 +127,9 @@ def beliefs_of(posterior: Posterior) -> dict[str, np.ndarray]:
 
 
 def _hits(judged: Judge, labels: np.ndarray) -> np.ndarray:
-    """How much of each given label the models of other labels predict out of fold, ``[m]``."""
+    """How well models of other labels predict held-out given ones: hits ``[m]``, or each fold's average precision."""
     scores = judged.models.scores(labels, judged.one_class)
     if judged.one_class:
         return np.take_along_axis(judged.given, np.argmax(scores, axis=1)[:, None], axis=1)[:, 0].astype(float)
-    return np.mean((scores > 0) == (judged.given == 1), axis=1)
+    folds = judged.models.rows_of_folds
+    return np.array([float(mean_average_precision(scores[rows], judged.given[rows])) for rows in folds])

@@ -25,6 +25,9 @@ class Discriminant:
     Args:
       inputs: ``[n, ...]``; more than 512 values of an example are projected at random.
       labels: by which folds are balanced, int ``[n]`` or {0, 1} ``[n, K]``.
+
+    Attributes:
+      rows_of_folds: of the examples of each fold, int.
     """
 
     def __init__(self, inputs: np.ndarray, labels: np.ndarray):
@@ -32,9 +35,9 @@ class Discriminant:
         if x.shape[1] > _MOST_DIMENSIONS:
             x = x @ np.random.default_rng(0).standard_normal((x.shape[1], _MOST_DIMENSIONS), np.float32)
         self._x = np.nan_to_num(standard_form(x).apply(x)).astype(np.float64)
-        self._fold = folds_of(labels, min(_FOLDS, len(x)), 0)
-        self._rows = [np.flatnonzero(self._fold == i) for i in range(self._fold.max() + 1)]
-        self._squares = [self._x[rows].T @ self._x[rows] for rows in self._rows]
+        fold = folds_of(labels, min(_FOLDS, len(x)), 0)
+        self.rows_of_folds = [np.flatnonzero(fold == i) for i in range(fold.max() + 1)]
+        self._squares = [self._x[rows].T @ self._x[rows] for rows in self.rows_of_folds]
 
     def scores(self, labels: np.ndarray, one_class: bool) -> np.ndarray:
         """Scores of other labels of these examples, out of fold.
@@ -47,11 +50,11 @@ class Discriminant:
           Unnormalized log p(class|x), or the log-odds of each class, float ``[n, K]``.
         """
         x, solve = self._x, _one_class if one_class else _each_class
-        sums = [labels[rows].T.astype(np.float64) @ x[rows] for rows in self._rows]
-        counts = [labels[rows].sum(axis=0, dtype=np.float64) for rows in self._rows]
+        sums = [labels[rows].T.astype(np.float64) @ x[rows] for rows in self.rows_of_folds]
+        counts = [labels[rows].sum(axis=0, dtype=np.float64) for rows in self.rows_of_folds]
         whole, all_sums, all_counts = sum(self._squares), sum(sums), sum(counts)
         out, total = np.empty(labels.shape), x.sum(axis=0)
-        for rows, square, part, count in zip(self._rows, self._squares, sums, counts, strict=True):
+        for rows, square, part, count in zip(self.rows_of_folds, self._squares, sums, counts, strict=True):
             size, held_in = len(x) - len(rows), np.asarray(all_counts - count)
             rest = (whole - square, all_sums - part, total - x[rows].sum(axis=0))
             weight, bias = solve(*rest, np.maximum(held_in, 1e-3), size)
