@@ -78,6 +78,7 @@ def run_clean(options: Clean) -> LabelTable:
     )
     often = "" if table.multi_label or not changed else f", most often {_most_changed(table)}"
     print(f"{changed:,} labels would change ({changed / len(table):.1%}){often}")
+    print(f"{'warning: ' if table.guard['verdict'] == 'worse' else ''}{table.guard['line']}")
     print(f"the most suspicious first: {options.out / 'issues.csv'}")
     return table
 

@@ -37,10 +37,10 @@ class CANOptions(RecipeOptions):
     """N, samples of label and quality per example (paper 1)."""
     quality_dim: int = 8
     """D, dimensions of the quality embedding (the paper gives none)."""
-    encoder_width: int = 64
-    """Units of the contrastive and additive layers (the paper gives none)."""
-    decoder_width: int = 64
-    """Units of the decoder's two hidden layers (the paper gives none)."""
+    encoder_width: int | None = None
+    """Units of the contrastive and additive layers (the paper gives none). Default: 64, or 2K if that is more."""
+    decoder_width: int | None = None
+    """Units of the decoder's two hidden layers (the paper gives none). Default: 64, or 2K if that is more."""
     start: Literal["identity", "random"] = "identity"
     """Initial noise network: identity lets q start near label plus prediction; random is like any other layer, as the
     paper names no initialization."""

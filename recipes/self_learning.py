@@ -25,7 +25,10 @@ from nlx.experiment.run import Result, Run
 from nlx.methods.plain import trusted_cross_entropy
 from nlx.methods.self_learning import CleanWith, corrections, eligible, self_learning
 from nlx.prototypes import Select
-from nlx.report.corrections import correction_pictures, shown_members
+from nlx.report.corrections import as_compared, correction_pictures, shown_members
+
+OWN: tuple[str, ...] = ("alpha", "prototypes", "members", "quantile", "limit", "select", "center", "typical_only")
+OWN += ("keep_good", "verified", "temperature", "clean_with", "keep_scores")
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,20 @@ class SelfLearningOptions(RecipeOptions):
     select: Select = "density"
     """How prototypes are selected: density (paper), or its Table 4's kmeans and density_peaks."""
     center: bool = True
-    """Compare features less their mean over the training set (the paper compares them as they are)."""
+    """Compare features less the mean of their class means (the paper compares them as they are)."""
+    typical_only: bool = True
+    """Take prototypes from examples that resemble their own class more than any other (paper: from all)."""
+    keep_good: bool = True
+    """Refuse a correction that agrees with clearly fewer of the given labels than the one before (paper: none is)."""
     verified: bool = False
     """Take prototypes from examples whose label is known to be right, where --clean_fraction says so."""
     clean_epochs: int = 0
     """Epochs on the clean part alone at the end (the paper's last row); needs --clean_fraction."""
     temperature: float = 0.1
     """Of the softmax that makes probabilities of resemblance (a score; the paper needs none)."""
-    clean_with: CleanWith = "combined"
-    """What labels are cleaned with: prototypes (paper), classifier, or combined, their geometric mean."""
+    clean_with: CleanWith = "held_out"
+    """What labels are cleaned with: prototypes (paper), classifier, combined (their geometric mean), or held_out, the
+    one of these that models prefer which have not seen the labels."""
     keep_scores: bool = True
     """Keep the resemblance to every class for each example, 4 K bytes each."""
 
@@ -86,21 +94,9 @@ def train(options: SelfLearningOptions, run: Run) -> Result:
     if last < options.start_epoch:
         raise ArgumentError(f"`start_epoch`={options.start_epoch} comes after the last of {last} epochs; lower it")
     model = build_model(options, training, data)
-    method = self_learning(
-        data.num_classes,
-        refresh_after=corrections(options.start_epoch, options.every, last),
-        alpha=options.alpha,
-        prototypes=options.prototypes,
-        members=options.members,
-        quantile=options.quantile,
-        limit=options.limit,
-        select=options.select,
-        center=options.center,
-        verified=options.verified,
-        temperature=options.temperature,
-        clean_with=options.clean_with,
-        keep_scores=options.keep_scores,
-    )
+    when = corrections(options.start_epoch, options.every, last)
+    own = {name: getattr(options, name) for name in OWN}
+    method = self_learning(data.num_classes, refresh_after=when, **own)
     schedule, known = build_schedule(options, training), data.train.trusted_label
     stages = [Stage(training.epochs, schedule=schedule)]
     if options.clean_epochs and known is not None:
@@ -110,8 +106,8 @@ def train(options: SelfLearningOptions, run: Run) -> Result:
     fitted = trainer.fit(data.train, jax.random.key(options.seed), stages, state=run.restored(trainer, data))
     among = eligible(data.train.observed, known, data.num_classes) if options.verified and known is not None else None
     rows = shown_members(data, among)
-    features = trainer.features(fitted.state, data.train.take(rows))
-    features = features - options.center * features.mean(0)
+    seen = trainer.features(fitted.state, data.train.take(rows))
+    features, rows = as_compared(seen, rows, data, options.center, options.typical_only)
     chosen = partial(correction_pictures, features=features, rows=rows, count=options.prototypes, select=options.select)
     return run.export(trainer, fitted, data, pictures=[partial(chosen, quantile=options.quantile, limit=options.limit)])
 

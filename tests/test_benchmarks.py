@@ -170,7 +170,9 @@ def test_the_rules_of_the_tables():
 
     rows = {f"lambda {v}": {"test_map": [0.9, 0.91]} for v in can.LAMBDAS}
     rows["lambda 0.3"], rows["lambda 10.0"] = {"test_map": [0.95, 0.951]}, {"test_map": [0.5, 0.5]}
-    assert [c.verdict for c in can.claims_of_can_5(rows)] == ["holds", "holds"]
+    rows |= {name: {"test_map": [0.8, 0.82]} for name in (can.BINARY, "Bootstrap", "LearnQ", "ICNM")}
+    rows[can.FROZEN] = {"test_map": [0.96, 0.961]}
+    assert [c.verdict for c in can.claims_of_can_5(rows)] == ["holds", "holds", "holds", "does not hold"]
     rows["lambda 2.0"] = {"test_map": [0.99, 0.99]}
     assert can.claims_of_can_5(rows)[0].verdict == "does not hold"
 

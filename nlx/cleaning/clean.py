@@ -18,10 +18,12 @@ from nlx import losses, transitions
 from nlx.arguments import ArgumentError
 from nlx.cleaning.arrays import given_split
 from nlx.cleaning.folds import out_of_fold
+from nlx.cleaning.guard import beliefs_of, guard_of, merits
+from nlx.cleaning.held_out import judge, rows_to_judge
 from nlx.cleaning.table import LabelTable, label_table, with_trusted
 from nlx.data.dataset import Split
 from nlx.methods.can import can, paper_schedule
-from nlx.methods.method import Method, chosen_candidate
+from nlx.methods.method import Method
 from nlx.methods.noise_layer import noise_layer
 from nlx.methods.plain import cross_entropy, plain
 from nlx.methods.self_learning import corrections, self_learning
@@ -70,6 +72,7 @@ def clean(
 
     Returns:
       The table: cleaned labels with probabilities, a score for each given label, and ranks, most suspicious first.
+      Its ``guard`` says whether cleaned labels look better than the given ones.
 
     Raises:
       ArgumentError, DataError: one sentence that says what to change.
@@ -118,12 +121,15 @@ def train(
     key, n, noisy, extras = jax.random.key(seed), len(split), split.observed, {}
     if split.trusted is not None:
         extras["trusted"] = split.trusted
+    rows = rows_to_judge(n)
+    judged = judge(rows, np.asarray(split.take(rows).inputs), noisy, len(names))
     trainer, stage = trainer_for(split, method, n if method else n - n // folds, len(names), hidden, epochs)
     if method is not None:
         states = [trainer.fit(split, key, stage).state]
         posterior = trainer.posterior(states[0], split)
-        chosen = chosen_candidate(posterior)
-        probs = np.asarray(posterior.candidates[chosen].probs)
+        merit = merits(judged, posterior)
+        chosen = max(merit, key=lambda name: merit[name])
+        probs = beliefs_of(posterior)[chosen]
     else:
         taught = split if split.trusted is None else replace(split, noisy_label=split.label)
         held_out = out_of_fold(trainer, taught, key, folds=folds, stages=stage)
@@ -134,7 +140,8 @@ def train(
             matrix = transitions.from_confident_joint(transitions.confident_joint(probs, noisy), noisy)
             probs = np.asarray(transitions.posterior(jnp.log(jnp.maximum(probs, 1e-12)), noisy, matrix))
     about: dict[str, Any] = {"class_names": names, "chosen": chosen, "method": trainer.method.name}
-    return Trained(trainer, states, label_table(with_trusted(probs, split), noisy, extras=extras, **about))
+    table = label_table(with_trusted(probs, split), noisy, extras=extras, **about)
+    return Trained(trainer, states, replace(table, guard=guard_of(judged, table).summary()))
 
 
 def trainer_for(

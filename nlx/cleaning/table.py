@@ -18,7 +18,7 @@ from nlx.data.dataset import Split
 from nlx.files import replacing
 
 _COLUMNS = ("index", "noisy_label", "posterior", "cleaned_label", "probability", "label_score", "issue_rank")
-_ABOUT = ("chosen", "class_names", "dataset", "method")
+_ABOUT = ("chosen", "class_names", "dataset", "method", "guard")
 _METADATA = b"nlx"
 _TOLERANCE = 1e-3  # of float32 probabilities that went through a softmax
 
@@ -42,6 +42,7 @@ class LabelTable:
       class_names: K names.
       dataset: name of the data set.
       method: name of the method.
+      guard: whether cleaned labels look better than the given ones, see :meth:`nlx.cleaning.guard.Guard.summary`.
     """
 
     index: np.ndarray
@@ -57,6 +58,7 @@ class LabelTable:
     class_names: tuple[str, ...] = ()
     dataset: str = ""
     method: str = ""
+    guard: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -124,10 +126,10 @@ def label_table(
                 f"true_label {true_label.shape} and noisy_label {noisy_label.shape} must both be classes or both "
                 "{0, 1} vectors"
             )
-    names = tuple(class_names) if class_names is not None else tuple(str(i) for i in range(k))
+    names = tuple(map(str, range(k)) if class_names is None else class_names)
     if len(names) != k:
         raise ValueError(f"class_names has {len(names)} names for a posterior over {k} classes: give one per class")
-    index = np.arange(n) if index is None else np.asarray(index)
+    index = np.asarray(range(n) if index is None else index)
     if index.shape != (n,):
         raise ValueError(f"index must have shape ({n},) as the posterior has {n} rows, got {index.shape}")
     columns = {name: np.asarray(values) for name, values in (extras or {}).items()}
@@ -202,8 +204,8 @@ def _checked_labels(name: str, labels: np.ndarray, n: int, k: int) -> np.ndarray
 def write_labels(path: str | Path, table: LabelTable) -> None:
     """Write a table as Parquet; the file appears whole or not at all.
 
-    Columns carry the names of the table's attributes and of its extras; vectors are lists of fixed size. The names of
-    the classes, the data set, the method and its posterior are JSON under the key ``nlx`` of the file's metadata.
+    Columns have the names of attributes and extras; vectors are lists of fixed size. What is said of the table as a
+    whole is JSON under the key ``nlx`` of the file's metadata.
 
     Args:
       path: the file, e.g. ``labels.parquet``.

@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nlx.cleaning.guard import beliefs_of, guard_of, merits
+from nlx.cleaning.held_out import Judge
 from nlx.cleaning.table import LabelTable, label_table, with_trusted, write_issues, write_labels
 from nlx.data import Dataset
 from nlx.experiment.run_folder import versions, write_json
-from nlx.methods.method import Method, Params, Posterior, chosen_candidate
+from nlx.methods.method import Method, Params, Posterior
 from nlx.report.heatmaps import transition_comparison
 from nlx.report.plots import outlier_curve, training_curves
 from nlx.report.report import write_report
-from nlx.training.evaluation import best, given_recovery, last, true_transition
+from nlx.training.evaluation import best, class_recall, given_recovery, last, recovery, true_transition
 from nlx.training.observers import Row
 
 Picture = Callable[[Path, LabelTable, Dataset], list[Path]]
 """(run folder, cleaned labels, data) -> paths of the pictures it has written there."""
 
 
-def table_of(posterior: Posterior, data: Dataset, method: str) -> LabelTable:
-    """Cleaned labels, with a method's own columns and candidates, and whether the true label was trusted."""
-    chosen = chosen_candidate(posterior)
+def table_of(posterior: Posterior, data: Dataset, method: str, judged: Judge) -> LabelTable:
+    """Cleaned labels, with a method's own columns and candidates, and whether the true label was trusted.
+
+    They are cleaned with the belief that held-out models judge best, and the table says what these hold of the result.
+    """
+    merit = merits(judged, posterior)
+    chosen = max(merit, key=lambda name: merit[name])
     extras = {name: np.asarray(column.values) for name, column in posterior.columns.items()}
     if len(posterior.candidates) > 1:
         extras |= {f"{name}_posterior": np.asarray(c.probs) for name, c in posterior.candidates.items()}
     if data.train.trusted is not None:
         extras["trusted"] = data.train.trusted
-    return label_table(
-        with_trusted(np.asarray(posterior.candidates[chosen].probs), data.train),
+    table = label_table(
+        with_trusted(beliefs_of(posterior)[chosen], data.train),
         data.given(data.train),
         extras=extras,
         true_label=data.train.label,
@@ -40,6 +47,7 @@ def table_of(posterior: Posterior, data: Dataset, method: str) -> LabelTable:
         dataset=data.name,
         method=method,
     )
+    return replace(table, guard=guard_of(judged, table).summary() | {"merit": merit})
 
 
 def write_products(
@@ -87,9 +95,10 @@ def write_products(
         "dataset": data.name,
         **about,
         "cleaned_with": table.chosen,
-        "cost": {name: float(np.mean(candidate.cost)) for name, candidate in posterior.candidates.items()},
+        "guard": table.guard,
         "given_label_recovery": given_recovery(data),
-        "last": last(rows),
+        "class_recall": class_recalls(table, data),
+        "last": last(rows) | recovery(posterior, data.train, table.posterior),
         "best": best(rows),
         "wall_seconds": round(wall_seconds, 1),
         "versions": versions(),
@@ -106,6 +115,18 @@ def write_products(
         inputs=data.train.inputs if len(data.input_shape) == 3 else None,
     )
     return summary
+
+
+def class_recalls(table: LabelTable, data: Dataset) -> dict[str, list[float | None]]:
+    """Share of each class's labels that are right, given and cleaned, where the truth is known; None for no example."""
+    if table.true_label is None:
+        return {}
+    rows, k = data.train.scored, data.num_classes
+    shares = {
+        name: class_recall(labels[rows], table.true_label[rows], k)
+        for name, labels in (("given", table.noisy_label), ("cleaned", table.cleaned_label))
+    }
+    return {name: [None if np.isnan(s) else round(float(s), 4) for s in share] for name, share in shares.items()}
 
 
 def facts_of(data: Dataset, method: Method) -> dict[str, Any]:

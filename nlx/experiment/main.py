@@ -107,6 +107,7 @@ def over_seeds(summaries: list[dict[str, Any]]) -> dict[str, Any]:
         **{name: first[name] for name in ("method", "dataset", "epochs", "given_label_recovery", "versions")},
         "seeds": [seed for s in summaries for seed in s["seeds"]],
         "cleaned_with": [s["cleaned_with"] for s in summaries],
+        "guard": [s["guard"]["line"] for s in summaries],
         "last": {name: spread([s["last"][name] for s in summaries]) for name in first["last"]},
         "best": {name: spread([s["best"][name]["value"] for s in summaries]) for name in first["best"]},
         "wall_seconds": round(sum(s["wall_seconds"] for s in summaries), 1),

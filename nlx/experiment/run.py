@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from nlx.cleaning.held_out import judge, rows_to_judge
 from nlx.cleaning.table import LabelTable
 from nlx.data import Dataset, load
 from nlx.experiment.console import Console
@@ -28,6 +30,8 @@ from nlx.training.loop import Fitted
 from nlx.training.observers import Observer
 from nlx.training.state import TrainState
 from nlx.training.trainer import Trainer
+
+_FEW_PIXELS = 1024  # of an image, up to which pixels say enough for labels to be judged by; features have seen them
 
 
 class Result(NamedTuple):
@@ -170,9 +174,14 @@ class Run:
           facts: what else the summary and the report are to say.
         """
         posterior = trainer.posterior(fitted.state, data.train)
+        rows = rows_to_judge(len(data.train))
+        judged_by = data.train.take(rows)
+        small = len(data.input_shape) == 1 or math.prod(data.input_shape) <= _FEW_PIXELS
+        seen = judged_by.inputs if small else trainer.features(fitted.state, judged_by)
         if not self._lead:
             return Result(self.folder, {}, None)
-        table = table_of(posterior, data, trainer.method.name)
+        judged = judge(rows, np.asarray(seen), data.given(data.train), data.num_classes)
+        table = table_of(posterior, data, trainer.method.name, judged)
         options, training = self.options, self._training
         summary = write_products(
             self.folder,
@@ -188,4 +197,5 @@ class Run:
         )
         name = f"{trainer.method.name} on {data.name}"
         self.console.say(f"{name}: labels cleaned with: {table.chosen}; all in {self.folder}")
+        (self.warn if table.guard["verdict"] == "worse" else self.console.say)(table.guard["line"])
         return Result(self.folder, summary, table)

@@ -48,8 +48,9 @@ class Heads:
 
     Attributes:
       quality_dim: D, dimensions of the quality embedding.
-      encoder_width: units of f_s, and of f_1 and f_2 (at least 2K for the identity start).
-      decoder_width: units of the decoder's two hidden layers (likewise).
+      encoder_width: units of f_s, and of f_1 and f_2 (at least 2K for the identity start); None for 64, or 2K where
+        that is more.
+      decoder_width: units of the decoder's two hidden layers; likewise.
       start: ``identity``: q starts near the noisy label and the prediction added up, the decoder starts by passing z
         through. ``random``: like any other layer.
       prediction_weight: how often the prediction counts against the noisy label in the identity start.
@@ -57,11 +58,16 @@ class Heads:
     """
 
     quality_dim: int = 8
-    encoder_width: int = 64
-    decoder_width: int = 64
+    encoder_width: int | None = None
+    decoder_width: int | None = None
     start: Literal["identity", "random"] = "identity"
     prediction_weight: float = 4.0
     log_variance_floor: float = -8.0
+
+    def widths(self, num_classes: int) -> tuple[int, int]:
+        """Widths of encoder and decoder for so many classes."""
+        least = max(64, 2 * num_classes)
+        return self.encoder_width or least, self.decoder_width or least
 
 
 class NoiseNetwork(nnx.Module):
@@ -69,15 +75,16 @@ class NoiseNetwork(nnx.Module):
 
     def __init__(self, num_classes: int, heads: Heads, *, rngs: nnx.Rngs):
         k, d = num_classes, heads.quality_dim
+        encoder, decoder = heads.widths(k)
         self.floor = heads.log_variance_floor
-        self.contrast_in = nnx.Linear(k, heads.encoder_width, rngs=rngs)
-        self.contrast_out = nnx.Linear(heads.encoder_width, 2 * d, rngs=rngs)
-        self.add_noisy = nnx.Linear(k, heads.encoder_width, rngs=rngs)
-        self.add_prediction = nnx.Linear(k, heads.encoder_width, use_bias=False, rngs=rngs)
-        self.add_out = nnx.Linear(heads.encoder_width, k, rngs=rngs)
-        self.decode_in = nnx.Linear(k + d, heads.decoder_width, rngs=rngs)
-        self.decode_mid = nnx.Linear(heads.decoder_width, heads.decoder_width, rngs=rngs)
-        self.decode_out = nnx.Linear(heads.decoder_width, k, rngs=rngs)
+        self.contrast_in = nnx.Linear(k, encoder, rngs=rngs)
+        self.contrast_out = nnx.Linear(encoder, 2 * d, rngs=rngs)
+        self.add_noisy = nnx.Linear(k, encoder, rngs=rngs)
+        self.add_prediction = nnx.Linear(k, encoder, use_bias=False, rngs=rngs)
+        self.add_out = nnx.Linear(encoder, k, rngs=rngs)
+        self.decode_in = nnx.Linear(k + d, decoder, rngs=rngs)
+        self.decode_mid = nnx.Linear(decoder, decoder, rngs=rngs)
+        self.decode_out = nnx.Linear(decoder, k, rngs=rngs)
         if heads.start == "identity":
             self._start_as_identity(k, heads)
 
@@ -103,7 +110,7 @@ class NoiseNetwork(nnx.Module):
     def _start_as_identity(self, k: int, heads: Heads) -> None:
         """Start with q = sigma(4 (noisy + w prediction - (1 + w)/2)) and P(noisy given z, s) = sigma(4 (z - 1/2))."""
         w, gain = heads.prediction_weight, 4.0
-        if min(heads.encoder_width, heads.decoder_width) < 2 * k:
+        if min(heads.widths(k)) < 2 * k:
             raise ArgumentError(
                 f"`start`=identity needs `encoder_width` and `decoder_width` of at least 2K = {2 * k}; widen them or "
                 "use `start`=random"
@@ -175,7 +182,8 @@ def can(
 
     Returns:
       The method. Its posterior has the candidates ``additive`` (q of the additive layer) and ``bayes``
-      (P(z given x) P(noisy label given z, s = mu)), whose cost is the negative evidence lower bound at s = mu.
+      (P(z given x) P(noisy label given z, s = mu)), whose cost is the negative evidence lower bound at s = mu, and the
+      belief ``classifier``. The bound favours copies of the noisy label, so that it decides nothing in the end.
 
     Raises:
       ArgumentError: regularizer < 0, samples < 1, or widths too small for the identity start.
@@ -250,7 +258,8 @@ def can(
             inside = jnp.clip(probs, 1e-6, 1 - 1e-6)
             cost = label_divergence(jnp.log(inside) - jnp.log1p(-inside), logits) - evidence(inside)
             candidates[name] = Candidate(probs, cost)
-        return Posterior(candidates, {"classifier": Column(prediction, "belief"), "quality_mean": Column(mean)})
+        classifier = Column(to_probs(logits, batch["noisy_label"]), "belief")
+        return Posterior(candidates, {"classifier": classifier, "quality_mean": Column(mean)})
 
     return Method("can", loss, posterior, init)
 

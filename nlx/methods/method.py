@@ -48,9 +48,9 @@ class Column:
 
     Attributes:
       values: ``[B, ...]``.
-      kind: what they are. ``belief``: class probabilities ``[B, K]`` that labels are not cleaned with, such as the
-        classifier's own; ``label``: class numbers, int ``[B]``, -1 for none; ``outlier_score``: float ``[B]``, higher
-        for what is of no class; ``value``: anything else.
+      kind: what they are. ``belief``: class probabilities ``[B, K]`` such as the classifier's own, which labels are
+        cleaned with where held-out models say that more of them are right; ``label``: class numbers, int ``[B]``, -1
+        for none; ``outlier_score``: float ``[B]``, higher for what is of no class; ``value``: anything else.
     """
 
     values: Array
@@ -62,7 +62,8 @@ class Candidate(NamedTuple):
 
     Attributes:
       probs: float32 ``[B, K]``: class probabilities that sum to 1 (single-label), or one probability per class.
-      cost: the method's own criterion, computed without true labels, float32 ``[B]``.
+      cost: the method's own criterion, computed without true labels, float32 ``[B]``; infinite for what labels must
+        not be cleaned with.
     """
 
     probs: Array
@@ -73,8 +74,9 @@ class Posterior(NamedTuple):
     """Beliefs about the true labels of a batch, given the inputs and the noisy labels.
 
     Attributes:
-      candidates: by name. Most methods have one. Labels are cleaned with the candidate of lowest mean cost over the
-        training set, see :func:`chosen_candidate`.
+      candidates: by name. Most methods have one. While training, the one of lowest mean cost over the training set
+        is scored, see :func:`chosen_candidate`; which belief labels are cleaned with in the end, models decide that
+        have not seen them, see :func:`nlx.cleaning.guard.merits`.
       columns: further columns, by name.
     """
 
@@ -88,7 +90,7 @@ def single_posterior(name: str, probs: Array, columns: dict[str, Column] | None 
 
 
 def chosen_candidate(posterior: Posterior) -> str:
-    """The candidate of lowest mean cost: the one to clean labels with."""
+    """The candidate of lowest mean cost: the method's own choice."""
     return min(posterior.candidates, key=lambda name: float(posterior.candidates[name].cost.mean()))
 
 

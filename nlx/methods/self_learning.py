@@ -34,16 +34,9 @@ from nlx.methods.method import (
     Posterior,
     Shapes,
 )
-from nlx.prototypes import (
-    Select,
-    class_prototypes,
-    class_scores,
-    correct,
-    decide,
-    selector,
-)
+from nlx.prototypes import Select, centered, class_prototypes, class_scores, correct, decide, selector, typical
 
-CleanWith = Literal["prototypes", "classifier", "combined"]
+CleanWith = Literal["held_out", "prototypes", "classifier", "combined"]
 
 
 class Corrections(NamedTuple):
@@ -53,12 +46,14 @@ class Corrections(NamedTuple):
       corrected: corrected label, int32 ``[n]``, -1 before any.
       first: the first of them.
       margin: by how much it won, float32 ``[n]``.
+      refused: how many corrections were refused so far, int32 ``[n]``, the same for all.
       scores: sigma of all classes, float32 ``[n, K]``; None where they are not kept.
     """
 
     corrected: Array
     first: Array
     margin: Array
+    refused: Array
     scores: Array | None
 
 
@@ -124,9 +119,11 @@ def self_learning(
     limit: float = 0.95,
     select: Select = "density",
     center: bool = True,
+    typical_only: bool = True,
+    keep_good: bool = True,
     verified: bool = False,
     temperature: float = 0.1,
-    clean_with: CleanWith = "combined",
+    clean_with: CleanWith = "held_out",
     keep_scores: bool = True,
     parts: int = 1,
 ) -> Method:
@@ -137,8 +134,8 @@ def self_learning(
     with :math:`\alpha = 0` for an example that has no corrected label yet. Single-label data only.
 
     Memory, by position in the training set: the corrected label and the first one (int32, -1 before any), the margin
-    (float32), and, unless ``keep_scores`` is False, the scores sigma of all classes (float32 ``[K]``): 12 + 4 K bytes
-    an example, 5.2 GB at K = 1000 and 1.3 million.
+    (float32), the number of refused corrections (int32), and, unless ``keep_scores`` is False, the scores sigma of all
+    classes (float32 ``[K]``): 16 + 4 K bytes an example, 5.2 GB at K = 1000 and 1.3 million.
 
     Args:
       num_classes: K.
@@ -149,21 +146,25 @@ def self_learning(
       quantile: the value at this share of the similarities in ascending order is the density's threshold (paper 0.4).
       limit: members this close to a denser one are no prototypes (paper 0.95).
       select: ``density`` (paper), ``kmeans`` or ``density_peaks`` (Table 4), for which quantile and limit are not used.
-      center: compare features less their mean over the training set. Features that follow a ReLU are all alike in
-        their mean, which leaves the cosine little to say (the paper compares them as they are).
+      center: compare features less the mean of their class means. Features that follow a ReLU are all alike in their
+        mean, which leaves the cosine little to say (the paper compares them as they are).
+      typical_only: take prototypes from examples that resemble their own class more than any other, see
+        :func:`nlx.prototypes.typical` (the paper takes them from all).
+      keep_good: refuse a correction that agrees with fewer of the given labels than the one before, by more than two
+        standard errors; the one before stands then (the paper takes every correction).
       verified: take prototypes from examples whose label is verified, where the batch's ``trusted_label`` says so.
       temperature: of the softmax that makes probabilities of sigma, which is a score. It changes no cleaned label of
         ``prototypes``, only how sure they are.
-      clean_with: the candidate that labels are cleaned with.
+      clean_with: the candidate that labels are cleaned with; ``held_out`` leaves that to models that have not seen
+        them.
       keep_scores: keep sigma. Without it, ``prototypes`` knows the corrected label and its margin only.
       parts: in how many parts the examples are corrected if sigma is not kept, a divisor of their (padded) number; it
         bounds the scores held at a time to 1/parts of all.
 
     Returns:
       The method. Its posterior has three candidates: ``prototypes``, the softmax of sigma / temperature;
-      ``classifier``; and ``combined``, their geometric mean. No criterion without true labels ranks them fairly (the
-      one that has memorized most explains the noisy labels best), so that the cost only says which one
-      ``clean_with`` names: 0 for it, 1 for the others. Before the first correction, all three are the classifier.
+      ``classifier``; and ``combined``, their geometric mean. All cost 0, or infinity where ``clean_with`` names another
+      one. Before the first correction, all three are the classifier.
 
     Raises:
       ArgumentError: an option out of its range.
@@ -180,7 +181,7 @@ def self_learning(
         temperature=(temperature, temperature > 0, "above 0"),
         parts=(parts, parts >= 1, "at least 1"),
         select=(select, select in get_args(Select), "density, kmeans or density_peaks"),
-        clean_with=(clean_with, clean_with in get_args(CleanWith), "prototypes, classifier or combined"),
+        clean_with=(clean_with, clean_with in get_args(CleanWith), " or ".join(get_args(CleanWith))),
     )
     rule = selector(select, share=quantile, limit=limit)
 
@@ -188,7 +189,7 @@ def self_learning(
         del key, outputs
         none = jnp.full(size, -1, jnp.int32)
         scores = jnp.zeros((size, num_classes), jnp.float32) if keep_scores else None
-        return {}, Corrections(none, none, jnp.zeros(size, jnp.float32), scores)
+        return {}, Corrections(none, none, jnp.zeros(size, jnp.float32), jnp.zeros(size, jnp.int32), scores)
 
     def loss(
         key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
@@ -200,7 +201,9 @@ def self_learning(
         given = cross_entropy(logits, noisy)
         better = cross_entropy(logits, jnp.maximum(corrected, 0))
         changed = known & (corrected != noisy)
-        return (1 - share) * given + share * better, memory, {"labels_changed": changed.astype(jnp.float32)}
+        metrics = {"labels_changed": changed, "corrections_refused": memory.refused}
+        mixed = (1 - share) * given + share * better
+        return mixed, memory, {name: value.astype(jnp.float32) for name, value in metrics.items()}
 
     def posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
         del params, batch
@@ -217,11 +220,12 @@ def self_learning(
             log_q = jax.nn.log_softmax(jnp.where(chosen, sure[:, None], rest[:, None]))
         log_q = jnp.where(known, log_q, classifier)
         candidates = {
+            "combined": jax.nn.softmax((classifier + log_q) / 2),
             "prototypes": jnp.exp(log_q),
             "classifier": jnp.exp(classifier),
-            "combined": jax.nn.softmax((classifier + log_q) / 2),
         }
-        cost = {name: jnp.full(corrected.shape, float(name != clean_with), jnp.float32) for name in candidates}
+        out = {name: clean_with not in ("held_out", name) for name in candidates}
+        cost = {name: jnp.full(corrected.shape, jnp.inf if out[name] else 0.0, jnp.float32) for name in candidates}
         columns = {
             "corrected_label": Column(corrected, "label"),
             "first_label": Column(memory.first, "label"),
@@ -233,12 +237,12 @@ def self_learning(
     def refresh(key: Array, memory: Memory, features: Array, labels: Batch) -> Memory:
         noisy = _single(labels)
         if center:
-            real = (noisy >= 0)[:, None]
-            mean = jnp.sum(jnp.where(real, features, 0.0), axis=0) / jnp.maximum(jnp.sum(real, dtype=features.dtype), 1)
-            features = features - mean[None, :]
-        where = None
+            features = centered(features, noisy, num_classes)
+        where = noisy >= 0
         if verified and "trusted_label" in labels:
             where = eligible(noisy, labels["trusted_label"], num_classes)
+        if typical_only:
+            where = where & typical(features, jnp.where(where, noisy, -1), num_classes)
         chosen = class_prototypes(
             key,
             features,
@@ -254,9 +258,20 @@ def self_learning(
         decision = correct(features, chosen.mean, present, parts=parts) if scores is None else decide(scores)
         corrected = jnp.where(noisy >= 0, decision.label, -1)
         first = jnp.where(memory.first >= 0, memory.first, corrected)
-        return Corrections(corrected, first, decision.margin, scores)
+        new = Corrections(corrected, first, decision.margin, memory.refused, scores)
+        if not keep_good:
+            return new
+        refused = _worse(corrected == noisy, memory.corrected == noisy, (noisy >= 0) & (memory.corrected >= 0))
+        old = memory._replace(refused=memory.refused + 1)
+        return jax.tree.map(lambda before, after: jnp.where(refused, before, after), old, new)
 
     return Method("self_learning", loss, posterior, init, refresh=refresh, refresh_after=refresh_after)
+
+
+def _worse(new: Array, old: Array, where: Array) -> Array:
+    """Whether labels agree with the given ones less often than others do, by two standard errors (McNemar)."""
+    lost, won = (jnp.sum(x & where, dtype=jnp.int32).astype(jnp.float32) for x in (old & ~new, new & ~old))
+    return lost - won > 2 * jnp.sqrt(lost + won)
 
 
 def _single(batch: Batch) -> Array:

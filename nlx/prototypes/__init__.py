@@ -5,6 +5,7 @@ be labelled right; a few of them that do not resemble each other too much stand 
 the label of the class whose prototypes it resembles most.
 """
 
+from nlx.prototypes.classes import centered, typical
 from nlx.prototypes.clustering import by_density_peaks, by_kmeans
 from nlx.prototypes.correction import Correction, class_scores, correct, decide
 from nlx.prototypes.density import Selection, by_density, density, select, separation
@@ -21,6 +22,7 @@ __all__ = [
     "by_density",
     "by_density_peaks",
     "by_kmeans",
+    "centered",
     "class_prototypes",
     "class_scores",
     "correct",
@@ -32,5 +34,6 @@ __all__ = [
     "select",
     "selector",
     "separation",
+    "typical",
     "unit",
 ]

@@ -19,13 +19,14 @@ SHOWN_CLASSES, SHOWN_MEMBERS = 10, 1280
 
 
 class Figures(NamedTuple):
-    """What the pictures show of one class: rows of its members and prototypes, and the members' density."""
+    """What the pictures show of one class: rows of members and prototypes, density, and how many members qualified."""
 
     members: np.ndarray
     density: np.ndarray
     separation: np.ndarray
     prototypes: np.ndarray
     valid: np.ndarray
+    qualified: int
 
 
 def shown_members(data: Dataset, among: ArrayLike | None = None) -> np.ndarray:
@@ -34,6 +35,16 @@ def shown_members(data: Dataset, among: ArrayLike | None = None) -> np.ndarray:
     counted = np.ones(len(label), bool) if among is None else np.asarray(among)
     rows = [np.flatnonzero(counted & (label == c)) for c in range(min(data.num_classes, SHOWN_CLASSES))]
     return np.concatenate([np.sort(rng.permutation(members)[:SHOWN_MEMBERS]) for members in rows])
+
+
+def as_compared(
+    features: np.ndarray, rows: np.ndarray, data: Dataset, center: bool, typical_only: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features ``[m, F]`` of rows as prototypes are selected by them, and those of the rows that may be prototypes."""
+    labels, k = data.train.observed[rows], data.num_classes
+    compared = np.asarray(prototypes.centered(features, labels, k)) if center else features
+    kept = np.asarray(prototypes.typical(compared, labels, k)) if typical_only else slice(None)
+    return compared[kept], rows[kept]
 
 
 def class_figures(
@@ -47,14 +58,15 @@ def class_figures(
 ) -> Figures:
     """Density and separation of the members of a class, and its prototypes as selection has them."""
     if len(rows) == 0:
-        return Figures(rows, np.zeros(0), np.zeros(0), np.zeros(count, int), np.zeros(count, bool))
+        return Figures(rows, np.zeros(0), np.zeros(0), np.zeros(count, int), np.zeros(count, bool), 0)
     similarity = prototypes.cosine_similarity(features)
     density = prototypes.density(similarity, prototypes.quantile(similarity, quantile))
     separation = prototypes.separation(similarity, density)
     rule = prototypes.selector(select, share=quantile, limit=limit)
     chosen = rule(jax.random.key(0), jnp.asarray(features), jnp.ones(len(rows), bool), count)
     prototype = rows[np.where(chosen.valid, chosen.rows, 0)]
-    return Figures(rows, np.asarray(density), np.asarray(separation), prototype, np.asarray(chosen.valid))
+    measured = np.asarray(density), np.asarray(separation)
+    return Figures(rows, *measured, prototype, np.asarray(chosen.valid), int(chosen.qualified))
 
 
 def correction_pictures(
@@ -96,7 +108,8 @@ def correction_pictures(
         shown = np.stack([f.prototypes for f in figures])
         right = None if true is None else true[shown] == table.noisy_label[shown]
         pictures.append(folder / "prototypes.png")
-        prototype_grid(inputs[shown], names, pictures[-1], valid=np.stack([f.valid for f in figures]), right=right)
+        notes, valid = [f"{f.qualified:,} qualify" for f in figures], np.stack([f.valid for f in figures])
+        prototype_grid(inputs[shown], names, pictures[-1], valid=valid, right=right, notes=notes)
     if true is None:
         return pictures
     one = figures[0]

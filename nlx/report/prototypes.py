@@ -144,6 +144,7 @@ def prototype_grid(
     *,
     valid: np.ndarray | None = None,
     right: np.ndarray | None = None,
+    notes: Sequence[str] = (),
 ) -> None:
     """Show the prototypes as pictures, a row for each class, the first the densest.
 
@@ -153,6 +154,7 @@ def prototype_grid(
       path: the PNG.
       valid: which of them exist, bool ``[K, p]``; the others are left blank.
       right: whether each one's label is right, bool ``[K, p]``, where that is known; wrong ones get a frame.
+      notes: a line below each name.
 
     Raises:
       ValueError: shapes disagree.
@@ -181,7 +183,8 @@ def prototype_grid(
         if valid[c, i]:
             axes.imshow(images[c, i].squeeze(-1) if images.shape[4] == 1 else images[c, i], cmap="gray")
         if i == 0:
-            axes.set_ylabel(short(class_names[c]), rotation=0, ha="right", va="center", fontsize=9, parse_math=False)
+            name = "\n".join([short(class_names[c]), *notes[c : c + 1]])
+            axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9, parse_math=False)
     save(figure, path)
 
 

@@ -87,7 +87,9 @@ def _lead(labels: LabelTable) -> str:
     changed = labels.changed.any(axis=1) if labels.multi_label else labels.changed
     count = int(changed.sum())
     share = f" ({count / len(labels):.1%})" if len(labels) else ""
-    return (
+    line = labels.guard.get("line")
+    guard = f"<p>Without the truth: {escape(line)}.</p>" if line else ""
+    return guard + (
         f'<p class="soft">Of {len(labels):,} given labels, {count:,}{share} would change, by the posterior '
         f"<em>{escape(labels.chosen)}</em>.</p>"
     )
@@ -167,11 +169,19 @@ def _by_class(labels: LabelTable, names: list[str]) -> str:
         given, cleaned = (np.arange(k) == label[:, None] for label in (labels.noisy_label, labels.cleaned_label))
     removed, added = (given & ~cleaned).sum(axis=0), (~given & cleaned).sum(axis=0)
     order = np.argsort(-(removed + added), kind="stable")[:_MOST_CLASSES]
+    header, recalls = ["Class", "Given", "Removed", "Added", "Cleaned"], []
+    if labels.true_label is not None:
+        true = labels.true_label.astype(bool) if labels.multi_label else np.arange(k) == labels.true_label[:, None]
+        recalls = [(found & true).sum(axis=0) / np.maximum(true.sum(axis=0), 1) for found in (given, cleaned)]
+        header += ["Recall of given", "Recall of cleaned"]
     rows = (
-        (names[c], *(f"{counts[c]:,}" for counts in (given.sum(axis=0), removed, added, cleaned.sum(axis=0))))
+        (
+            names[c],
+            *(f"{counts[c]:,}" for counts in (given.sum(axis=0), removed, added, cleaned.sum(axis=0))),
+            *(_percent(recall[c]) for recall in recalls),
+        )
         for c in order
     )
-    header = ("Class", "Given", "Removed", "Added", "Cleaned")
     note = f'<p class="soft">The {_MOST_CLASSES} classes with the most changes of {k}.</p>' if k > _MOST_CLASSES else ""
     return note + page.table(header, rows, numbers=header[1:], style="narrow")
 

@@ -15,12 +15,31 @@ from nlx.training.state import TrainState
 
 
 def against(scores: np.ndarray, labels: np.ndarray) -> Row:
-    """Accuracy (single-label) and mean average precision, with all points and with 11, of scores ``[n, K]``."""
-    row = {"accuracy": float(metrics.accuracy(scores, labels))} if labels.ndim == 1 else {}
+    """Accuracies (single-label) and mean average precision, with all points and with 11, of scores ``[n, K]``.
+
+    The balanced accuracy is the mean of the classes' recalls.
+    """
+    row = {}
+    if labels.ndim == 1:
+        balanced = float(np.nanmean(class_recall(np.argmax(scores, axis=1), labels, scores.shape[1])))
+        row = {"accuracy": float(metrics.accuracy(scores, labels)), "balanced_accuracy": balanced}
     return row | {
         "map": float(metrics.mean_average_precision(scores, labels)),
         "map_11_point": float(metrics.mean_average_precision(scores, labels, points=11)),
     }
+
+
+def class_recall(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Share of each class's examples that are predicted as such, ``[K]``; NaN for a class without examples.
+
+    Args:
+      predicted: int ``[n]`` or {0, 1} ``[n, K]``.
+      labels: in the same form.
+      num_classes: K.
+    """
+    given, true = (metrics.as_vectors(x.astype(np.int32), num_classes) for x in (predicted, labels))
+    there = np.asarray(true).sum(axis=0)
+    return np.where(there > 0, (np.asarray(given) * np.asarray(true)).sum(axis=0) / np.maximum(there, 1), np.nan)
 
 
 def noisy_score(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -30,17 +49,18 @@ def noisy_score(scores: np.ndarray, labels: np.ndarray) -> float:
     )
 
 
-def recovery(posterior: Posterior, split: Split) -> Row:
+def recovery(posterior: Posterior, split: Split, chosen: np.ndarray | None = None) -> Row:
     """How well true training labels are recovered, where they are known and a method could not just look them up.
 
-    ``recovery`` by the chosen candidate and ``recovery_NAME`` by each belief and by labels of the method's own.
-    ``issue_auc``: on single-label data, the area under the ROC curve of telling wrong labels from right ones by the
-    probability of the given label. ``outlier_ap``: average precision of the method's ranking of outliers.
+    ``recovery`` by the chosen probabilities, those of the candidate of lowest cost where none are given, and
+    ``recovery_NAME`` by each belief and by labels of the method's own. ``issue_auc``: on single-label data, the area
+    under the ROC curve of telling wrong labels from right ones by the probability of the given label. ``outlier_ap``:
+    average precision of the method's ranking of outliers.
     """
     labels, where = split.label, split.scored
     if labels is None or not where.any():
         return {}
-    probs = posterior.candidates[chosen_candidate(posterior)].probs
+    probs = posterior.candidates[chosen_candidate(posterior)].probs if chosen is None else chosen
     row = {"recovery": float(metrics.recovery(probs, labels, where=where))}
     kinds = {name: column.kind for name, column in posterior.columns.items()}
     beliefs = {name: candidate.probs for name, candidate in posterior.candidates.items()}

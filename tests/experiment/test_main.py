@@ -109,6 +109,7 @@ def test_scores_over_seeds_are_means_and_standard_deviations():
         | {
             "seeds": [seed],
             "cleaned_with": name,
+            "guard": {"line": f"line of {seed}"},
             "last": {"test_accuracy": value},
             "best": {"test_accuracy": {"value": value + 1, "epoch": 2}},
             "wall_seconds": 1.25,
@@ -118,6 +119,7 @@ def test_scores_over_seeds_are_means_and_standard_deviations():
     assert over_seeds(summaries) == common | {
         "seeds": [3, 4, 5],
         "cleaned_with": ["bayes", "bayes", "additive"],
+        "guard": ["line of 3", "line of 4", "line of 5"],
         "last": {"test_accuracy": {"mean": pytest.approx(0.6), "std": pytest.approx(0.1)}},
         "best": {"test_accuracy": {"mean": pytest.approx(1.6), "std": pytest.approx(0.1)}},
         "wall_seconds": 3.8,

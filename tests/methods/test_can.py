@@ -254,3 +254,10 @@ def test_bad_options_are_named():
         make(samples=0)
     with pytest.raises(ValueError, match="at least 2K = 8"):
         make(heads=Heads(encoder_width=4))
+
+
+@pytest.mark.parametrize("classes", [3, 50])
+def test_widths_suit_any_number_of_classes(classes):
+    network = nnx.eval_shape(lambda: NoiseNetwork(classes, Heads(), rngs=nnx.Rngs(0)))
+    assert network.add_out.kernel.shape == (max(64, 2 * classes), classes)
+    assert network.decode_mid.kernel.shape == (max(64, 2 * classes),) * 2

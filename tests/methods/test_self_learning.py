@@ -157,8 +157,10 @@ def test_beliefs_follow_the_scores(memory):
     np.testing.assert_array_equal(beliefs.columns["corrected_label"].values, memory.corrected)
     np.testing.assert_array_equal(beliefs.columns["first_label"].values, memory.first)
     for named in ("prototypes", "classifier", "combined"):
-        assert chosen_candidate(posterior(make(clean_with=named), memory)) == named
-    assert chosen_candidate(beliefs) == "combined"
+        named_alone = posterior(make(clean_with=named), memory)
+        assert chosen_candidate(named_alone) == named
+        assert [n for n, c in named_alone.candidates.items() if np.isfinite(c.cost).all()] == [named]
+    assert all((c.cost == 0).all() for c in beliefs.candidates.values())
 
 
 def test_without_scores_the_label_and_its_margin_remain(memory):
@@ -199,11 +201,38 @@ def test_prototypes_come_from_verified_labels():
     labels = {"noisy_label": noisy, "trusted_label": np.where(np.arange(100) < 5, 0, -1).astype(np.int32)}
     nobody_knows = {"noisy_label": noisy, "trusted_label": np.full(100, -1, np.int32)}
     verified = refreshed(make(verified=True), x, labels).corrected
-    unverified = refreshed(make(verified=True), x, nobody_knows).corrected
+    unverified = refreshed(make(verified=True, typical_only=False), x, nobody_knows).corrected
     np.testing.assert_array_equal(verified, true)
     assert (unverified == true).mean() < 0.8
     # Without the option, what is known is passed over.
-    np.testing.assert_array_equal(refreshed(make(), x, labels).corrected, unverified)
+    np.testing.assert_array_equal(refreshed(make(typical_only=False), x, labels).corrected, unverified)
+
+
+def test_rare_classes_keep_their_place():
+    """950, 30 and 20 examples: the mean of all lies inside the first class, and its flips fill half of the third."""
+    rng = np.random.default_rng(2)
+    true = np.repeat([0, 1, 2], [950, 30, 20])
+    x = (np.eye(3, 8)[true] * 4 + 0.5 * rng.normal(size=(1000, 8))).astype(np.float32)
+    noisy = np.where(rng.uniform(size=1000) < 0.08, (true + rng.integers(1, 3, 1000)) % 3, true).astype(np.int32)
+    corrected = refreshed(make(), x, {"noisy_label": noisy}).corrected
+    assert (corrected == true).mean() > (noisy == true).mean()
+    assert min((corrected == true)[true == c].mean() for c in range(3)) > 0.9
+    among_all = refreshed(make(typical_only=False), x, {"noisy_label": noisy}).corrected
+    assert (among_all == true).mean() < (noisy == true).mean()
+
+
+def test_a_correction_that_loses_is_refused(memory):
+    """Labels that agree with the given ones no better than chance stay out, unless every correction is to be taken."""
+    turned = np.roll(FEATURES, 7, axis=0)
+    kept = refreshed(make(), turned, memory=memory)
+    np.testing.assert_array_equal(kept.corrected, memory.corrected)
+    np.testing.assert_array_equal(kept.scores, memory.scores)
+    assert (np.asarray(kept.refused), np.asarray(memory.refused)) == (pytest.approx(1), pytest.approx(0))
+    assert float(loss(make(), kept)[2]["corrections_refused"][0]) == 1
+    taken = refreshed(make(keep_good=False), turned, memory=memory)
+    assert (taken.corrected != memory.corrected).any()
+    again = refreshed(make(), FEATURES, memory=kept)
+    np.testing.assert_array_equal(again.refused, 1)
 
 
 def test_when_labels_are_corrected():

@@ -167,6 +167,8 @@ def table(n=8, k=3, dtype=np.float32):
         "prototypes.by_density_peaks": Case(
             lambda key, s, w: prototypes.by_density_peaks(key, s, w, 2), (key, similarity, members)
         ),
+        "prototypes.centered": Case(lambda x, y: prototypes.centered(x, y, k), (features, y), (0, 1), double=True),
+        "prototypes.typical": Case(lambda x, y: prototypes.typical(x, y, k), (features, y), (0, 1), double=True),
         "prototypes.sample_members": Case(
             lambda key, y, w: prototypes.sample_members(key, y, k, 3, where=w), (key, y, where), (1, 2)
         ),

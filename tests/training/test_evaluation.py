@@ -82,7 +82,7 @@ def test_wrong_labels_are_told_by_their_probability():
 
 
 def test_scores_of_both_kinds_of_labels():
-    assert against(RIGHT, np.array([0, 1])) == {"accuracy": 1, "map": 1, "map_11_point": 1}
+    assert against(RIGHT, np.array([0, 1])) == {"accuracy": 1, "balanced_accuracy": 1, "map": 1, "map_11_point": 1}
     assert against(RIGHT, np.eye(2, dtype=np.uint8)) == {"map": 1, "map_11_point": 1}
     assert noisy_score(RIGHT, np.array([0, 0])) == 0.5
     assert noisy_score(RIGHT, np.eye(2, dtype=np.uint8)) == 1

@@ -1,0 +1,115 @@
+"""The guard: what models that have not seen the labels say of them, against the truth that it never sees."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nlx.cleaning.guard import beliefs_of, guard_of, interval_of, merits
+from nlx.cleaning.held_out import Discriminant, judge, rows_to_judge
+from nlx.cleaning.table import label_table
+from nlx.methods.method import Candidate, Column, Posterior
+
+RNG = np.random.default_rng(0)
+N, K = 600, 3
+TRUE = np.repeat([0, 1, 2], [450, 100, 50]).astype(np.int32)
+NOISY = np.where(RNG.uniform(size=N) < 0.2, (TRUE + RNG.integers(1, K, N)) % K, TRUE).astype(np.int32)
+X = (4 * np.eye(K, 6)[TRUE] + RNG.normal(size=(N, 6))).astype(np.float32)
+WRONG = float(np.mean(NOISY != TRUE))
+
+
+@pytest.fixture(scope="module")
+def judged():
+    return judge(rows_to_judge(N), X, NOISY, K)
+
+
+def guard(judged, labels, given=NOISY):
+    probs = np.eye(K)[labels] if labels.ndim == 1 else labels.astype(float)
+    return guard_of(judged, label_table(probs, given))
+
+
+def test_a_discriminant_judges_a_fold_by_the_others():
+    """Closed form, against a float64 loop over the folds."""
+    models, labels = Discriminant(X, NOISY), np.eye(K)[NOISY]
+    scores = models.scores(labels, True)
+    x = models._x
+    for fold in models.rows_of_folds[::7]:
+        rest, out, own = (np.delete(x, fold, axis=0), x[fold], np.delete(labels, fold, axis=0))
+        means = np.stack([rest[own[:, c] == 1].mean(0) for c in range(K)])
+        within = sum(
+            (r - means[c])[:, None] * (r - means[c])[None, :] for r, c in zip(rest, own.argmax(1), strict=True)
+        )
+        covariance, d, n = within / len(rest), x.shape[1], len(rest)
+        covariance = n / (n + d) * covariance + d / (n + d) * np.trace(covariance) / d * np.eye(d)
+        weights = np.linalg.solve(covariance, means.T)
+        expected = out @ weights - 0.5 * np.sum(means.T * weights, axis=0) + np.log(own.mean(0))
+        np.testing.assert_allclose(scores[fold], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_two_classes_of_one_label_and_two_labels_say_the_same():
+    """Log-odds of a column are those of its two classes; shrinkage alone differs a little."""
+    given = (NOISY == 0).astype(np.uint8)
+    models = Discriminant(X, given)
+    both = models.scores(np.stack([1 - given, given], axis=1), True)
+    odds = models.scores(given[:, None], False)[:, 0]
+    assert np.abs(both[:, 1] - both[:, 0] - odds).max() < 0.1 * np.abs(odds).max()
+
+
+def test_the_estimates_are_near_the_truth(judged):
+    found = guard(judged, TRUE)
+    assert found.noise.low < WRONG < found.noise.high
+    assert found.gain.mean == pytest.approx(WRONG, abs=0.05)
+    assert found.verdict == "better"
+    assert found.classes == (np.bincount(NOISY).tolist(), [450, 100, 50])
+    assert found.lost == []
+
+
+def test_worse_labels_are_told_as_such(judged):
+    shifted = np.where(np.arange(N) % 3 == 0, (NOISY + 1) % K, NOISY)
+    found = guard(judged, shifted)
+    assert found.verdict == "worse"
+    assert abs(found.gain.mean - (np.mean(shifted == TRUE) - np.mean(NOISY == TRUE))) < 0.03
+    assert found.hits[1] < found.hits[0]
+    assert found.difference.high < 0
+    assert "WORSE" in found.line
+    assert guard(judged, NOISY).verdict == "open"
+    assert guard(judged, np.where(TRUE == 2, 0, TRUE)).lost == ["2"]
+
+
+def test_copies_of_the_given_labels_are_not_preferred(judged):
+    copy, right = np.eye(K, dtype=np.float32)[NOISY], np.eye(K, dtype=np.float32)[TRUE]
+    cost = {"copy": jnp.zeros(N), "forbidden": jnp.full(N, jnp.inf)}
+    candidates = {"copy": Candidate(copy, cost["copy"]), "forbidden": Candidate(right, cost["forbidden"])}
+    posterior = Posterior(candidates, {"classifier": Column(right, "belief"), "other": Column(right)})
+    assert list(beliefs_of(posterior)) == ["copy", "classifier"]
+    merit = merits(judged, posterior)
+    assert max(merit, key=merit.__getitem__) == "classifier"
+    assert merit["classifier"] - merit["copy"] == pytest.approx(WRONG, abs=0.05)
+    # Of equal beliefs it is the method's own choice.
+    same = merits(judged, posterior._replace(columns={"also": Column(copy, "belief")}))
+    assert max(same, key=same.__getitem__) == "copy"
+
+
+def test_several_labels_per_example():
+    true = np.stack([TRUE == 0, TRUE == 2], axis=1).astype(np.uint8)
+    missing = np.where(RNG.uniform(size=true.shape) < 0.3, 0, true).astype(np.uint8)
+    judged = judge(rows_to_judge(N), X, missing, 2)
+    found = guard_of(judged, label_table(true.astype(float), missing))
+    assert found.verdict == "better"
+    assert 0 < found.gain.mean < np.mean(missing != true)  # what is missing hides in the models, too: not all is seen
+    none = guard_of(judged, label_table(np.zeros((N, 2)), missing))
+    assert (none.verdict, none.lost) == ("worse", ["0", "1"])
+
+
+def test_models_that_know_nothing_do_not_overrule_labels():
+    """Inputs without information: no label looks much more wrong than the next one, and none better than the given."""
+    judged = judge(rows_to_judge(N), np.zeros((N, 2, 2, 1), np.uint8), NOISY, K)
+    assert np.isfinite(judged.beliefs).all()
+    assert guard(judged, RNG.permutation(NOISY)).verdict != "better"
+
+
+def test_an_interval_is_that_of_the_mean():
+    values = RNG.normal(1, 2, 10_000)
+    found = interval_of(values)
+    assert found.low < 1 < found.high
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 2 / 100, rel=0.05)
+    assert len(rows_to_judge(50_000)) == 20_000
