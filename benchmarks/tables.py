@@ -28,7 +28,7 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.protocols import can, crf, layer, leaderboard, self_learning, types
+from benchmarks.protocols import can, crf, defaults, layer, leaderboard, self_learning, types
 from benchmarks.protocols.common import Protocol
 from benchmarks.protocols.data import Missing
 from benchmarks.protocols.runner import RESULTS, Runner
@@ -54,6 +54,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "self-3": self_learning.self_3,
     "self-4": self_learning.self_4,
     "self-fig4": self_learning.self_fig4,
+    "defaults": defaults.defaults,
     "leaderboard": leaderboard.leaderboard,
 }
 
@@ -68,7 +69,8 @@ class Options:
     learned and true transition matrix at every noise rate. layer-fig5: outliers. losses: all losses on human label
     noise. types-2, types-fig8: strategies with a few trusted labels, and the most suspicious labels. crf-1, crf-q,
     crf-2: parts of the CRF, its posterior, prediction and recovery by noise. self-2, self-3, self-4, self-fig4:
-    corrected labels, members, selection, prototypes and alpha. leaderboard: every method on four labellings. all:
+    corrected labels, members, selection, prototypes and alpha. defaults: every system as its recipe sets it, on sets
+    of many kinds. leaderboard: every method on four labellings. all:
     every one of them."""
     small: bool = False
     """The form that runs on two CPU cores; the papers' full data sets need accelerators and are not here yet."""
