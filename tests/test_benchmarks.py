@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from benchmarks import readme
-from benchmarks.protocols import can, leaderboard
+from benchmarks.protocols import can, defaults, leaderboard
 from benchmarks.protocols.common import (
     all_over_seeds,
     claim_ahead,
@@ -169,12 +169,24 @@ def test_the_rules_of_the_tables():
     assert [c.verdict for c in can.claims_of_can_6(cases)] == ["holds", "holds", "not shown"]
 
     rows = {f"lambda {v}": {"test_map": [0.9, 0.91]} for v in can.LAMBDAS}
-    rows["lambda 0.3"], rows["lambda 10.0"] = {"test_map": [0.95, 0.951]}, {"test_map": [0.5, 0.5]}
-    rows |= {name: {"test_map": [0.8, 0.82]} for name in (can.BINARY, "Bootstrap", "LearnQ", "ICNM")}
-    rows[can.FROZEN] = {"test_map": [0.96, 0.961]}
+    rows["lambda 0.3"], rows["lambda 10.0"] = {"test_map": [0.95, 0.96]}, {"test_map": [0.5, 0.51]}
+    rows |= {name: {"test_map": [0.8, 0.81]} for name in (can.BINARY, "Bootstrap", "LearnQ", "ICNM")}
+    rows[can.FROZEN] = {"test_map": [0.96, 0.97]}
     assert [c.verdict for c in can.claims_of_can_5(rows)] == ["holds", "holds", "holds", "does not hold"]
-    rows["lambda 2.0"] = {"test_map": [0.99, 0.99]}
+    rows["lambda 2.0"] = {"test_map": [0.99, 1.0]}
     assert can.claims_of_can_5(rows)[0].verdict == "does not hold"
+
+
+def test_the_claims_of_the_defaults():
+    def row(test, cleaned, verdict="better"):
+        return {"test": [test] * 3, "given": [0.7] * 3, "cleaned": [cleaned] * 3, "verdict": [verdict] * 3}
+
+    good = {defaults.PLAIN: row(0.7, 0.7), "CAN": row(0.74, 0.8)}
+    assert [c.verdict for c in defaults.claims_of({"features, worst": good})] == ["holds"] * 4
+    assert defaults.claims_of({"a": good | {"CAN": row(0.74, 0.71)}})[2].verdict == "does not hold"
+    bad = {"a": good | {"CAN": row(0.6, 0.6, "open")}, "b": good | {"CAN": row(0.6, 0.6, "worse")}}
+    below, behind, _ = defaults.claims_of(bad)
+    assert (below.evidence, behind.evidence) == ("CAN on a -10.0", "CAN on a -10.0")
 
 
 def board(**accuracy):
