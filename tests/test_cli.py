@@ -37,6 +37,7 @@ def test_a_list_and_a_report_come_out(user, tmp_path):
     assert (code, err) == (0, "")
     assert "120 examples of shape [5]; labels are 3 classes: ant, bee, cat\n" in out
     changed = table_changes(tmp_path / "mine")
+    assert "cleaned labels look better than the given ones" in out
     assert f"{len(changed)} labels would change ({len(changed) / 120:.1%}), most often " in out
     (given, proposed), count = Counter(changed).most_common(1)[0]
     assert f"{given} to {proposed} ({count})" in out

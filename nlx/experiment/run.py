@@ -175,9 +175,10 @@ class Run:
         """
         posterior = trainer.posterior(fitted.state, data.train)
         rows = rows_to_judge(len(data.train))
-        judged_by = data.train.take(rows)
+        split = data.train.take(rows)
         small = len(data.input_shape) == 1 or math.prod(data.input_shape) <= _FEW_PIXELS
-        seen = judged_by.inputs if small else trainer.features(fitted.state, judged_by)
+        in_memory = isinstance(split.inputs, np.ndarray)
+        seen = split.inputs if small and in_memory else trainer.features(fitted.state, split)
         if not self._lead:
             return Result(self.folder, {}, None)
         judged = judge(rows, np.asarray(seen), data.given(data.train), data.num_classes)

@@ -1,5 +1,6 @@
 """Recipes as programs of their own: what a run leaves, a stop and its resumption, exit codes and help."""
 
+import html
 import json
 import os
 import signal
@@ -57,7 +58,16 @@ def test_a_can_run_leaves_everything_it_promises(arrays, tmp_path):
     assert len(table) == 300
     assert {"additive_posterior", "bayes_posterior", "quality_mean"} <= table.extras.keys()
     assert table.chosen == summary["cleaned_with"]
-    np.testing.assert_array_equal(table.posterior, table.extras[f"{table.chosen}_posterior"])
+    name = table.chosen if table.chosen == "classifier" else f"{table.chosen}_posterior"
+    np.testing.assert_array_equal(table.posterior, table.extras[name])
+    assert table.guard == summary["guard"]
+    assert table.guard["line"] in err
+    assert set(table.guard["merit"]) == {"additive", "bayes", "classifier"}
+    assert sum(table.guard["classes"]["given"]) == len(table)
+    assert table.guard["line"] in html.unescape((run / "report.html").read_text())
+    right = [np.mean(table.cleaned_label[table.true_label == c] == c) for c in range(3)]
+    np.testing.assert_allclose(summary["class_recall"]["cleaned"], right, atol=1e-4)
+    assert rows[-1]["test_balanced_accuracy"] > 0
     assert np.mean(table.cleaned_label == table.true_label) == pytest.approx(summary["last"]["recovery"], abs=1e-6)
     for picture in ("curves.png", "quality.png", "transitions.png"):
         assert (run / picture).read_bytes().startswith(b"\x89PNG")
