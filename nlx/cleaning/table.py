@@ -42,7 +42,7 @@ class LabelTable:
       class_names: K names.
       dataset: name of the data set.
       method: name of the method.
-      guard: whether cleaned labels look better than the given ones, see :meth:`nlx.cleaning.guard.Guard.summary`.
+      guard: how cleaned labels look beside the given ones, see :meth:`nlx.cleaning.guard.Guard.summary`.
     """
 
     index: np.ndarray
@@ -196,16 +196,14 @@ def _checked_labels(name: str, labels: np.ndarray, n: int, k: int) -> np.ndarray
     bad = (whole != labels) | (whole < 0) | (whole >= size)
     if bad.any():
         place = tuple(int(i) for i in np.argwhere(bad)[0])
-        row = ", ".join(map(str, place))
-        raise ValueError(f"{name}[{row}] is {labels[place]}: labels must be whole numbers in [0, {size})")
+        raise ValueError(f"{name}{list(place)} is {labels[place]}: labels must be whole numbers in [0, {size})")
     return whole if labels.ndim == 1 else whole.astype(np.uint8)
 
 
 def write_labels(path: str | Path, table: LabelTable) -> None:
     """Write a table as Parquet; the file appears whole or not at all.
 
-    Columns have the names of attributes and extras; vectors are lists of fixed size. What is said of the table as a
-    whole is JSON under the key ``nlx`` of the file's metadata.
+    Columns have the names of attributes and extras; vectors are lists of fixed size. All else is JSON in the metadata.
 
     Args:
       path: the file, e.g. ``labels.parquet``.
