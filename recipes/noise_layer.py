@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import jax
+import optax
 
 from nlx import Stage, Trainer
 from nlx.arguments import ArgumentError
@@ -44,6 +45,8 @@ class NoiseLayerOptions(RecipeOptions):
     theory)."""
     strength: float = 0.1
     """Weight of the penalty, at least 0 (paper 0.1, milder 0.02)."""
+    transition_rate: float = 0.05
+    """Learning rate of T, by projected gradient descent of its own, whatever trains the backbone (paper: its)."""
     gradient_limit: float | None = 1.0
     """Cut the rows of T's gradient to this length, so that a label that seemed impossible does not throw a row over;
     None for no limit (paper)."""
@@ -58,7 +61,7 @@ class NoiseLayerOptions(RecipeOptions):
         """See :class:`RecipeOptions`."""
         super().check()
         require(self, "[0, inf)", "learn_from", "learn_until", "strength")
-        require(self, "(0, inf)", "gradient_limit")
+        require(self, "(0, inf)", "gradient_limit", "transition_rate")
         require(self, "(0, 1]", "alpha")
         if self.layer == "outliers" and not self.known_outliers:
             raise ArgumentError("`layer`=outliers learns from a few known ones; add `known_outliers`=0.1, say")
@@ -89,7 +92,9 @@ def train(options: NoiseLayerOptions, run: Run) -> Result:
     data, training = run.load()
     model = build_model(options, training, data)
     method = layer(options, data, len(data.train) // training.batch_size)
-    optimizer = build_optimizer(options, training)
+    # Momentum and weight decay would carry T past the simplex, and on while it is held.
+    of_transition = optax.sgd(options.transition_rate) if options.layer == "learned" else None
+    optimizer = build_optimizer(options, training, of_transition)
     observers = run.observers(method, data)
     trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)
     stage = Stage(training.epochs, schedule=build_schedule(options, training))

@@ -15,7 +15,7 @@ from nlx.files import replacing
 from recipes import baseline, can, crf, noise_layer, noise_types, self_learning
 
 PLAIN = "plain"
-TRUSTED = {"clean_fraction": 0.1}  # for the systems that cannot do without
+TRUSTED: dict[str, Any] = {"clean_fraction": 0.1}  # for the systems that cannot do without
 SYSTEMS: dict[str, Entry] = {
     PLAIN: Entry(baseline.BaselineOptions(), baseline.train),
     "generalized CE": Entry(baseline.BaselineOptions(loss="generalized_ce"), baseline.train),

@@ -119,8 +119,10 @@ def crop_size(options: RecipeOptions, data: Dataset) -> int | None:
     return options.image_size * 7 // 8 if from_folder else None
 
 
-def build_optimizer(options: RecipeOptions, training: Training) -> optax.GradientTransformation:
-    """The optimizer of the backbone and of the method's parameters, each at its own learning rate."""
+def build_optimizer(
+    options: RecipeOptions, training: Training, of_method: optax.GradientTransformation | None = None
+) -> optax.GradientTransformation:
+    """The optimizer of the backbone and of the method's parameters: its own, or the same at another learning rate."""
 
     def rule(rate: float) -> optax.GradientTransformation:
         if options.optimizer == "adam":
@@ -129,7 +131,8 @@ def build_optimizer(options: RecipeOptions, training: Training) -> optax.Gradien
             step = optax.sgd(rate, momentum=options.momentum or None)
         return optax.chain(optax.add_decayed_weights(training.weight_decay), step)
 
-    parts = {"model": rule(training.learning_rate), "method": rule(training.learning_rate * options.method_rate)}
+    of_method = rule(training.learning_rate * options.method_rate) if of_method is None else of_method
+    parts = {"model": rule(training.learning_rate), "method": of_method}
     return optax.partition(parts, {"model": "model", "method": "method"})
 
 

@@ -29,6 +29,8 @@ from nlx.methods.method import (
 
 Penalty = Literal["decay", "trace"]
 
+_RARE = -3.0  # first logit of the outliers
+
 
 def noise_layer(
     num_classes: int,
@@ -137,7 +139,8 @@ def outliers(num_classes: int, alpha: float) -> Method:
     r"""Train with one more class, for examples that are of none of the others.
 
     T is fixed: the identity on the K classes, and for an outlier alpha on its own class and (1 - alpha)/K on every
-    other one. The logit of class K + 1 is a linear function of the features, zero at the start. Known outliers
+    other one. The logit of class K + 1 is a linear function of the features, -3 at the start: rare,
+    so that it does not swallow a class before the others are told apart. Known outliers
     (``trusted_label`` of -2) carry its label, all other examples their noisy one.
 
     Args:
@@ -158,7 +161,7 @@ def outliers(num_classes: int, alpha: float) -> Method:
 
     def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
         del key, num_classes, size
-        return {"weights": jnp.zeros((outputs["features"].shape[-1], 1)), "bias": jnp.zeros(1)}, ()
+        return {"weights": jnp.zeros((outputs["features"].shape[-1], 1)), "bias": jnp.full(1, _RARE)}, ()
 
     def with_outlier(params: Params, outputs: Outputs) -> Array:
         logit = outputs["features"] @ params["weights"] + params["bias"][None]
