@@ -247,17 +247,8 @@ def write_issues(path: str | Path, table: LabelTable) -> None:
     for row in table.most_suspicious(len(table)):
         labels = names(table.noisy_label[row]), names(table.cleaned_label[row])
         numbers = float(table.probability[row].min()), float(table.label_score[row])
-        changed, rank = int(table.changed[row].any()), table.issue_rank[row]
-        writer.writerow(
-            (
-                table.index[row],
-                *labels,
-                changed,
-                *(f"{x:.4f}" for x in numbers),
-                rank,
-                *(column[row] for column in more.values()),
-            )
-        )
+        told = table.index[row], *labels, int(table.changed[row].any()), *(f"{x:.4f}" for x in numbers)
+        writer.writerow((*told, table.issue_rank[row], *(column[row] for column in more.values())))
     with replacing(path) as file:
         file.write(text.getvalue().encode())
 
