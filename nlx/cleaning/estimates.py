@@ -181,11 +181,12 @@ class _View:
         return np.bincount(self.labels, wrong, k) / np.bincount(self.labels, minlength=k).clip(1)
 
     def _sharpened(self, power: float) -> np.ndarray:
-        return np.asarray(jax.nn.softmax(jnp.float32(power) * self.log_p), np.float64)
+        return np.asarray(jax.nn.softmax(jnp.float32(power) * self.log_p))
 
 
 def _between(readings: np.ndarray, size: np.ndarray | float) -> Interval:
     """The first of several readings, ``[r, ...]``, between the least and the most, with what sampling adds."""
-    spread = [1.96 * np.sqrt(p * (1 - p) / size) for p in (readings.min(axis=0), readings.max(axis=0))]
-    low, high = readings.min(axis=0) - spread[0], readings.max(axis=0) + spread[1]
-    return Interval(readings[0], np.clip(low, 0, 1), np.clip(high, 0, 1))
+    least, most = readings.min(axis=0), readings.max(axis=0)
+    below, above = (1.96 * np.sqrt(p * (1 - p) / size) for p in (least, most))
+    above = np.where(most * size < 1, 3 / size, above)  # the rule of three
+    return Interval(readings[0], np.clip(least - below, 0, 1), np.clip(most + above, 0, 1))

@@ -45,6 +45,12 @@ def test_intervals_hold(rate):
         assert known.remaining.low < known.remaining.value < known.remaining.high
 
 
+def test_four_examples_say_nearly_nothing():
+    rate = estimate(np.tile([[0.9, 0.1], [0.1, 0.9]], (2, 1)), np.array([0, 1, 0, 1])).noise_rate
+    assert rate.low == 0
+    assert rate.high > 0.5
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
