@@ -211,10 +211,8 @@ def write_labels(path: str | Path, table: LabelTable) -> None:
     Raises:
       OSError: the file cannot be written, for example because the disk is full.
     """
-    columns = {name: getattr(table, name) for name in _COLUMNS}
-    if table.true_label is not None:
-        columns["true_label"] = table.true_label
-    columns |= table.extras
+    true = {} if table.true_label is None else {"true_label": table.true_label}
+    columns = {name: getattr(table, name) for name in _COLUMNS} | true | table.extras
     metadata = {"extras": list(table.extras)} | {name: getattr(table, name) for name in _ABOUT}
     arrow = pa.table({name: _to_arrow(values) for name, values in columns.items()})
     arrow = arrow.replace_schema_metadata({_METADATA: json.dumps(metadata).encode()})
