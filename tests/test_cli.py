@@ -33,8 +33,10 @@ def user(tmp_path, monkeypatch, capsys):
 
 def test_a_list_and_a_report_come_out(user, tmp_path):
     call, true = user
-    code, out, err = call("clean", "x.npy", "labels.txt", "--out=mine")
+    code, out, err = call("clean", "x.npy", "labels.txt", "--out=mine", "--precision=0.5")
     assert (code, err) == (0, "")
+    assert "labels that are wrong: " in out
+    assert "decided to be wrong: " in out
     assert "120 examples of shape [5]; labels are 3 classes: ant, bee, cat\n" in out
     changed = table_changes(tmp_path / "mine")
     assert "cleaned labels look better than the given ones" in out
@@ -49,6 +51,7 @@ def test_a_list_and_a_report_come_out(user, tmp_path):
         cleaned[int(row["index"])] = row["proposed"]
     assert np.mean(cleaned == true) > 0.97
     assert [int(row["index"]) for row in rows] == table.most_suspicious(120).tolist()
+    assert [int(row["decided"]) for row in rows] == table.extras["decided"][table.most_suspicious(120)].tolist()
     assert float(rows[0]["label_score"]) <= float(rows[-1]["label_score"])
     assert "bee" in (tmp_path / "mine" / "report.html").read_text()
     assert call("clean", "data.npz", "data.npz")[0] == 0
@@ -71,6 +74,7 @@ def table_changes(folder):
         (("x.npy", "gap.txt"), "line 2 is empty"),
         (("x.npy", "other.npz"), "has no noisy_label"),
         (("x.npy", "labels.txt", "--folds=1"), "--folds must lie between 2"),
+        (("x.npy", "labels.txt", "--precision=2"), "--precision must lie between 0 and 1"),
         (("x.npy", "labels.txt", "--out=there"), "there exists: choose another folder by --out"),
     ],
 )

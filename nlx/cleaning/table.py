@@ -138,7 +138,6 @@ def label_table(
             raise ValueError(f"extras has a column {name!r}, which the table has already: rename it")
         if values.shape[:1] != (n,):
             raise ValueError(f"extras[{name!r}] must have {n} rows like the posterior, got shape {values.shape}")
-
     if noisy_label.ndim == 1:
         _check_sums(posterior)
         cleaned = np.argmax(posterior, axis=1).astype(np.int32)
@@ -212,10 +211,8 @@ def write_labels(path: str | Path, table: LabelTable) -> None:
     Raises:
       OSError: the file cannot be written, for example because the disk is full.
     """
-    columns = {name: getattr(table, name) for name in _COLUMNS}
-    if table.true_label is not None:
-        columns["true_label"] = table.true_label
-    columns |= table.extras
+    true = {} if table.true_label is None else {"true_label": table.true_label}
+    columns = {name: getattr(table, name) for name in _COLUMNS} | true | table.extras
     metadata = {"extras": list(table.extras)} | {name: getattr(table, name) for name in _ABOUT}
     arrow = pa.table({name: _to_arrow(values) for name, values in columns.items()})
     arrow = arrow.replace_schema_metadata({_METADATA: json.dumps(metadata).encode()})
@@ -227,7 +224,7 @@ def write_issues(path: str | Path, table: LabelTable) -> None:
     """Write a table as CSV for people, the most suspicious label first; the file appears whole or not at all.
 
     Columns: ``index``, ``given`` and ``proposed`` (class names, several joined by ``;``), ``changed``, ``probability``
-    (that the proposed label is right; of several entries, of the least probable), ``label_score``, ``issue_rank``.
+    (that it is right; of several entries, of the least), ``label_score``, ``issue_rank``, ``decided`` if known.
 
     Args:
       path: the file, e.g. ``issues.csv``.
@@ -243,12 +240,13 @@ def write_issues(path: str | Path, table: LabelTable) -> None:
 
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(("index", "given", "proposed", "changed", "probability", "label_score", "issue_rank"))
+    more = {"decided": table.extras["decided"].astype(int)} if "decided" in table.extras else {}
+    writer.writerow(("index", "given", "proposed", "changed", "probability", "label_score", "issue_rank", *more))
     for row in table.most_suspicious(len(table)):
         labels = names(table.noisy_label[row]), names(table.cleaned_label[row])
         numbers = float(table.probability[row].min()), float(table.label_score[row])
-        changed, rank = int(table.changed[row].any()), table.issue_rank[row]
-        writer.writerow((table.index[row], *labels, changed, *(f"{x:.4f}" for x in numbers), rank))
+        told = table.index[row], *labels, int(table.changed[row].any()), *(f"{x:.4f}" for x in numbers)
+        writer.writerow((*told, table.issue_rank[row], *(column[row] for column in more.values())))
     with replacing(path) as file:
         file.write(text.getvalue().encode())
 

@@ -1,0 +1,192 @@
+"""How much is wrong, with intervals, and a list of wrong labels whose precision is promised: without any true label.
+
+Three assumptions carry both: a model is right about as often as it says where it is surest (of the *anchors*);
+noise there is no more frequent than elsewhere; and by which classes a true one is replaced depends on that class alone.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from scipy.stats import beta, norm
+
+from nlx import transitions
+from nlx.cleaning.evidence import Weighed, by_em, likeliest, weigh
+
+CONFIDENCE = 0.95
+_ANCHORS = 0.4  # share of the examples, the surest
+_SOFT = (0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.4, 2.8)  # powers of p that may explain noise by doubt
+_ROUNDS = 10  # of EM
+_DOUBT = 0.65  # of the softest power, and at most 1: as far as the classifier may be less sure than its likelihood says
+_CUTS = 2048  # scores at which a list may end
+_CELLS = 2**22  # examples × classes that are looked at at once
+
+
+class Interval(NamedTuple):
+    """An estimate between bounds: scalars, or arrays of one shape."""
+
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+class Estimates(NamedTuple):
+    """What is known of the noise; bounds hold both what sampling and what the assumptions leave open.
+
+    Attributes:
+      noise_rate: share of given labels that are wrong.
+      wrong_by_label: share of wrong ones among the labels of each given class, ``[K]``.
+      transition: ``T[i, j] = p(noisy = j | true = i)``, ``[K, K]``.
+      remaining: share of labels that are still wrong after cleaning.
+    """
+
+    noise_rate: Interval
+    wrong_by_label: Interval
+    transition: Interval
+    remaining: Interval
+
+
+def estimate(probs: ArrayLike, labels: ArrayLike) -> Estimates:
+    """Noise, T and what cleaning leaves, from held-out probabilities and the labels.
+
+    Between the bounds lie five readings of the same evidence: the posterior's own; the softest and a harder one, which
+    take a disagreement for the model's mistake or for the label's; the confident joint's; and, below, noise no more
+    frequent than among the examples that the model is surest of.
+
+    Args:
+      probs: p(true label | x) by models that have not seen the label, float ``[n, K]``: a table's column ``evidence``,
+        or ``out_of_fold`` where there is none.
+      labels: given classes in ``[0, K)``, int ``[n]``.
+
+    Returns:
+      Intervals; `benchmarks/promise.py` counts how often they hold.
+    """
+    view = _View(probs, labels)
+    posterior = view.weighed.posterior
+    n, k = posterior.shape
+    count = np.bincount(view.labels, minlength=k)
+    readings = [(view.wrong_by_label(posterior), view.weighed.transition.astype(np.float64))]
+    readings.append((readings[0][0] * view.least, np.eye(k) + view.least * (readings[0][1] - np.eye(k))))
+    soft, hard = view.read(view.soft), view.read(2 * view.weighed.power)
+    readings += [(view.wrong_by_label(q), t) for q, t in (soft, hard)]
+    joint = np.asarray(transitions.calibrate_joint(view.joint, view.labels), np.float64)
+    readings.append((1 - np.diag(joint) / np.maximum(joint.sum(axis=1), 1e-9), np.asarray(view.counted, np.float64)))
+    by_label, matrices = (np.stack(part) for part in zip(*readings, strict=True))
+    rows = (count @ matrices[0])[:, None].clip(1)
+    best = posterior.argmax(axis=1)
+    left = [1 - float(np.mean(posterior.max(axis=1)))]
+    left += [
+        1 - float(np.mean(q[np.arange(n), best])) for q, _ in (soft, view.read(min(1.0, _DOUBT * view.soft)), hard)
+    ]
+    return Estimates(
+        _between(by_label @ count / n, n),
+        _between(by_label, count.clip(1)),
+        _between(matrices, rows),
+        _between(np.array(left), n),
+    )
+
+
+def decided(probs: ArrayLike, labels: ArrayLike, precision: float, confidence: float = CONFIDENCE) -> np.ndarray:
+    r"""A list of labels of which at least a given share is wrong.
+
+    It goes down the scores as far as a lower bound of its precision allows. Among the anchors, a listed label is wrong
+    unless the model is. Of the others, wrong ones are at least as many as the noise of the anchors makes:
+
+    .. math:: W(t) \ge \lambda \sum_{x} \sum_{j : s(x, j) \le t} \sum_{i \ne j} p(i \mid x) \, T_{ij}, \qquad
+              \lambda = \frac{\text{noise of the anchors, at least}}{\text{noise of the anchors by } T}
+
+    with s(x, j) the score that x would have if it were labelled j; what is listed beyond that may be right.
+
+    Args:
+      probs: p(true label | x) by models that have not seen the label, float ``[n, K]``.
+      labels: given classes in ``[0, K)``, int ``[n]``.
+      precision: the share that is wrong, at least, above 0 and below 1.
+      confidence: of each bound that goes into it.
+
+    Returns:
+      Which labels are listed, bool ``[n]``; none where nothing can be promised.
+    """
+    view = _View(probs, labels, confidence)
+    n = len(view.labels)
+    own = view.scores(slice(None))[np.arange(n), view.labels]
+    cuts = np.unique(np.sort(own)[:: -(-n // _CUTS)])
+    place = np.searchsorted(cuts, own)  # the first cut that lists it
+    others = np.zeros(len(cuts) + 1)
+    rows = max(1, _CELLS // view.p.shape[1])
+    for start in range(0, n, rows):
+        part = slice(start, start + rows)
+        noisy = view.p[part] @ view.matrix
+        s = view.scores(part)
+        mass = np.where(view.anchors[part, None], 0, noisy * (1 - s))
+        others += np.bincount(np.searchsorted(cuts, s).ravel(), mass.ravel(), len(cuts) + 1)
+    listed, certain, mistakes = (
+        np.cumsum(np.bincount(place, weight, len(cuts) + 1)[:-1])
+        for weight in (np.ones(n), view.differs.astype(float), np.where(view.differs, view.mistaken, 0))
+    )
+    others = view.least * np.cumsum(others[:-1])
+    z = view.deviations
+    wrong = np.maximum(certain - (mistakes + z * np.sqrt(mistakes) + 1), 0)
+    wrong += np.minimum(listed - certain, np.maximum(others - z * np.sqrt(others), 0))
+    kept = np.flatnonzero(wrong >= precision * listed)
+    chosen: np.ndarray = own <= cuts[kept[-1]] if len(kept) else np.zeros(n, bool)
+    return chosen
+
+
+class _View:
+    """The evidence, read once: the judgement, the anchors, and how far noise there is surely noise."""
+
+    def __init__(self, probs: ArrayLike, labels: ArrayLike, confidence: float = CONFIDENCE):
+        self.labels = np.asarray(labels)
+        held_out = np.maximum(np.asarray(probs, np.float32), 1e-12)
+        self.log_p, y = jnp.log(held_out), jnp.asarray(self.labels, jnp.int32)
+        self.joint = transitions.confident_joint(held_out, y)
+        self.counted = transitions.from_confident_joint(self.joint, y)
+        self.weighed: Weighed = weigh(held_out, y)
+        self.soft = likeliest(self.log_p, y, self.counted, _ROUNDS, _SOFT)
+        self.deviations = float(norm.ppf(confidence))
+        self.matrix = self.weighed.transition
+        self.p = self._sharpened(self.weighed.power)
+        n, best = len(self.labels), self.p.argmax(axis=1)
+        top, doubt = self.p.max(axis=1), 1 - self._sharpened(self.soft).max(axis=1)
+        self.anchors = np.zeros(n, bool)
+        self.anchors[np.argsort(-top, kind="stable")[: max(1, int(_ANCHORS * n))]] = True
+        self.differs = self.anchors & (best != self.labels)
+        m, x, mistakes = int(self.anchors.sum()), int(self.differs.sum()), float(doubt[self.anchors].sum())
+        surely = m * float(beta.ppf(1 - confidence, x, m - x + 1)) if x else 0.0
+        surely -= mistakes + self.deviations * np.sqrt(mistakes) + 1
+        noise = 1 - np.diag(self.matrix)[best]
+        self.least = float(np.clip(surely / max(noise[self.anchors].sum(), 1e-9), 0, 1))
+        self.mistaken = doubt / np.maximum(doubt + noise * self.least, 1e-9)
+
+    def scores(self, rows: slice) -> np.ndarray:
+        """Score of every label that an example could have, ``[rows, K]``."""
+        p = self.p[rows]
+        s: np.ndarray = p * np.diag(self.matrix) / np.maximum(p @ self.matrix, 1e-12)
+        return s
+
+    def read(self, power: float) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior and T under another power of p."""
+        y = jnp.asarray(self.labels, jnp.int32)
+        matrix, posterior, _ = by_em(self.log_p, y, self.counted, power, _ROUNDS)
+        return np.asarray(posterior), np.asarray(matrix, np.float64)
+
+    def wrong_by_label(self, posterior: np.ndarray) -> np.ndarray:
+        """Share of wrong labels in each given class, ``[K]``."""
+        k = posterior.shape[1]
+        wrong = 1 - posterior[np.arange(len(posterior)), self.labels]
+        return np.bincount(self.labels, wrong, k) / np.bincount(self.labels, minlength=k).clip(1)
+
+    def _sharpened(self, power: float) -> np.ndarray:
+        return np.asarray(jax.nn.softmax(jnp.float32(power) * self.log_p))
+
+
+def _between(readings: np.ndarray, size: np.ndarray | float) -> Interval:
+    """The first of several readings, ``[r, ...]``, between the least and the most, with what sampling adds."""
+    least, most = readings.min(axis=0), readings.max(axis=0)
+    below, above = (1.96 * np.sqrt(p * (1 - p) / size) for p in (least, most))
+    above = np.where(most * size < 1, 3 / size, above)  # the rule of three
+    return Interval(readings[0], np.clip(least - below, 0, 1), np.clip(most + above, 0, 1))

@@ -1,0 +1,178 @@
+"""What held-out evidence says of a label: a model's opinion joined with the neighbours', and Bayes' rule with both."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from nlx import transitions
+from nlx.arguments import ArgumentError
+from nlx.prototypes.similarity import unit
+
+NEIGHBOURS = 15
+_LEAST = 1e-12  # probability
+_WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8)  # of the neighbours' opinion
+_POWERS = (0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.8)  # of p(y | x): above 1 it is surer than the model is
+_BLOCK = 500  # rows whose similarities to all others are in memory at once
+_KEPT = 5.0  # examples that the matrix to begin with counts for, in each row
+_ROUNDS = 5  # of EM
+
+
+def neighbours(features: ArrayLike, k: int = NEIGHBOURS) -> np.ndarray:
+    """The nearest other examples of each by cosine, exact, nearest first.
+
+    Args:
+      features: float ``[n, F]``.
+      k: how many, from 1 to n - 1.
+
+    Returns:
+      Their rows, int32 ``[n, k]``. Time goes with n² F, memory with 500 n.
+
+    Raises:
+      ArgumentError: k out of range.
+
+    Examples:
+      >>> neighbours(np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]), 1).tolist()
+      [[1], [0], [3], [2]]
+    """
+    n = len(np.asarray(features))
+    if not 1 <= k < n:
+        raise ArgumentError(f"`k` must lie between 1 and {n - 1}, the other examples, got {k}")
+    directions = unit(jnp.asarray(features, jnp.float32))
+    rows, parts = min(_BLOCK, n), []
+    for start in range(0, n, rows):
+        begin = min(start, n - rows)  # the last block begins early enough to be whole
+        parts.append(np.asarray(_nearest(directions, jnp.int32(begin), rows, k))[start - begin :])
+    return np.concatenate(parts)
+
+
+@partial(jax.jit, static_argnames=("rows", "k"))
+def _nearest(directions: Array, begin: Array, rows: int, k: int) -> Array:
+    cosines = jax.lax.dynamic_slice_in_dim(directions, begin, rows) @ directions.T
+    own = jnp.arange(rows)
+    return jax.lax.top_k(cosines.at[own, begin + own].set(-jnp.inf), k)[1].astype(jnp.int32)
+
+
+def fuse(probs: ArrayLike, labels: ArrayLike, near: np.ndarray) -> tuple[np.ndarray, float]:
+    r"""Join held-out probabilities with what the neighbours' labels are likely to be.
+
+    .. math:: \log f = (1 - w) \log p + w \log \tfrac1k \sum_{j \in N(x)} q_j
+
+    with q the neighbours' posteriors by Bayes' rule, of p at first and of f in a second round. The weight is the one
+    whose argmax agrees most with the given labels, neither of whose sides has seen the label that it judges: noise
+    that depends on the class alone keeps the order of accuracies.
+
+    Args:
+      probs: p(true label | x) by models that have not seen the label, float ``[n, K]``.
+      labels: given classes in ``[0, K)``, int ``[n]``.
+      near: neighbours of each, int ``[n, k]``, see :func:`neighbours`.
+
+    Returns:
+      f, float32 ``[n, K]``, and w.
+    """
+    log_p, y = _log(probs), jnp.asarray(labels, jnp.int32)
+    log_f, weight = log_p, 0.0
+    for _ in range(2):
+        posterior = by_em(log_f, y, _counted(log_f, y), 1.0, 0).posterior
+        fused, agreed = zip(*(_mixed(log_p, posterior, near, y, np.float32(w)) for w in _WEIGHTS), strict=True)
+        best = int(np.argmax([float(share) for share in agreed]))
+        log_f, weight = fused[best], _WEIGHTS[best]
+    return np.asarray(jnp.exp(log_f)), weight
+
+
+class Weighed(NamedTuple):
+    """What follows from held-out probabilities and the given labels.
+
+    Attributes:
+      posterior: p(true label | x, given label), float32 ``[n, K]``.
+      transition: ``T[i, j] = p(noisy = j | true = i)``, float32 ``[K, K]``.
+      power: of p(y | x) in Bayes' rule; the larger, the less the given label weighs, and beyond bounds argmax decides.
+    """
+
+    posterior: np.ndarray
+    transition: np.ndarray
+    power: float
+
+
+def weigh(probs: ArrayLike, labels: ArrayLike) -> Weighed:
+    r"""p(true label | x, given label) by Bayes' rule, with how much to trust either found on the labels themselves.
+
+    .. math:: q_i \propto p(i \mid x)^a \, T_{i \tilde y}
+
+    The power a is the one under which the given labels, which p has not seen, are likeliest, with T from the confident
+    joint; T is then refined by a few rounds of EM. (With T refined for each power, models that explain noise by their
+    own doubts would win.)
+
+    Args:
+      probs: p(true label | x) by models that have not seen the label, float ``[n, K]``.
+      labels: given classes in ``[0, K)``, int ``[n]``.
+
+    Examples:
+      >>> weighed = weigh(np.repeat([[0.9, 0.1], [0.1, 0.9]], 50, axis=0), np.repeat([0, 1, 0], [50, 45, 5]))
+      >>> weighed.posterior.argmax(axis=1)[-5:].tolist()
+      [1, 1, 1, 1, 1]
+    """
+    log_p, y = _log(probs), jnp.asarray(labels, jnp.int32)
+    counted = _counted(log_p, y)
+    power = likeliest(log_p, y, counted, 0)
+    matrix, posterior, _ = by_em(log_p, y, counted, power, _ROUNDS)
+    return Weighed(np.asarray(posterior), np.asarray(matrix), power)
+
+
+def likeliest(log_p: Array, labels: Array, start: Array, rounds: int, powers: tuple[float, ...] = _POWERS) -> float:
+    """The power of p under which the labels are likeliest, T refined by so many rounds of EM for each."""
+    found = [float(by_em(log_p, labels, start, power, rounds).likelihood) for power in powers]
+    return powers[int(np.argmax(found))]
+
+
+class Reading(NamedTuple):
+    """T ``[K, K]``, posterior ``[n, K]`` and the labels' mean log-likelihood under one power of p."""
+
+    transition: Array
+    posterior: Array
+    likelihood: Array
+
+
+def by_em(log_p: Array, labels: Array, start: Array, power: float, rounds: int) -> Reading:
+    """Bayes' rule with T by so many rounds of EM from a first one, which stays as a prior."""
+    return _by_em(log_p, labels, start, np.float32(power), np.int32(rounds))
+
+
+@jax.jit
+def _by_em(log_p: Array, labels: Array, start: Array, power: Array, rounds: Array) -> Reading:
+    prior = jax.nn.log_softmax(power * log_p)
+
+    def bayes(matrix: Array) -> tuple[Array, Array]:
+        joint = prior + jnp.log(jnp.maximum(matrix.T, _LEAST))[labels]
+        total = jax.nn.logsumexp(joint, axis=1, keepdims=True)
+        return jnp.exp(joint - total), jnp.mean(total)
+
+    def refined(_: Array, matrix: Array) -> Array:
+        counts = jnp.zeros_like(matrix).at[labels].add(bayes(matrix)[0]).T + _KEPT * start
+        return counts / jnp.sum(counts, axis=1, keepdims=True)
+
+    matrix = jax.lax.fori_loop(jnp.int32(0), rounds, refined, start)
+    return Reading(matrix, *bayes(matrix))
+
+
+@jax.jit
+def _mixed(log_p: Array, posterior: Array, near: Array, labels: Array, weight: Array) -> tuple[Array, Array]:
+    """Both opinions by weight, and how often the more likely class is the given one."""
+    k = near.shape[1]
+    vote = jax.lax.fori_loop(0, k, lambda i, v: v + posterior[near[:, i]], jnp.zeros_like(posterior)) / k
+    fused = jax.nn.log_softmax((1 - weight) * log_p + weight * jnp.log(vote + 0.01 / vote.shape[1]))
+    return fused, jnp.mean(jnp.argmax(fused, axis=1) == labels)
+
+
+def _counted(log_p: Array, labels: Array) -> Array:
+    return transitions.from_confident_joint(transitions.confident_joint(jnp.exp(log_p), labels), labels)
+
+
+def _log(probs: ArrayLike) -> Array:
+    return jnp.log(jnp.maximum(jnp.asarray(probs, jnp.float32), _LEAST))

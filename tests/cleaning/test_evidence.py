@@ -1,0 +1,78 @@
+"""Neighbours, their opinion beside a model's, and Bayes' rule whose sharpness is found on the labels."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nlx import transitions
+from nlx.arguments import ArgumentError
+from nlx.cleaning.evidence import by_em, fuse, neighbours, weigh
+
+RNG = np.random.default_rng(0)
+
+
+def noisy_world(n=3000, k=4, rate=0.3, sharp=1.0, seed=0):
+    """Held-out probabilities that are right once raised to ``sharp``, given labels and true ones."""
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.full(k, 0.05), n)
+    true = (p.cumsum(axis=1) < rng.random((n, 1))).sum(axis=1).clip(max=k - 1)
+    given = np.where(rng.random(n) < rate, (true + rng.integers(1, k, n)) % k, true)
+    said = np.maximum(p, 1e-9) ** (1 / sharp)
+    return said / said.sum(axis=1, keepdims=True), given, true
+
+
+@pytest.mark.parametrize(("n", "k"), [(1203, 7), (40, 39)])
+def test_neighbours_are_those_of_all_cosines(n, k):
+    x = RNG.normal(size=(n, 6)).astype(np.float32)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -np.inf)
+    near = neighbours(x, k)
+    assert near.shape == (n, k)
+    np.testing.assert_allclose(
+        np.take_along_axis(cosines, near, axis=1), -np.sort(-cosines, axis=1)[:, :k], rtol=0, atol=1e-5
+    )
+    assert not (near == np.arange(n)[:, None]).any()
+    with pytest.raises(ArgumentError, match="`k` must lie between 1 and"):
+        neighbours(x, n)
+
+
+def test_em_is_a_loop_over_examples():
+    probs, given, _ = noisy_world(200)
+    start = transitions.from_confident_joint(transitions.confident_joint(probs, given), given)
+    log_p = jnp.log(jnp.asarray(probs, jnp.float32))
+    matrix, _, level = by_em(log_p, jnp.asarray(given, jnp.int32), start, 1.3, 2)
+    p, t = probs**1.3, np.asarray(start, np.float64)
+    p /= p.sum(axis=1, keepdims=True)
+    for _ in range(2):
+        counts = 5 * np.asarray(start, np.float64)
+        for i, y in enumerate(given):
+            q = p[i] * t[:, y]
+            counts[:, y] += q / q.sum()
+        t = counts / counts.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(matrix, t, atol=1e-4)
+    assert float(level) == pytest.approx(np.mean([np.log(p[i] @ t[:, y]) for i, y in enumerate(given)]), abs=1e-4)
+
+
+def test_probabilities_that_say_too_little_are_sharpened_and_others_are_not():
+    powers = [weigh(*noisy_world(sharp=sharp)[:2]).power for sharp in (1.0, 2.0)]
+    assert powers[0] <= 1.4
+    assert powers[1] > powers[0]
+    probs, given, true = noisy_world(sharp=2.0)
+    weighed = weigh(probs, given)
+    best = np.mean(weighed.posterior.argmax(axis=1) == true)
+    assert best > max(np.mean(given == true), np.mean(probs.argmax(axis=1) == true)) + 0.02
+    np.testing.assert_allclose(np.diag(weighed.transition), 0.7, atol=0.06)
+
+
+def test_neighbours_help_where_a_model_cannot_and_are_left_alone_where_they_say_nothing():
+    place = RNG.normal(size=(1500, 2))
+    true = (np.floor(place * 2).sum(axis=1) % 2).astype(int)  # a chessboard: a linear model knows nothing
+    given = np.where(RNG.random(1500) < 0.2, 1 - true, true)
+    near = np.argsort(((place[:, None] - place[None]) ** 2).sum(axis=-1), axis=1)[:, 1:16].astype(np.int32)
+    ignorant = np.full((1500, 2), 0.5) + RNG.normal(size=(1500, 1)) * [0.01, -0.01]
+    assert fuse(ignorant, given, near)[1] > 0
+    told = np.where(true[:, None] == np.arange(2), 0.95, 0.05)
+    random = RNG.integers(0, 1500, (1500, 15)).astype(np.int32)
+    fused, _ = fuse(told, given, random)
+    np.testing.assert_array_equal(fused.argmax(axis=1), true)
