@@ -9,7 +9,9 @@ from nlx.losses.corrected import (
     binary_forward_corrected,
     conditional_noise,
     forward_corrected,
+    importance_reweighted,
 )
+from nlx.losses.normalized import active_passive, joint_asymmetric
 from nlx.losses.plain import binary_cross_entropy, cross_entropy, soft_cross_entropy
 from nlx.losses.robust import (
     bootstrap_hard,
@@ -18,9 +20,13 @@ from nlx.losses.robust import (
     mean_absolute_error,
     symmetric_cross_entropy,
 )
+from nlx.losses.soft import label_smoothing, soft_forward_corrected
+from nlx.losses.tempered import bi_tempered
 
 __all__ = [
+    "active_passive",
     "backward_corrected",
+    "bi_tempered",
     "binary_cross_entropy",
     "binary_forward_corrected",
     "bootstrap_hard",
@@ -29,7 +35,11 @@ __all__ = [
     "cross_entropy",
     "forward_corrected",
     "generalized_cross_entropy",
+    "importance_reweighted",
+    "joint_asymmetric",
+    "label_smoothing",
     "mean_absolute_error",
     "soft_cross_entropy",
+    "soft_forward_corrected",
     "symmetric_cross_entropy",
 ]

@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from nlx.arguments import as_type, distributions, floating, label_vectors, mask, masked, same_shape, working
-from nlx.losses.plain import highest, per_label
+from nlx.losses.plain import highest, negative_log_likelihood, per_label
 
 _IMPOSSIBLE = 1e6
 """The loss of a label that no class can come out as: above any difference of logits, and finite."""
@@ -59,7 +59,53 @@ def forward_corrected(
         distributions(transition, "transition")
         # Taking columns and turning them over is faster than turning over all of T, and so is its gradient.
         columns = jnp.moveaxis(jnp.take(t.astype(x.dtype), y, axis=1, mode="clip"), 0, -1)
-        return _mixture_loss(x, columns, _slope_limit(t, y.size))
+        return mixture_loss(x, columns, slope_limit(t, y.size))
+
+    return per_label(logits, labels, where, loss)
+
+
+def importance_reweighted(
+    logits: ArrayLike, labels: ArrayLike, transition: ArrayLike, *, where: ArrayLike | None = None
+) -> Array:
+    r"""Cross-entropy, weighted by how much likelier the label is as the true one than as a noisy one.
+
+    .. math:: \ell = -\frac{p_{\tilde y}}{\sum_i T_{i,\tilde y}\, p_i} \log p_{\tilde y}
+
+    Unbiased for the clean loss, without an inverse. The weight is differentiated too, and carries T's gradient where T
+    is revised while training.
+
+    Args:
+      logits: unnormalized log p(y|x), float ``[..., K]``.
+      labels: observed classes in ``[0, K)``, int ``[...]``; the loss of others is NaN, without a gradient.
+      transition: ``T[i, j] = p(noisy = j | true = i)``, rows sum to 1, float ``[K, K]``.
+      where: examples that count, bool ``[...]``; the others give 0 and no gradient.
+
+    Returns:
+      Loss in nats, logits' dtype ``[...]``, one per example.
+
+    Raises:
+      TypeError: logits or transition not floating, or labels not integer.
+      ValueError: shapes disagree, or a matrix known before tracing has a row that does not sum to 1.
+
+    Examples:
+      >>> T = jnp.array([[0.8, 0.2], [0.3, 0.7]])
+      >>> print(f"{importance_reweighted(jnp.array([0.0, 0.0]), jnp.array(1), T):.3f}")
+      0.770
+
+    References:
+      Liu and Tao, Classification with Noisy Labels by Importance Reweighting, 2016; Xia et al., Are Anchor Points
+      Really Indispensable in Label-Noise Learning?, 2019, section 3.
+    """
+    t = floating(transition, "transition")
+
+    def loss(x: Array, y: Array) -> Array:
+        same_shape("transition", t.shape, "[K, K]", (x.shape[-1],) * 2)
+        distributions(transition, "transition")
+        columns = jnp.moveaxis(jnp.take(t.astype(x.dtype), y, axis=1, mode="clip"), 0, -1)
+        nll = negative_log_likelihood(x, y)
+        # Where T holds the label for impossible, the weight is without bound; it is cut as T's slopes are.
+        odds = jnp.minimum(mixture_loss(x, columns, slope_limit(t, y.size)) - nll, _MAX_LOG_SLOPE)
+        return jnp.exp(odds) * nll
 
     return per_label(logits, labels, where, loss)
 
@@ -141,7 +187,7 @@ def binary_forward_corrected(
     pair = jnp.stack([jnp.zeros_like(x), x], axis=-1)
     said, silent = (t[..., j].astype(x.dtype).reshape((1,) * (x.ndim - 1) + t.shape[:2]) for j in (1, 0))
     column = jnp.where(present[..., None], said, silent)
-    return _summed(_mixture_loss(pair, column, _slope_limit(t, x.size)), are, counts, logits)
+    return _summed(mixture_loss(pair, column, slope_limit(t, x.size)), are, counts, logits)
 
 
 def conditional_noise(
@@ -195,13 +241,13 @@ def _summed(per_class: Array, are: Array, where: Array | None, logits: ArrayLike
     )
 
 
-def _slope_limit(transition: Array, examples: int) -> float:
+def slope_limit(transition: Array, examples: int) -> float:
     """How large log p / T may be: such that the sum over all examples stays within the matrix's dtype."""
     return min(_MAX_LOG_SLOPE, math.log(float(jnp.finfo(transition.dtype).max) / max(examples, 1)))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _mixture_loss(x: Array, column: Array, limit: float) -> Array:
+def mixture_loss(x: Array, column: Array, limit: float) -> Array:
     """-log sum_i column_i softmax(x)_i, with zeros allowed in the column."""
     return _mixture_terms(x, column, limit)[0]
 
@@ -223,7 +269,7 @@ def _mixture_terms(x: Array, column: Array, limit: float) -> tuple[Array, Array,
     return loss[..., 0], in_x, -jnp.exp(steep)
 
 
-@_mixture_loss.defjvp
+@mixture_loss.defjvp
 def _mixture_loss_jvp(limit: float, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     loss, in_x, in_column = _mixture_terms(*primals, limit)
     return loss, jnp.sum(in_x * tangents[0] + in_column * tangents[1], axis=-1)

@@ -11,6 +11,9 @@ from nlx.losses import (
     conditional_noise,
     cross_entropy,
     forward_corrected,
+    importance_reweighted,
+    label_smoothing,
+    soft_forward_corrected,
 )
 
 K = 4
@@ -37,6 +40,18 @@ def test_forward_is_the_cross_entropy_of_the_noisy_prediction():
     expected = -np.log(noisy[np.arange(6), LABELS])
     np.testing.assert_allclose(forward_corrected(LOGITS, LABELS, T), expected, rtol=1e-5)
     np.testing.assert_allclose(jax.jit(forward_corrected)(LOGITS, LABELS, T), expected, rtol=1e-5)
+
+
+def test_soft_smoothed_and_reweighted_are_their_formulas():
+    p, t, rows = softmax64(LOGITS), np.asarray(T, np.float64), np.arange(6)
+    noisy, q = p @ t, softmax64(LOGITS[::-1])
+    expected = -(q * np.log(noisy)).sum(-1)
+    np.testing.assert_allclose(soft_forward_corrected(LOGITS, jnp.asarray(q, jnp.float32), T), expected, rtol=1e-5)
+    expected = -0.7 * np.log(noisy[rows, LABELS]) - 0.3 * np.log(noisy).mean(-1)
+    np.testing.assert_allclose(label_smoothing(LOGITS, LABELS, 0.3, T), expected, rtol=1e-5)
+    given = p[rows, LABELS]
+    expected = -given / noisy[rows, LABELS] * np.log(given)
+    np.testing.assert_allclose(importance_reweighted(LOGITS, LABELS, T), expected, rtol=1e-5)
 
 
 def test_forward_with_the_identity_is_cross_entropy():

@@ -15,6 +15,10 @@ ALL = {
     "generalized": losses.generalized_cross_entropy,
     "mae": losses.mean_absolute_error,
     "symmetric": losses.symmetric_cross_entropy,
+    "active": losses.active_passive,
+    "joint": losses.joint_asymmetric,
+    "tempered": losses.bi_tempered,
+    "smooth": losses.label_smoothing,
 }
 
 
@@ -35,8 +39,27 @@ def naive(name, p, y):
         return (1 - p[y] ** 0.7) / 0.7
     if name == "mae":
         return np.abs(p - hot).sum()
+    share = np.log(p[y]) / np.log(p).sum()
+    if name == "active":
+        return share + 4 * (1 - p[y])
+    if name == "joint":
+        return share + (((p - 30 * hot) ** 2).sum() - 29**2) / len(p)
+    if name == "smooth":
+        return -np.sum((0.9 * hot + 0.1 / len(p)) * np.log(p))
+    if name == "tempered":
+        return tempered(np.log(p), y, 0.8, 1.2)
     reverse = -np.sum(p * np.where(hot > 0, 0.0, -4.0))
     return -0.1 * np.log(p[y]) + reverse
+
+
+def tempered(x, y, t1, t2):
+    """The normalization by bisection."""
+    low, high = x.max(), x.max() + 1e3
+    for _ in range(200):
+        middle = (low + high) / 2
+        p = (1 + (t2 - 1) * (middle - x)) ** (1 / (1 - t2))
+        low, high = (middle, high) if p.sum() > 1 else (low, middle)
+    return -(p[y] ** (1 - t1) - 1) / (1 - t1) - (1 - np.sum(p ** (2 - t1))) / (2 - t1)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -92,6 +115,8 @@ def test_limits():
     ce = losses.cross_entropy(LOGITS, LABELS)
     np.testing.assert_allclose(losses.bootstrap_soft(LOGITS, LABELS, beta=1.0), ce, rtol=1e-6)
     np.testing.assert_allclose(losses.bootstrap_hard(LOGITS, LABELS, beta=1.0), ce, rtol=1e-6)
+    np.testing.assert_allclose(losses.label_smoothing(LOGITS, LABELS, 0.0), ce, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(losses.bi_tempered(LOGITS, LABELS, 1.0, 1.0), ce, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(losses.generalized_cross_entropy(LOGITS, LABELS, q=1e-4), ce, rtol=1e-3)
     np.testing.assert_allclose(
         2 * losses.generalized_cross_entropy(LOGITS, LABELS, q=1.0),

@@ -25,9 +25,11 @@ T2 = RNG.dirichlet(np.ones(2) * 3, (K, 2)).astype(np.float32)
 CONFUSING = ((1 - np.eye(K)) / 2).astype(np.float32)
 SIMILARITY = np.corrcoef(LOGITS).astype(np.float32)
 CLASS_LOSSES = ("cross_entropy", "bootstrap_soft", "bootstrap_hard", "generalized_cross_entropy", "mean_absolute_error")
-CLASS_LOSSES = {n: getattr(losses, n) for n in (*CLASS_LOSSES, "symmetric_cross_entropy")} | {
+ROBUST = ("symmetric_cross_entropy", "active_passive", "joint_asymmetric", "bi_tempered", "label_smoothing")
+CLASS_LOSSES = {n: getattr(losses, n) for n in (*CLASS_LOSSES, *ROBUST)} | {
     "forward_corrected": partial(losses.forward_corrected, transition=T),
     "backward_corrected": partial(losses.backward_corrected, inverse=T),
+    "importance_reweighted": partial(losses.importance_reweighted, transition=T),
 }
 VECTOR_LOSSES = {
     "binary_cross_entropy": lambda x, v, **o: losses.binary_cross_entropy(x, jnp.asarray(v, jnp.float32), **o),
@@ -39,6 +41,7 @@ MASKED = {
     **{name: (loss, (LOGITS, Y), (B,)) for name, loss in CLASS_LOSSES.items()},
     **{name: (loss, (LOGITS, V), (B, K)) for name, loss in VECTOR_LOSSES.items()},
     "soft_cross_entropy": (losses.soft_cross_entropy, (LOGITS, PROBS), (B,)),
+    "soft_forward_corrected": (partial(losses.soft_forward_corrected, transition=T), (LOGITS, PROBS), (B,)),
     "accuracy": (metrics.accuracy, (LOGITS, Y), (B,)),
     "average_precision": (metrics.average_precision, (LOGITS[:, 0], V[:, 0]), (B,)),
     "mean_average_precision": (metrics.mean_average_precision, (LOGITS, Y), (B,)),
@@ -64,7 +67,7 @@ MASKED = {
     "separation": (lambda s, where: prototypes.separation(s, np.arange(B), where=where), (SIMILARITY,), (B,)),
     "select": (lambda e, where: prototypes.select(np.arange(B), e, 2, where=where), (SIMILARITY[0],), (B,)),
 }  # fmt: skip
-LOSSES = [n for n in MASKED if n in {*CLASS_LOSSES, *VECTOR_LOSSES, "soft_cross_entropy"}]
+LOSSES = [n for n in MASKED if n in {*CLASS_LOSSES, *VECTOR_LOSSES, "soft_cross_entropy", "soft_forward_corrected"}]
 
 
 def same(ours, expected):
