@@ -34,6 +34,7 @@ class Checkpoints(Observer):
     def __init__(self, directory: str | Path, seconds: float = 60.0):
         self.directory, self._seconds, self._saved = Path(directory), seconds, time.monotonic()
         self._damaged: set[int] = set()
+        self._partial: int | None = None  # the step of a state whose epoch was still under way
         self._opened: ocp.training.Checkpointer | None = None
 
     @property
@@ -91,12 +92,14 @@ class Checkpoints(Observer):
     def save(self, state: TrainState) -> None:
         """Write a state in the background; waits only where the one before is still being written."""
         step = int(state.step)
-        if step in {c.step for c in self._orbax.checkpoints} - self._damaged:
+        rewrite = self._damaged | ({self._partial} if not state.sums else set())
+        if step in {c.step for c in self._orbax.checkpoints} - rewrite:
             return
         # On CPU the writer may still read the buffers that the next step, which gets the state donated, writes to.
         copy = jax.tree.map(jnp.copy, state)
-        self._guard(lambda: self._orbax.save_async(step, copy, force=True, overwrite=step in self._damaged))
+        self._guard(lambda: self._orbax.save_async(step, copy, force=True, overwrite=step in rewrite))
         self._damaged.discard(step)
+        self._partial = step if state.sums else None
 
     def wait(self) -> None:
         """Return once everything is on disk."""
@@ -129,6 +132,7 @@ class Checkpoints(Observer):
                     f"checkpoint {step} in {self.directory} is of another training ({difference}): go on with the "
                     "model, method and data that it was started with, or choose another folder"
                 )
+            self._partial = step if wanted.sums else None
             return state
         if first is None:
             return None
