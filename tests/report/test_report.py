@@ -9,6 +9,7 @@ from PIL import Image
 
 from nlx.cleaning.table import label_table
 from nlx.data.dataset import ImageFiles
+from nlx.report import page
 from nlx.report.plots import training_curves
 from nlx.report.report import write_report
 
