@@ -133,7 +133,8 @@ class Run:
           ArgumentError: the folder holds another run.
         """
         name = f"{method.name}-{data.name}".replace("/", "-").replace(":", "-")
-        facts = facts_of(data, method) | fingerprint(data, file_of(getattr(self.options, "transition", None)))
+        about = fingerprint(data, file_of(getattr(self.options, "transition", None)))
+        facts = facts_of(data, method) | about
         settled = {**asdict(self._training), **settled}
         self.folder = self.options.run_dir or Path("runs") / name
         if self._among is not None:
@@ -145,7 +146,7 @@ class Run:
             self.warn(told)
         self.console = Console(f"{method.name} on {data.name}, seed {self.options.seed}", quiet=not self._lead)
         self._log = MetricsLog(self.folder / "metrics.jsonl")
-        self._checkpoints = Checkpoints(self.folder / "checkpoints", self.options.checkpoint_seconds)
+        self._checkpoints = Checkpoints(self.folder / "checkpoints", self.options.checkpoint_seconds, about)
         return [
             Evaluate(data, self.options.evaluate_every),
             *([self._log] if self._lead else []),
@@ -159,6 +160,8 @@ class Run:
         if not self.options.resume:
             return None
         state = self._checkpoints.load(trainer.abstract_state(data.train))
+        if damaged := sorted(self._checkpoints.damaged):
+            self.warn(f"checkpoint {', '.join(map(str, damaged))} is damaged and passed over")
         at = "there is no checkpoint yet, starting" if state is None else f"going on after step {int(state.step)}"
         self.console.say(f"{self.folder}: {at}")
         return state
