@@ -124,6 +124,7 @@ def kills(runs: Runs, count: int, rng: random.Random) -> Iterator[tuple[str, str
         name = list(RECIPES)[i % len(RECIPES)]
         if name not in whole:
             runs.call(name, f"warm-{name}")  # compiles, so that times are those of a run
+            shutil.rmtree(runs.folder / f"whole-{name}", ignore_errors=True)
             began = time.monotonic()
             code, errors = runs.call(name, f"whole-{name}")
             assert code == 0, errors
