@@ -20,7 +20,7 @@ from nlx.arguments import ArgumentError
 from nlx.data import Dataset
 from nlx.experiment.defaults import build_model, build_optimizer, build_schedule
 from nlx.experiment.main import main
-from nlx.experiment.options import RecipeOptions, require
+from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
 from nlx.experiment.transition_source import read_transition
 from nlx.methods.method import Method
@@ -30,6 +30,7 @@ from nlx.methods.plain import backward, cross_entropy, per_class, plain, trusted
 AnyLabels = Literal["cross_entropy", "binary_cross_entropy", "bootstrap_soft", "bootstrap_hard", "clean"]
 SingleLabel = Literal["forward", "backward", "generalized_ce", "symmetric_ce", "mae"]
 BETA = {"bootstrap_soft": 0.95, "bootstrap_hard": 0.8}  # the paper's
+USERS = {"transition": ("forward", "backward"), "beta": BETA, "q": ("generalized_ce",), "alpha": ("symmetric_ce",)}
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class BaselineOptions(RecipeOptions):
     binary_cross_entropy: one sigmoid per class on both, CAN's own output layer. bootstrap_soft and bootstrap_hard (Reed
     et al.) mix label and prediction. forward and backward (Patrini et al.) correct with --transition. generalized_ce,
     symmetric_ce and mae are robust by themselves. clean trains on the true labels: the upper bound."""
-    transition: str = "true"
-    """For forward and backward: true (from all true training labels, an oracle), trusted (from those that
+    transition: str | None = None
+    """Needed by forward and backward: true (from all true training labels, an oracle), trusted (from those that
     --clean_fraction reveals), anchors:LABELS or confident:LABELS (estimated from the labels.parquet of a plain run on
     the same data), or an .npy file with rows that sum to 1."""
     beta: float | None = None
@@ -58,6 +59,10 @@ class BaselineOptions(RecipeOptions):
         require(self, "[0, 1]", "beta")
         require(self, "(0, 1]", "q")
         require(self, "[0, inf)", "alpha")
+        for name, losses_with_it in USERS.items():
+            if self.loss not in losses_with_it:
+                refuse_idle(self, f"with `loss`={self.loss}", name)
+        refuse_idle(self, "here", *(["clean_fraction"] if self.transition != "trusted" else []), "known_outliers")
 
 
 def baseline(options: BaselineOptions, data: Dataset, beta: float) -> Method:

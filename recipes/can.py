@@ -18,7 +18,7 @@ import jax
 from nlx import Stage, Trainer
 from nlx.experiment.defaults import build_model, build_optimizer, build_schedule
 from nlx.experiment.main import main
-from nlx.experiment.options import RecipeOptions, require
+from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
 from nlx.methods.can import Heads, can, paper_schedule
 from nlx.report.quality import quality_pictures
@@ -66,6 +66,7 @@ class CANOptions(RecipeOptions):
         require(self, "(-inf, inf)", "log_variance_floor")
         require(self, "[0, 1]", "rho_floor")
         require(self, "(0, inf)", "tau_floor")
+        refuse_idle(self, "in CAN, which learns from noisy labels alone", "clean_fraction", "known_outliers")
 
 
 def train(options: CANOptions, run: Run) -> Result:

@@ -1,11 +1,9 @@
 """Robust CNN-CRF: noisy and clean labels in one random field, guided by what a few clean labels teach (Vahdat).
 
-  python recipes/crf.py --dataset=tags
-  python recipes/crf.py --dataset=tags --field=no_hidden --alpha_start=0 --alpha_end=0
-  python recipes/crf.py --dataset=digits --noise=symmetric:0.4   # seconds on two cores, test accuracy 86.1 %
+  python recipes/crf.py --dataset=tags --field=no_link
+  python recipes/crf.py --dataset=digits --noise=symmetric:0.4 --transition=true   # seconds, accuracy 86.1 %
 
-Two vocabularies take the field of the paper's Table 1, one label per example the analytic variant of its Table 2. The
-twins for comparison are recipes/baseline.py with --loss=cross_entropy and --loss=clean.
+Two vocabularies take the field of the paper's Table 1, one label the analytic variant of its Table 2.
 """
 
 from __future__ import annotations
@@ -22,11 +20,13 @@ from nlx.crf import rbm
 from nlx.data import Dataset
 from nlx.experiment.defaults import build_model, build_optimizer, build_schedule
 from nlx.experiment.main import main
-from nlx.experiment.options import RecipeOptions, require
+from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
 from nlx.experiment.transition_source import read_transition
 from nlx.methods.crf import Prediction, annealed, crf, crf_analytic
 from nlx.samplers.bits import Generator
+
+OF_THE_FIELD = ("field", "hidden", "chains", "sweeps", "prediction", "generator", "auxiliary_steps")
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,7 @@ class CRFOptions(RecipeOptions):
     alpha_start: float | None = None
     """Weight of the auxiliary distribution at the start. Default: 40 for two vocabularies, 8 for one label (paper)."""
     alpha_end: float | None = None
-    """The same later on. Default: 5 for two vocabularies (paper), 0.25 for one label (paper 1, at which symmetric noise
-    is never corrected: docs/crf.md). 0 and 0 leaves it out."""
+    """The same later on; 0 and 0: none. Default: 5 for two vocabularies (paper), 0.25 for one label (paper 1)."""
     alpha_share: float = 0.3
     """Share of the run over which it falls (paper: 11 epochs on COCO, 10 of 200 on CIFAR-10)."""
     chains: int = 50
@@ -55,7 +54,7 @@ class CRFOptions(RecipeOptions):
     """Random bits of the chains: threefry, or hash, faster and good enough for this."""
     auxiliary_steps: int = 2000
     """Steps of the auxiliary RBM, which is fitted to the clean part before the run."""
-    transition: str = "true"
+    transition: str | None = None
     """One label per example: noise that the auxiliary distribution is matched to, as in recipes/baseline.py."""
 
     def check(self) -> None:
@@ -71,12 +70,12 @@ def train(options: CRFOptions, run: Run) -> Result:
     data, training = run.load(two_vocabularies=True)
     model = build_model(options, training, data)
     steps = training.epochs * (len(data.train) // training.batch_size)
-    start, end = (40.0, 5.0) if data.multi_label else (8.0, 0.25)
-    start = start if options.alpha_start is None else options.alpha_start
-    end = end if options.alpha_end is None else options.alpha_end
+    defaults, given = (40.0, 5.0) if data.multi_label else (8.0, 0.25), (options.alpha_start, options.alpha_end)
+    start, end = (d if value is None else value for d, value in zip(defaults, given, strict=True))
     alpha = annealed(start, end, max(1, round(options.alpha_share * steps)))
     noisy, facts = data.train.observed, {}
     if data.multi_label:
+        refuse_idle(options, "for two vocabularies", "transition")
         hidden = options.hidden if options.field in ("no_link", "hidden") else 0
         machine, facts = auxiliary_machine(options, data, hidden) if max(start, end) > 0 else (None, {})
         method = crf(
@@ -93,6 +92,7 @@ def train(options: CRFOptions, run: Run) -> Result:
             generator=options.generator,
         )
     else:
+        refuse_idle(options, "for one label per example", *OF_THE_FIELD)
         table = transitions.label_posterior(read_transition(options.transition, data), noisy)
         method = crf_analytic(table, alpha=alpha)
     optimizer = build_optimizer(options, training)

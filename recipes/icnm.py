@@ -15,7 +15,7 @@ import jax
 from nlx import Stage, Trainer
 from nlx.experiment.defaults import build_model, build_optimizer, build_schedule
 from nlx.experiment.main import main
-from nlx.experiment.options import RecipeOptions, require
+from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
 from nlx.methods.icnm import icnm
 
@@ -31,6 +31,7 @@ class ICNMOptions(RecipeOptions):
         """See :class:`RecipeOptions`."""
         super().check()
         require(self, "(0, inf)", "start")
+        refuse_idle(self, "in ICNM, which learns from noisy labels alone", "clean_fraction", "known_outliers")
 
 
 def train(options: ICNMOptions, run: Run) -> Result:

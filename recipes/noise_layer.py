@@ -21,7 +21,7 @@ from nlx.arguments import ArgumentError
 from nlx.data import Dataset
 from nlx.experiment.defaults import build_model, build_optimizer, build_schedule
 from nlx.experiment.main import main
-from nlx.experiment.options import RecipeOptions, require
+from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
 from nlx.experiment.transition_source import read_transition
 from nlx.methods.method import Method
@@ -50,10 +50,10 @@ class NoiseLayerOptions(RecipeOptions):
     gradient_limit: float | None = 1.0
     """Cut the rows of T's gradient to this length, so that a label that seemed impossible does not throw a row over;
     None for no limit (paper)."""
-    transition: str = "true"
-    """For a given T: true (from all true training labels, an oracle), trusted (from those that --clean_fraction
-    reveals), anchors:LABELS or confident:LABELS (estimated from the labels.parquet of a plain run on the same data), or
-    an .npy file with rows that sum to 1."""
+    transition: str | None = None
+    """For a given T, which has no default: true (from all true training labels, an oracle), trusted (from those that
+    --clean_fraction reveals), anchors:LABELS or confident:LABELS (estimated from the labels.parquet of a plain run on
+    the same data), or an .npy file with rows that sum to 1."""
     alpha: float | None = None
     """For outliers: estimated share of them that are known to be outliers. Default: --known_outliers."""
 
@@ -65,6 +65,15 @@ class NoiseLayerOptions(RecipeOptions):
         require(self, "(0, 1]", "alpha")
         if self.layer == "outliers" and not self.known_outliers:
             raise ArgumentError("`layer`=outliers learns from a few known ones; add `known_outliers`=0.1, say")
+        where = f"with `layer`={self.layer}"
+        if self.layer != "learned":
+            refuse_idle(self, where, "learn_from", "learn_until", "penalty", "strength", "gradient_limit")
+        if self.layer != "given":
+            refuse_idle(self, where, "transition")
+        if self.layer != "outliers":
+            refuse_idle(self, where, "alpha", "known_outliers")
+        if self.transition != "trusted":
+            refuse_idle(self, "without `transition`=trusted", "clean_fraction")
 
 
 def layer(options: NoiseLayerOptions, data: Dataset, steps_per_epoch: int) -> Method:

@@ -1,9 +1,7 @@
 """Self-learning with multi-prototypes: labels corrected after every epoch, without clean data (Han et al.).
 
   python recipes/self_learning.py --dataset=digits --noise=symmetric:0.4   # 20 s on two cores, test accuracy 88.6 %
-  python recipes/self_learning.py --dataset=npz:my_arrays.npz --labels=worst --start_epoch=3 --last_correction=10
   python recipes/self_learning.py --dataset=digits --clean_fraction=0.1 --verified --clean_epochs=10
-
 Its twin for comparison is recipes/baseline.py with the same options.
 """
 
@@ -20,7 +18,7 @@ from nlx import Stage, Trainer
 from nlx.arguments import ArgumentError
 from nlx.experiment.defaults import build_model, build_optimizer, build_schedule
 from nlx.experiment.main import main
-from nlx.experiment.options import RecipeOptions, require
+from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
 from nlx.methods.plain import trusted_cross_entropy
 from nlx.methods.self_learning import CleanWith, corrections, eligible, self_learning
@@ -79,7 +77,9 @@ class SelfLearningOptions(RecipeOptions):
         require(self, "(0, inf)", "temperature")
         require(self, "(-inf, inf)", "limit")
         require(self, "[0, inf)", "clean_epochs")
-        if (self.verified or self.clean_epochs) and not self.clean_fraction:
+        if not (self.verified or self.clean_epochs):
+            refuse_idle(self, "without `verified` or `clean_epochs`", "clean_fraction")
+        elif not self.clean_fraction:
             raise ArgumentError("`verified` and `clean_epochs` need trusted labels; add `clean_fraction`=0.1, say")
         if self.last_correction is not None and self.last_correction < self.start_epoch:
             raise ArgumentError(f"`last_correction`={self.last_correction} comes before `start_epoch`; raise it")

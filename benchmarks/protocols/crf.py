@@ -155,8 +155,8 @@ def table_2(runner: Runner) -> Result:
             "plain": Entry(baseline.BaselineOptions(**options), baseline.train),
             "backward": Entry(baseline.BaselineOptions(loss="backward", **options), baseline.train),
             "forward": Entry(baseline.BaselineOptions(loss="forward", **options), baseline.train),
-            CRF_PAPER: Entry(crf.CRFOptions(alpha_end=1.0, **options), crf.train),
-            CRF: Entry(crf.CRFOptions(**options), crf.train),
+            CRF_PAPER: Entry(crf.CRFOptions(alpha_end=1.0, transition="true", **options), crf.train),
+            CRF: Entry(crf.CRFOptions(transition="true", **options), crf.train),
         }
         compared = compare(runner, f"crf-2, {case}", entries, {"backward": {"learning_rate": SMALLER_RATES}})
         for name, row in compared.items():

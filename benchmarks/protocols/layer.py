@@ -42,7 +42,7 @@ def fig3(runner: Runner) -> Result:
         entries = {
             PLAIN: Entry(baseline.BaselineOptions(**base), baseline.train),
             LEARNED: Entry(noise_layer.NoiseLayerOptions(**base), noise_layer.train),
-            GIVEN: Entry(noise_layer.NoiseLayerOptions(layer="given", **base), noise_layer.train),
+            GIVEN: Entry(noise_layer.NoiseLayerOptions(layer="given", transition="true", **base), noise_layer.train),
         }
         rows[str(rate)] = compare(runner, f"{data['dataset']}, noise {rate}", entries, {})
         if rate == 0.5:
@@ -118,7 +118,7 @@ def table_1(runner: Runner) -> Result:
             PART: Entry(baseline.BaselineOptions(loss="clean", **part), baseline.train),
             PLAIN: Entry(baseline.BaselineOptions(**noisy), baseline.train),
             LEARNED: Entry(noise_layer.NoiseLayerOptions(**noisy), noise_layer.train),
-            GIVEN: Entry(noise_layer.NoiseLayerOptions(layer="given", **noisy), noise_layer.train),
+            GIVEN: Entry(noise_layer.NoiseLayerOptions(layer="given", transition="true", **noisy), noise_layer.train),
         }
         rows[f"{case}, {rate:.0%}"] = all_over_seeds(runner, f"layer-1, {case}", entries)
     lines = [

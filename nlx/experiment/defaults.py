@@ -12,7 +12,7 @@ import optax
 from nlx.arguments import ArgumentError
 from nlx.data import Dataset
 from nlx.data.prepare import Augmentation, normalization, preparer, six_views
-from nlx.experiment.options import RecipeOptions, Schedule
+from nlx.experiment.options import RecipeOptions, Schedule, refuse_idle
 from nlx.models import Model, build, prepared
 from nlx.training import stages
 
@@ -74,8 +74,10 @@ def training_for(options: RecipeOptions, data: Dataset) -> Training:
     Of a small set a default batch takes an eighth, in equal parts on all devices, and the passes over it become more.
 
     Raises:
-      ArgumentError: there are fewer examples than a batch takes.
+      ArgumentError: there are fewer examples than a batch takes, or an option that does nothing for such data.
     """
+    if len(data.input_shape) == 1:
+        refuse_idle(options, "for features", "six_crops", *(["augmentation"] if options.augmentation != "none" else []))
     given = {field.name: getattr(options, field.name) for field in fields(Training)}
     size, default = len(data.train), DEFAULTS[kind_of(data)]
     batch = given["batch_size"]
@@ -85,7 +87,12 @@ def training_for(options: RecipeOptions, data: Dataset) -> Training:
         raise ArgumentError(f"`batch_size`={batch} is more than the {size} training examples; take a smaller one")
     epochs = max(default.epochs, min(_MOST_EPOCHS, math.ceil(_FEWEST_STEPS * batch / size)))
     default = replace(default, batch_size=batch, epochs=epochs)
-    return replace(default, **{name: value for name, value in given.items() if value is not None})
+    training = replace(default, **{name: value for name, value in given.items() if value is not None})
+    if training.schedule != "step":
+        refuse_idle(options, f"with `schedule`={training.schedule}", "decay_every")
+    if training.model.startswith("resnet"):
+        refuse_idle(options, f"with `model`={training.model}", "widths")
+    return training
 
 
 def build_model(options: RecipeOptions, training: Training, data: Dataset) -> Model:

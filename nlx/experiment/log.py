@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from nlx.files import replacing
+from nlx.files import replacing, to_json
 from nlx.training.observers import Observer, Row, Trains
 from nlx.training.stages import Stages
 from nlx.training.state import TrainState
@@ -28,10 +28,9 @@ class MetricsLog(Observer):
 
     def on_start(self, trainer: Trains, stages: Stages, state: TrainState) -> None:
         """See :class:`Observer`."""
-        text = self._path.read_text() if self._path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]
-        self.rows = [row for row in map(json.loads, whole.splitlines()) if row["step"] <= int(state.step)]
-        kept = "".join(json.dumps(row) + "\n" for row in self.rows)
+        text = self._path.read_text(errors="replace") if self._path.exists() else ""
+        self.rows = [row for row in map(_row, text.splitlines()) if row and row["step"] <= int(state.step)]
+        kept = "".join(to_json(row) + "\n" for row in self.rows)
         if kept != text:
             with replacing(self._path) as file:
                 file.write(kept.encode())
@@ -39,7 +38,15 @@ class MetricsLog(Observer):
     def on_epoch(self, state: TrainState, row: Row) -> None:
         """See :class:`Observer`."""
         with self._path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(to_json(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
         self.rows.append(row)
+
+
+def _row(line: str) -> Row | None:
+    try:
+        row = json.loads(line)
+        return dict(row) if isinstance(row["step"], int) else None
+    except (ValueError, KeyError, TypeError):
+        return None

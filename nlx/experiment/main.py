@@ -8,6 +8,7 @@ import signal
 import statistics
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
@@ -19,8 +20,10 @@ from nlx.experiment.options import RecipeOptions
 from nlx.experiment.run import Result, Run
 from nlx.experiment.run_folder import write_json
 from nlx.experiment.signals import Stopped, StopSignals
+from nlx.experiment.streams import lasting_streams
 from nlx.training.checkpoint import CheckpointError
 from nlx.training.loop import Diverged
+from nlx.training.observers import Interrupted
 
 Options = TypeVar("Options", bound=RecipeOptions)
 Train = Callable[[Options, Run], Result]
@@ -38,6 +41,11 @@ def main(options_type: type[Options], train: Train[Options], arguments: list[str
       0 when the run is complete, 1 for an error that has been told in one sentence, 128 + SIGTERM (143) when the run
       was stopped and saved. Unknown options exit with 2 (``SystemExit``).
     """
+    with lasting_streams():
+        return _main(options_type, train, arguments)
+
+
+def _main(options_type: type[Options], train: Train[Options], arguments: list[str] | None) -> int:
     # What orbax logs of a failed write comes again as an exception, which is told in one sentence.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     description = sys.modules[train.__module__].__doc__
@@ -47,6 +55,8 @@ def main(options_type: type[Options], train: Train[Options], arguments: list[str
         run_recipe(options, train)
     except Stopped as stop:
         return _tell(f"{stop}; the state is saved: go on with --resume", 128 + signal.SIGTERM)
+    except Interrupted:
+        return _tell("stopped; what is saved is whole: go on with --resume", 128 + signal.SIGTERM)
     except Diverged as error:
         return _tell(f"error: {as_flags(str(error), flags)}, and another --run_dir", 1)
     except CheckpointError as error:
@@ -80,13 +90,13 @@ def run_recipe(
       Stopped: on SIGINT or SIGTERM, after the state was saved.
     """
     options.check()
-    with StopSignals() as signals:
+    with StopSignals() as signals, ExitStack() as held:
         if options.seeds == 1:
-            return train(options, Run(options, signals=signals, data=data, pictures=pictures)).summary
+            return train(options, Run(options, signals=signals, data=data, pictures=pictures, held=held)).summary
         summaries = []
         for seed in range(options.seed, options.seed + options.seeds):
             one = replace(options, seed=seed, seeds=1)
-            run = Run(one, signals=signals, data=data, among=options, pictures=pictures)
+            run = Run(one, signals=signals, data=data, among=options, pictures=pictures, held=held)
             summaries.append(train(one, run).summary)
             data = run.source  # read and decoded once for all seeds
     if not summaries[0]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -126,3 +126,17 @@ def require(options: RecipeOptions, interval: str, *names: str) -> None:
             at_least = f"be {'above' if interval[0] == '(' else 'at least'} {low}"
             wanted = "be finite" if low == "-inf" else at_least if high == "inf" else f"lie in {interval}"
             raise ArgumentError(f"`{name}` must {wanted}, got {value}")
+
+
+def refuse_idle(options: RecipeOptions, where: str, *names: str) -> None:
+    """Raise an ArgumentError for the first option that is not at its default where it does nothing.
+
+    Args:
+      options: the recipe's.
+      where: what makes it do nothing, such as "with `loss`=mae".
+      names: of the options.
+    """
+    defaults = {field.name: field.default for field in fields(options)}
+    for name in names:
+        if getattr(options, name) != defaults[name]:
+            raise ArgumentError(f"`{name}` does nothing {where}: leave it out")

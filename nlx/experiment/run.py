@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,8 +22,9 @@ from nlx.experiment.defaults import Training, training_for
 from nlx.experiment.export import Picture, facts_of, table_of, write_products
 from nlx.experiment.log import MetricsLog
 from nlx.experiment.options import RecipeOptions
-from nlx.experiment.run_folder import open_on_first_process
+from nlx.experiment.run_folder import fingerprint, open_on_first_process
 from nlx.experiment.signals import StopOnSignal, StopSignals
+from nlx.experiment.transition_source import file_of
 from nlx.methods.method import Method
 from nlx.training.checkpoint import Checkpoints
 from nlx.training.evaluation import Evaluate
@@ -57,6 +59,7 @@ class Run:
       data: to train on instead of the data set that the options name.
       among: options of a run of several seeds that this one is part of, in a folder within that run's.
       pictures: whether recipes' own pictures are to be made.
+      held: keeps other processes out of the run folder until it is closed.
 
     Attributes:
       options: as given.
@@ -74,7 +77,9 @@ class Run:
         data: Dataset | None = None,
         among: RecipeOptions | None = None,
         pictures: bool = True,
+        held: ExitStack | None = None,
     ):
+        self._held = ExitStack() if held is None else held
         self.options, self.source, self._among, self._pictures = options, data, among, pictures
         self._signals, self._began = signals or StopSignals(), time.monotonic()
         self._lead = jax.process_index() == 0
@@ -127,17 +132,21 @@ class Run:
         Raises:
           ArgumentError: the folder holds another run.
         """
-        name, facts = f"{method.name}-{data.name}".replace("/", "-").replace(":", "-"), facts_of(data, method)
+        name = f"{method.name}-{data.name}".replace("/", "-").replace(":", "-")
+        about = fingerprint(data, file_of(getattr(self.options, "transition", None)))
+        facts = facts_of(data, method) | about
         settled = {**asdict(self._training), **settled}
         self.folder = self.options.run_dir or Path("runs") / name
         if self._among is not None:
             if self.options.seed == self._among.seed:  # the first of them
-                open_on_first_process(self.folder, {**asdict(self._among), **settled}, facts)
+                open_on_first_process(self.folder, {**asdict(self._among), **settled}, facts, self._held)
             self.folder /= f"seed-{self.options.seed}"
-        open_on_first_process(self.folder, {**asdict(self.options), **settled}, facts)
+        told = open_on_first_process(self.folder, {**asdict(self.options), **settled}, facts, self._held)
+        if told:
+            self.warn(told)
         self.console = Console(f"{method.name} on {data.name}, seed {self.options.seed}", quiet=not self._lead)
         self._log = MetricsLog(self.folder / "metrics.jsonl")
-        self._checkpoints = Checkpoints(self.folder / "checkpoints", self.options.checkpoint_seconds)
+        self._checkpoints = Checkpoints(self.folder / "checkpoints", self.options.checkpoint_seconds, about)
         return [
             Evaluate(data, self.options.evaluate_every),
             *([self._log] if self._lead else []),
@@ -151,6 +160,8 @@ class Run:
         if not self.options.resume:
             return None
         state = self._checkpoints.load(trainer.abstract_state(data.train))
+        if damaged := sorted(self._checkpoints.damaged):
+            self.warn(f"checkpoint {', '.join(map(str, damaged))} is damaged and passed over")
         at = "there is no checkpoint yet, starting" if state is None else f"going on after step {int(state.step)}"
         self.console.say(f"{self.folder}: {at}")
         return state

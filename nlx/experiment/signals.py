@@ -1,13 +1,20 @@
-"""SIGINT and SIGTERM as a wish to stop, and the observer that passes it on to a trainer."""
+"""SIGINT, SIGTERM and SIGHUP as a wish to stop, and the observer that passes it on to a trainer."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
-from nlx.training.observers import Observer
+import jax
+
+from nlx.training.observers import Interrupted, Observer, Trains
+from nlx.training.stages import Stages
 from nlx.training.state import TrainState
+
+NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Stopped(Exception):
@@ -19,27 +26,47 @@ class Stopped(Exception):
 
 
 class StopSignals:
-    """While open, SIGINT and SIGTERM ask for a stop; a second SIGINT ends the process at once.
+    """While open, SIGINT, SIGTERM and SIGHUP ask for a stop; a second one ends the process at once.
 
-    Outside the main thread, which alone may touch signals, nothing is changed.
+    They raise Interrupted at once, but after :meth:`defer`, when :attr:`requested` has to be asked. Outside the main
+    thread, which alone may touch signals, nothing is changed; what is ignored, as nohup has it, still is.
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested, self._raises = False, True
 
     def __enter__(self) -> StopSignals:
         self._before = {}
         if threading.current_thread() is threading.main_thread():
-            self._before = {n: signal.signal(n, self._ask) for n in (signal.SIGINT, signal.SIGTERM)}
+            heeded = [n for n in NUMBERS if signal.getsignal(n) != signal.SIG_IGN]
+            self._before = {n: signal.signal(n, self._ask) for n in heeded}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def defer(self, yes: bool) -> None:
+        """Whether a signal only sets :attr:`requested`; processes that work together cannot leave one by one."""
+        self._raises = not yes and jax.process_count() == 1
+        if self._raises and self.requested:
+            raise Interrupted
+
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Within it, a signal raises Interrupted."""
+        self.defer(False)
+        try:
+            yield
+        finally:
+            self._raises = False
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for n in self._before:
+            signal.signal(n, signal.SIG_DFL)
+        if self._raises:
+            raise Interrupted
 
 
 class StopOnSignal(Observer):
@@ -48,6 +75,14 @@ class StopOnSignal(Observer):
     def __init__(self, signals: StopSignals):
         self._signals = signals
 
+    def on_start(self, trainer: Trains, stages: Stages, state: TrainState) -> None:
+        """See :class:`Observer`."""
+        self._signals.defer(True)
+
+    def interruptible(self) -> AbstractContextManager[object]:
+        """See :class:`Observer`."""
+        return self._signals.raising()
+
     def stop_requested(self) -> bool:
         """See :class:`Observer`."""
         return self._signals.requested
@@ -55,3 +90,8 @@ class StopOnSignal(Observer):
     def on_stop(self, state: TrainState) -> None:
         """See :class:`Observer`."""
         raise Stopped(int(state.step))
+
+    def close(self, error: BaseException | None) -> None:
+        """See :class:`Observer`."""
+        if error is None:
+            self._signals.defer(False)

@@ -8,12 +8,12 @@ import numpy as np
 
 from nlx import transitions
 from nlx.arguments import ArgumentError
-from nlx.cleaning.table import read_labels
+from nlx.cleaning.table import LabelTable, read_labels
 from nlx.data import Dataset
 from nlx.training.evaluation import true_transition
 
 
-def read_transition(source: str, data: Dataset) -> np.ndarray:
+def read_transition(source: str | None, data: Dataset) -> np.ndarray:
     """A transition matrix by where it is to come from.
 
     Args:
@@ -28,6 +28,11 @@ def read_transition(source: str, data: Dataset) -> np.ndarray:
     Raises:
       ArgumentError: the source does not exist, does not fit the data, or is no transition matrix.
     """
+    if source is None:
+        raise ArgumentError(
+            "say by `transition` where the matrix comes from: trusted, anchors:LABELS, confident:LABELS, an .npy file, "
+            "or true, an oracle"
+        )
     kind, _, path = source.partition(":")
     if kind == "true":
         transition = true_transition(data)
@@ -45,6 +50,15 @@ def read_transition(source: str, data: Dataset) -> np.ndarray:
     return _from_file(Path(source), data.num_classes)
 
 
+def file_of(source: str | None) -> Path | None:
+    """The file that a source names, None where there is none."""
+    if source is None or source in ("true", "trusted"):
+        return None
+    kind, _, path = source.partition(":")
+    file = Path(path if kind in ("anchors", "confident") else source)
+    return file if file.is_file() else None
+
+
 def _estimated(kind: str, path: Path, data: Dataset) -> np.ndarray:
     try:
         table = read_labels(path)
@@ -55,10 +69,34 @@ def _estimated(kind: str, path: Path, data: Dataset) -> np.ndarray:
             f"`transition`={kind}:{path} holds predictions {table.posterior.shape} for other data than the "
             f"({len(data.train)}, {data.num_classes}) here; give the labels.parquet of a plain run on them"
         )
+    probs = _predictions(f"`transition`={kind}:{path}", table)
+    if not np.array_equal(table.noisy_label, data.train.observed):
+        raise ArgumentError(f"`transition`={kind}:{path} is of other noisy labels than those here; give a run on them")
+    # Where the true label was trusted stands no prediction; the other rows speak for them.
+    rows = ~np.asarray(table.extras.get("trusted", np.zeros(len(table), bool)), bool)
+    probs, observed = probs[rows], data.train.observed[rows]
+    if not np.isfinite(probs).all() or not np.allclose(probs.sum(axis=1), 1, atol=1e-3):
+        raise ArgumentError(f"`transition`={kind}:{path} holds rows that are no probabilities; run that training again")
+    if not np.isin(np.arange(data.num_classes), observed).all():
+        raise ArgumentError(
+            f"`transition`={kind}:{path} holds true labels in place of predictions; give a run without trusted labels"
+        )
     if kind == "anchors":
-        return np.asarray(transitions.from_anchors(table.posterior))
-    joint = transitions.confident_joint(table.posterior, data.train.observed)
-    return np.asarray(transitions.from_confident_joint(joint, data.train.observed))
+        return np.asarray(transitions.from_anchors(probs))
+    joint = transitions.confident_joint(probs, observed)
+    return np.asarray(transitions.from_confident_joint(joint, observed))
+
+
+def _predictions(option: str, table: LabelTable) -> np.ndarray:
+    """Probabilities that were predicted from inputs alone: out of fold, or a classifier's own."""
+    if "out_of_fold" in table.extras:
+        return np.asarray(table.extras["out_of_fold"])
+    if table.chosen not in ("classifier", "out_of_fold"):
+        raise ArgumentError(
+            f"{option} holds the posterior {table.chosen}, which has seen the noisy labels; give the labels.parquet of "
+            "a plain run or of nlx clean"
+        )
+    return table.posterior
 
 
 def _from_file(path: Path, num_classes: int) -> np.ndarray:

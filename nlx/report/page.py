@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+# Control characters and marks of direction, which would hide or reorder what stands around them.
+_INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 STYLE = """
 :root { --paper: #fff; --ink: #1c2024; --soft: #5d666f; --line: #dde2e6; --raised: #f5f7f8; --good: #00664a;
@@ -55,8 +59,8 @@ def document(title: str, body: str) -> str:
 
 
 def escape(text: Any) -> str:
-    """Text as HTML, with nothing in it that a browser would read as markup."""
-    return html.escape(str(text))
+    """Text as HTML, with nothing in it that a browser would read as markup, or that turns the writing round."""
+    return html.escape(_INVISIBLE.sub(lambda mark: f"\\u{ord(mark[0]):04x}", str(text)))
 
 
 def embedded(png: bytes, description: str, *, style: str = "") -> str:

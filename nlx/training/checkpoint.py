@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,17 @@ class Checkpoints(Observer):
       directory: of these checkpoints alone.
       seconds: least time between two checkpoints, which come at ends of epochs. One is written at the end in any case,
         and wherever a stop is asked for.
+      about: what training they are of, such as digests of the data; others are refused.
+
+    Attributes:
+      damaged: steps of checkpoints that could not be read.
     """
 
-    def __init__(self, directory: str | Path, seconds: float = 60.0):
+    def __init__(self, directory: str | Path, seconds: float = 60.0, about: Mapping[str, str] | None = None):
+        self._about = dict(about or {})
         self.directory, self._seconds, self._saved = Path(directory), seconds, time.monotonic()
-        self._damaged: set[int] = set()
+        self.damaged: set[int] = set()
+        self._partial: int | None = None  # the step of a state whose epoch was still under way
         self._opened: ocp.training.Checkpointer | None = None
 
     @property
@@ -54,7 +60,7 @@ class Checkpoints(Observer):
         """Refuse a folder of another training, whose checkpoints would stay in place of this one's."""
         self._saved, done = time.monotonic(), int(state.step)
         saved = {c.step for c in self._orbax.checkpoints} if self.directory.exists() else set()
-        if any(step > done for step in saved - self._damaged):
+        if any(step > done for step in saved - self.damaged):
             raise CheckpointError(
                 f"{self.directory} holds checkpoint {max(saved)}, but training is to start after step {done}: go on "
                 "with the state that `load` gives, or choose another folder"
@@ -91,12 +97,18 @@ class Checkpoints(Observer):
     def save(self, state: TrainState) -> None:
         """Write a state in the background; waits only where the one before is still being written."""
         step = int(state.step)
-        if step in {c.step for c in self._orbax.checkpoints} - self._damaged:
+        rewrite = self.damaged | ({self._partial} if not state.sums else set())
+        if step in {c.step for c in self._orbax.checkpoints} - rewrite:
             return
         # On CPU the writer may still read the buffers that the next step, which gets the state donated, writes to.
         copy = jax.tree.map(jnp.copy, state)
-        self._guard(lambda: self._orbax.save_async(step, copy, force=True, overwrite=step in self._damaged))
-        self._damaged.discard(step)
+        self._guard(
+            lambda: self._orbax.save_async(
+                step, copy, force=True, overwrite=step in rewrite, custom_metadata=self._about
+            )
+        )
+        self.damaged.discard(step)
+        self._partial = step if state.sums else None
 
     def wait(self) -> None:
         """Return once everything is on disk."""
@@ -117,18 +129,20 @@ class Checkpoints(Observer):
         first: Exception | None = None
         for step in sorted((c.step for c in self._orbax.checkpoints), reverse=True):
             try:
-                stored = self._orbax.metadata(step).metadata
-                difference, wanted = _difference(stored, abstract), _with_sums(stored, abstract)
+                found = self._orbax.metadata(step)
+                stored, wanted = found.metadata, _with_sums(found.metadata, abstract)
+                difference = _difference(stored, abstract) or _other(found.custom_metadata or {}, self._about)
                 state = None if difference else self._orbax.load(step, abstract_state=wanted)
             except Exception as error:
                 first = first or error
-                self._damaged.add(step)
+                self.damaged.add(step)
                 continue
             if difference:
                 raise CheckpointError(
                     f"checkpoint {step} in {self.directory} is of another training ({difference}): go on with the "
                     "model, method and data that it was started with, or choose another folder"
                 )
+            self._partial = step if wanted.sums else None
             return state
         if first is None:
             return None
@@ -156,6 +170,12 @@ def _difference(stored: Any, abstract: TrainState) -> str:
         return ""
     name = min(different, key=lambda name: (len(name), name))  # a parameter rather than its moments
     return f"{name} is {has.get(name, 'missing')} there and {needs.get(name, 'missing')} here"
+
+
+def _other(there: Any, here: Mapping[str, str]) -> str:
+    """The first thing that a checkpoint says of its training and that is not so here."""
+    names = [name for name, value in here.items() if there.get(name) != value]
+    return f"{names[0]} is {there.get(names[0], 'missing')} there and {here[names[0]]} here" if names else ""
 
 
 def _with_sums(stored: Any, abstract: TrainState) -> TrainState:

@@ -130,7 +130,7 @@ class Evaluate(Observer):
         """See :class:`Observer`."""
         self._trainer, self._epochs = trainer, stages.epochs
 
-    def on_epoch(self, state: TrainState, row: Row) -> None:
+    def score(self, state: TrainState, row: Row) -> None:
         """See :class:`Observer`."""
         if row["epoch"] % self._every and row["epoch"] != self._epochs:
             return

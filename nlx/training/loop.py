@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 
 from nlx.training.feed import Feed
 from nlx.training.mesh import agree
-from nlx.training.observers import Observer, Progress, Row
+from nlx.training.observers import Interrupted, Observer, Progress, Row
 from nlx.training.stages import Position, Stages
 from nlx.training.state import TrainState
 
@@ -64,10 +65,11 @@ def run_stages(
     """
     history: list[Row] = []
     step, count = int(state.step), 1
-    while step < plan.total:
-        at = plan.position(step)
-        done, seconds, stop = at.start, 0.0, False
-        if done == 0:
+    while step < plan.total or _between_epochs(state, plan, step):
+        ended = _between_epochs(state, plan, step)
+        at = plan.position(step - 1) if ended else plan.position(step)
+        done, seconds, stop = at.steps if ended else at.start, 0.0, False
+        if done == 0 or not state.sums:
             state = begin_epoch(state, at)
         while done < at.steps and not stop:
             took = min(count, feed.longest, at.steps - done)
@@ -84,19 +86,29 @@ def run_stages(
             count = max(1, min(2 * took, round(0.5 * took / elapsed)))
             count, stop = agree(count, _stop_requested(observers))
         if done == at.steps:
-            state = refresh(state, at.epoch + 1)
             row = {
                 "epoch": at.epoch + 1,
                 "step": step,
                 **({"stage": plan.all[at.stage].name} if len(plan.all) > 1 else {}),
                 "seconds": round(seconds, 4),
-                "examples_per_second": round((done - at.start) * plan.batch_size / seconds, 1),
+                "examples_per_second": round((done - at.start) * plan.batch_size / seconds, 1) if seconds else None,
                 **{name: float(state.sums[name]) / at.steps for name in sorted(state.sums, key=_loss_first)},
             }
-            for observer in observers:
-                observer.on_epoch(state, row)
-            history.append(row)
-            stop = step < plan.total and agree(count, stop or _stop_requested(observers))[1]
+            try:
+                with ExitStack() as work:
+                    for observer in observers:
+                        work.enter_context(observer.interruptible())
+                    over = refresh(state._replace(sums={}), at.epoch + 1)
+                    for observer in observers:
+                        observer.score(over, row)
+            except Interrupted:  # the sums tell whoever goes on that the epoch's end is still to come
+                stop = True
+            else:
+                state = over
+                for observer in observers:
+                    observer.on_epoch(state, row)
+                history.append(row)
+                stop = step < plan.total and agree(count, stop or _stop_requested(observers))[1]
         if stop:
             for observer in observers:
                 observer.on_stop(state)
@@ -104,6 +116,14 @@ def run_stages(
     for observer in observers:
         observer.on_end(state)
     return Fitted(state, history)
+
+
+def _between_epochs(state: TrainState, plan: Stages, step: int) -> bool:
+    """Whether all steps of an epoch are taken, but refresh and scores are still to come."""
+    if not state.sums or step == 0:
+        return False
+    last = plan.position(step - 1)
+    return last.start + 1 == last.steps
 
 
 def check_finite(loss: float, step: int) -> None:

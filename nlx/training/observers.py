@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -49,6 +49,10 @@ class Progress(NamedTuple):
     examples_per_second: float
 
 
+class Interrupted(BaseException):
+    """Raised by an observer, out of work that may be left at any point, because a stop was asked for."""
+
+
 class Observer:
     """Is told how a training goes. Every hook does nothing here; a subclass defines those that it needs.
 
@@ -62,8 +66,15 @@ class Observer:
     def on_progress(self, progress: Progress) -> None:
         """About twice a second."""
 
+    def score(self, state: TrainState, row: Row) -> None:
+        """After an epoch, to add scores to its row; what takes long, and may be left by :class:`Interrupted`."""
+
+    def interruptible(self) -> AbstractContextManager[object]:
+        """Entered around refresh and scores; within it Interrupted may be raised, and the epoch's end is done again."""
+        return nullcontext()
+
     def on_epoch(self, state: TrainState, row: Row) -> None:
-        """After an epoch. Scores may be added to the row, for the observers that follow and for the history."""
+        """After an epoch, with all scores in its row."""
 
     def stop_requested(self) -> bool:
         """Whether training is to stop as soon as it can; asked about twice a second. One process suffices."""

@@ -57,13 +57,16 @@ class Passes:
         self._scores = jax.jit(scores, out_shardings=replicated(mesh))
         self._features = jax.jit(features, out_shardings=replicated(mesh))
         self._extract = jax.jit(extract, donate_argnums=0, out_shardings=by_example(mesh))
-        self._refresh = jax.jit(refresh, donate_argnums=0, out_shardings=by_example(mesh))
+        self._refresh = jax.jit(refresh, out_shardings=by_example(mesh))  # not donated: it may be left and done again
 
     def posterior(self, state: TrainState, split: Split) -> Posterior:
         """The posterior of every example of a split, as NumPy arrays."""
-        parts = [(self._posterior(state, batch), count) for batch, count in self._batches(split)]
-        # Cut off on the host: each length would be another program on the device.
-        whole = [jax.tree.map(lambda rows, count=count: np.asarray(rows)[:count], part) for part, count in parts]
+        # One after the other, so that whoever interrupts waits for one at most. Cut off on the host: each length would
+        # be another program on the device.
+        whole = [
+            jax.tree.map(lambda rows, count=count: np.asarray(rows)[:count], self._posterior(state, batch))
+            for batch, count in self._batches(split)
+        ]
         return jax.tree.map(lambda *rows: np.concatenate(rows), *whole)
 
     def scores(self, state: TrainState, split: Split) -> np.ndarray:

@@ -84,6 +84,7 @@ class Trainer:
             )
         self._passes = Passes(self.model, method, self.mesh)
         self._programs: dict[Any, Program] = {}
+        self._names: dict[Program, list[str]] = {}
         self._makers: dict[Any, Callable[[Array], TrainState]] = {}
 
     def init(self, key: Array, data: Data) -> TrainState:
@@ -234,8 +235,7 @@ class Trainer:
 
     def _maker(self, split: Split) -> Callable[[Array], TrainState]:
         """The function from a key to the first state, made once for each form of data."""
-        form = (split.inputs.shape[1:], split.inputs.dtype, len(split))
-        if form not in self._makers:
+        if (form := (split.inputs.shape[1:], split.inputs.dtype, len(split))) not in self._makers:
             self._makers[form] = state_maker(self.model, self.method, self.optimizer, split, self.mesh)
         return self._makers[form]
 
@@ -243,7 +243,7 @@ class Trainer:
         """A program for each stage; stages that differ in neither method nor schedule share one."""
         programs = []
         for stage, start, steps in zip(plan.all, plan.starts, plan.steps, strict=True):
-            # How long a stage is, and where it begins, matter to a schedule alone.
+            # Its length and its begin matter to a schedule alone.
             key = (stage.method, stage.schedule, *((start, steps) if stage.schedule else ()))
             if key not in self._programs:
                 rate = None
@@ -259,12 +259,10 @@ class Trainer:
         self, state: TrainState, split: Split, plan: Stages, at: Position, programs: list[Program]
     ) -> TrainState:
         """The state with empty sums, and with what a stage wants to be new where it begins."""
-        names = list(state.sums)
         if int(state.step) == plan.starts[at.stage]:
             state = self._begin_stage(state, split, plan.all[at.stage])
-            names = self._sum_names(split, programs[at.stage])
-        zero = jax.device_put(np.float32(0), replicated(self.mesh))
-        return state._replace(sums={name: jnp.copy(zero) for name in names})
+        names = self._sum_names(split, programs[at.stage])
+        return state._replace(sums={n: jax.device_put(np.float32(0), replicated(self.mesh)) for n in names})
 
     def _begin_stage(self, state: TrainState, split: Split, stage: Stage) -> TrainState:
         """The state with what a stage wants to be new."""
@@ -277,7 +275,10 @@ class Trainer:
 
     def _sum_names(self, split: Split, program: Program) -> list[str]:
         """Names of the metrics of a program's steps."""
-        return list(jax.eval_shape(program.step, self.abstract_state(split), batch_shapes(split, self.batch_size))[1])
+        if program not in self._names:
+            form, batch = self.abstract_state(split), batch_shapes(split, self.batch_size)
+            self._names[program] = list(jax.eval_shape(program.step, form, batch)[1])
+        return self._names[program]
 
 
 def as_split(data: Data) -> Split:

@@ -65,3 +65,19 @@ def test_a_log_that_is_right_is_not_written_again(path):
     before = path.stat()
     start(path, 12)
     assert path.stat().st_ino == before.st_ino
+
+
+@pytest.mark.parametrize(
+    "damage", ["\x00\x00\x00\n", "[1]\n", '{"epoch": 3}\n', '{"epoch": 3, "step": "x"}\n', "\udcff\n"]
+)
+def test_what_is_no_row_is_left_out(path, damage):
+    path.write_bytes(damage.encode("utf-8", "surrogateescape") + path.read_bytes())
+    assert [row["epoch"] for row in start(path, 99).rows] == [row["epoch"] for row in read(path)] == [1, 2]
+
+
+def test_a_whole_last_row_that_lost_its_newline_is_mended(path):
+    path.write_text(path.read_text().rstrip("\n"))
+    log = start(path, 12)
+    log.on_epoch(None, {"epoch": 3, "step": 18, "test_map": float("nan")})
+    assert [(row["epoch"], row.get("test_map")) for row in read(path)] == [(1, None), (2, None), (3, None)]
+    assert "NaN" not in path.read_text()

@@ -1,13 +1,17 @@
 """A run folder belongs to one run, and says which."""
 
 import json
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from nlx.arguments import ArgumentError
+from nlx.data import Dataset, Split
+from nlx.data.dataset import ImageFiles
 from nlx.experiment import run_folder
 from nlx.experiment.options import RecipeOptions
 from nlx.experiment.run_folder import versions, write_json
@@ -24,7 +28,8 @@ OPTIONS = CANOptions(model="mlp", widths=(32, 16), epochs=3, batch_size=8, learn
 
 
 def open_folder(folder, options, facts):
-    run_folder.open_folder(folder, asdict(options), facts)
+    with ExitStack() as held:
+        return run_folder.open_folder(folder, asdict(options), facts, held)
 
 
 @pytest.fixture
@@ -142,6 +147,82 @@ def test_resuming_on_data_that_has_changed_is_refused(folder):
     )
 
 
+@pytest.mark.parametrize("content", ["{}", "[1]", '{"options": 3}', "not json", '{"options": {'])
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_config_of_something_else_is_never_overwritten(tmp_path, content, resume):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ArgumentError, match=r"config.json is not what a run has written: choose another `run_dir`"):
+        open_folder(tmp_path, replace(OPTIONS, resume=resume), FACTS)
+    assert (tmp_path / "config.json").read_text() == content
+
+
+@pytest.mark.parametrize("name", ["report.html", "metrics.jsonl", "checkpoints/6", "thesis.tex"])
+def test_resuming_in_a_folder_without_a_config_touches_nothing(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("dear")
+    with pytest.raises(ArgumentError, match=r"holds no config\.json, which says what was started there"):
+        open_folder(tmp_path, replace(OPTIONS, resume=True), FACTS)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [tmp_path / name]
+
+
+def test_a_folder_belongs_to_one_process_at_a_time(folder):
+    resumed = asdict(replace(OPTIONS, resume=True))
+    with ExitStack() as held:
+        run_folder.open_folder(folder, resumed, FACTS, held)
+        with pytest.raises(ArgumentError, match=f"another process is writing to {folder}: wait for its end"):
+            open_folder(folder, replace(OPTIONS, resume=True), FACTS)
+    open_folder(folder, replace(OPTIONS, resume=True), FACTS)
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "metrics.jsonl"]  # the lock is no file
+
+
+def test_what_a_kill_has_left_is_cleared_away_and_nothing_else(folder):
+    for name in (".config.json.0123abcd.tmp", ".labels.parquet.ffffffff.tmp", ".mine.tmp", "notes.0123abcd.tmp"):
+        (folder / name).write_text("half")
+    open_folder(folder, replace(OPTIONS, resume=True), FACTS)
+    assert {p.name for p in folder.iterdir()} == {"config.json", "metrics.jsonl", ".mine.tmp", "notes.0123abcd.tmp"}
+
+
+def test_other_versions_are_told_in_one_line(folder):
+    assert open_folder(folder, replace(OPTIONS, resume=True), FACTS) == ""
+    config = told(folder)
+    config["versions"]["jax"] = "0.0.1"
+    write_json(folder / "config.json", config)
+    line = open_folder(folder, replace(OPTIONS, resume=True), FACTS)
+    assert line.endswith(f"may differ: jax 0.0.1 there, {jax.__version__} here")
+
+
+def test_a_fingerprint_tells_apart_whatever_differs(tmp_path):
+    x, y = np.arange(12, dtype=np.float32).reshape(6, 2), np.arange(6) % 2
+    matrix = tmp_path / "t.npy"
+    matrix.write_bytes(b"one")
+
+    def of(inputs=x, noisy=y, label=None, trusted=None, given=None):
+        split = Split(inputs, noisy, label, trusted)
+        return tuple(run_folder.fingerprint(Dataset("mine", ("a", "b"), split, None), given).items())
+
+    others = [of(), of(x + 1), of(x[:, ::-1]), of(x.reshape(6, 1, 2)), of(noisy=1 - y), of(label=y), of(given=matrix)]
+    others.append(of(label=y, trusted=np.ones(6, bool)))
+    matrix.write_bytes(b"two")
+    others.append(of(given=matrix))
+    paths = tuple(str(tmp_path / f"{i}.png") for i in range(6))
+    for i, path in enumerate(paths):
+        Path(path).write_bytes(bytes([i]))
+    others.append(of(ImageFiles(paths, 8)))
+    Path(paths[3]).write_bytes(b"!")
+    others.append(of(ImageFiles(paths, 8)))
+    assert len(set(others)) == len(others)
+    assert of(np.array(x)) == of()
+
+
+def test_links_are_replaced_not_followed(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("dear")
+    (tmp_path / "summary.json").symlink_to(precious)
+    write_json(tmp_path / "summary.json", {"score": float("nan"), "all": [1.5, float("inf")]})
+    assert precious.read_text() == "dear"
+    assert json.loads((tmp_path / "summary.json").read_text()) == {"score": None, "all": [1.5, None]}
+
+
 def test_json_files_are_whole_or_not_there(tmp_path, monkeypatch):
     path = tmp_path / "sub" / "summary.json"
     write_json(path, {"a": 1})
@@ -150,7 +231,6 @@ def test_json_files_are_whole_or_not_there(tmp_path, monkeypatch):
     def fail(*args):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(run_folder.json, "dumps", lambda *args, **options: "x" * 10)
     monkeypatch.setattr("nlx.files.os.fsync", fail)
     with pytest.raises(OSError, match="No space"):
         write_json(path, {"a": 2})

@@ -104,7 +104,7 @@ def test_self_learning_leaves_corrected_labels_and_their_accuracy(run):
 
 
 def test_the_field_of_one_label_per_example_needs_no_chains(run):
-    products = run("crf")
+    products = run("crf", "--transition=true")
     products.check("crf_analytic", set(), {"classifier"}, {"alpha", "recovery_posterior"})
     alphas = [row["alpha"] for row in products.rows]
     options = products.config["options"]

@@ -9,6 +9,7 @@ from PIL import Image
 
 from nlx.cleaning.table import label_table
 from nlx.data.dataset import ImageFiles
+from nlx.report import page
 from nlx.report.plots import training_curves
 from nlx.report.report import write_report
 
@@ -155,3 +156,14 @@ def test_bad_arguments(tmp_path):
     with pytest.raises(FileNotFoundError):
         _write(tmp_path, plots=[tmp_path / "none.png"])
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("name", ["<script>x()</script>", "\" onload='x()'", "\u202egnp.exe", "a\u2066b\x1b[31m"])
+def test_hostile_names_are_text(tmp_path, name):
+    """In the title, among the facts, as a class and as a picture's description."""
+    shown = page.escape(name)
+    assert not set(shown) & set("<>\"'\u202e\u2066\x1b")
+    assert shown in page.document(name, "")
+    assert shown in page.definitions([(name, "")])
+    assert shown in page.embedded(b"", name)
+    assert page.escape("naïve 猫 \u200dमैं") == "naïve 猫 \u200dमैं"

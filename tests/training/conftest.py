@@ -111,7 +111,8 @@ def taped(feed, epochs, steps_per_epoch, observers=(), step=0, stages=None, begu
     """A training whose steps a tape takes, or rather does not."""
     plan = Stages(stages or epochs, 16 * steps_per_epoch, 16)
     zero = {"train_loss": jnp.float32(0)}
-    state = TrainState(jnp.int32(step), jax.random.key(0), {}, {}, (), (), zero)
+    sums = zero if step % steps_per_epoch else {}
+    state = TrainState(jnp.int32(step), jax.random.key(0), {}, {}, (), (), sums)
 
     def begin(state, at):
         if begun is not None:

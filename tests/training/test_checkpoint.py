@@ -339,3 +339,30 @@ def test_an_error_under_way_is_the_one_that_is_raised(runs, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fail()
     assert_same(load(tmp_path, runs[1].state), runs[1].state)
+
+
+def test_a_checkpoint_of_other_data_is_told_by_what_differs(runs, tmp_path):
+    state = runs[1].state
+    for about, there in (({"labels_digest": "aa"}, None), ({"labels_digest": "bb"}, "aa"), ({"more": "x"}, "missing")):
+        checkpoints = Checkpoints(tmp_path, about=about)
+        if there is None:
+            checkpoints.save(state)
+            checkpoints.wait()
+            assert_same(checkpoints.load(abstract_state(state)), state)
+        else:
+            ((name, here),) = about.items()
+            with pytest.raises(
+                CheckpointError, match=f"is of another training .{name} is {there} there and {here} here"
+            ):
+                checkpoints.load(abstract_state(state))
+        checkpoints.close(None)
+
+
+def test_an_epoch_that_is_over_takes_the_place_of_the_same_one_under_way(runs, tmp_path):
+    over = runs[1].state._replace(sums={})
+    under_way = over._replace(sums={"train_loss": jnp.float32(3)})
+    saved(tmp_path, under_way)
+    with opened(tmp_path) as checkpoints:
+        assert checkpoints.load(abstract_state(over)).sums == {"train_loss": 3}
+        checkpoints.save(over)
+    assert load(tmp_path, over).sums == {}

@@ -109,7 +109,7 @@ def test_evaluation_comes_every_so_many_epochs_and_after_the_last(data, every, e
     scores.on_start(SimpleNamespace(method=PLAIN, evaluate=lambda state, split: {"map": 1.0}), Stages(5, N, N), None)
     rows = [{"epoch": epoch} for epoch in range(1, 6)]
     for row in rows:
-        scores.on_epoch(None, row)
+        scores.score(None, row)
     assert [row["epoch"] for row in rows if "test_map" in row] == evaluated
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from nlx.training import loop
 from nlx.training.loop import Diverged
-from nlx.training.observers import Observer, Progress
+from nlx.training.observers import Interrupted, Observer, Progress
 from nlx.training.stages import Stage
-from tests.training.conftest import STEPS, Clock, Tape, Told, taped
+from tests.training.conftest import REMEMBERING, STEPS, Clock, Tape, Told, assert_same, taped
 
 
 def test_an_epoch_leaves_a_row_of_means(split, trainer_for):
@@ -173,3 +173,30 @@ def test_an_observers_error_ends_the_training_and_closes_all(split, trainer_for,
     for told in (before, behind):
         assert told.events[-1] == ("close", KeyError)
         assert [event[0] for event in told.events].count("close") == 1
+
+
+def test_an_epochs_end_that_was_left_is_done_again(split, trainer_for, stepwise):
+    """A stop within the scores: the steps are kept, and refresh, scores and row come when the training goes on."""
+
+    class Leaving(Told):
+        def __init__(self, leave):
+            super().__init__()
+            self.leave = leave
+
+        def score(self, state, row):
+            self.events.append(("score", row["epoch"]))
+            if self.leave:
+                raise Interrupted
+            row["scored"] = int(state.step)
+
+    told, later = Leaving(True), Leaving(False)
+    whole = trainer_for(split, REMEMBERING, observers=[Leaving(False)]).fit(split, jax.random.key(0), 2)
+    cut = trainer_for(split, REMEMBERING, observers=[told]).fit(split, jax.random.key(0), 2)
+    assert (cut.stopped, cut.history, int(cut.state.step)) == (True, [], STEPS)
+    assert told.events[-3:] == [("score", 1), ("stop", STEPS), ("close", type(None))]
+    rest = trainer_for(split, REMEMBERING, observers=[later]).fit(split, jax.random.key(7), 2, state=cut.state)
+    assert later.events[1:3] == [("score", 1), ("epoch", 1)]
+    timed = ("seconds", "examples_per_second")
+    rows = [[{k: v for k, v in row.items() if k not in timed} for row in fit.history] for fit in (whole, rest)]
+    assert rows[0] == rows[1]
+    assert_same(rest.state, whole.state)

@@ -1,0 +1,311 @@
+"""What a run survives: kills, full disks, damaged checkpoints, a second process, malformed inputs.
+
+  python benchmarks/faults.py --quick
+  python benchmarks/faults.py --kills=100
+
+A killed run goes on with --resume and must end with the same numbers as one that was left alone, bit for bit, and with
+the same files. A malformed input must be refused in one sentence, or be read as what was meant. Prints one table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.protocols.common import table
+from nlx.cleaning.table import read_labels
+from nlx.data import DataError, load
+from nlx.experiment.main import main as recipe_main
+from nlx.files import locked
+from recipes import baseline
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES: dict[str, tuple[str, ...]] = {
+    "baseline": (),
+    "can": (),
+    "crf": ("--transition=true",),
+    "icnm": (),
+    "noise_layer": (),
+    "noise_types": ("--pretrain_epochs=8", "--types_epochs=8"),
+    "self_learning": (),
+}
+TIMED = ("seconds", "examples_per_second")
+HANG = 20  # seconds
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much of it."""
+
+    quick: bool = False
+    """One kill a recipe and 60 malformed inputs."""
+    kills: int = 100
+    """Kills, over all recipes."""
+    inputs: int = 500
+    """Malformed inputs."""
+    seed: int = 0
+    """Decides when runs are killed and what is malformed."""
+    only: tuple[str, ...] = ("kills", "disk", "checkpoints", "processes", "inputs")
+    """Which parts."""
+
+
+class Runs:
+    """Recipes as processes of their own, on small data, with what one has compiled loaded by the next."""
+
+    def __init__(self, folder: Path):
+        self.folder, rng = folder, np.random.default_rng(0)
+        self.environment = {
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": str(ROOT),
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",
+            "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+        label = rng.integers(0, 3, 240)
+        features = (rng.normal(0, 3, (3, 6))[label] + rng.normal(size=(240, 6))).astype(np.float32)
+        noisy = np.where(rng.random(240) < 0.3, rng.integers(0, 3, 240), label)
+        self.arrays: dict[str, np.ndarray] = {"features": features, "noisy_label": noisy, "label": label}
+        np.savez(folder / "arrays.npz", allow_pickle=False, **self.arrays)
+
+    def start(self, name: str, run: str, *more: str, limit: int | None = None) -> subprocess.Popen[str]:
+        """A recipe's process; ``limit`` is the most bytes that it may write to a file."""
+        options = ["--widths", "16", "--batch_size=24", "--epochs=40", "--checkpoint_seconds=0", *RECIPES[name], *more]
+        command = [sys.executable, str(ROOT / "recipes" / f"{name}.py"), f"--dataset=npz:{self.folder}/arrays.npz"]
+        command += [f"--run_dir={self.folder / run}", *options]
+        full = None if limit is None else partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
+        return subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=self.environment, preexec_fn=full
+        )
+
+    def call(self, name: str, run: str, *more: str, limit: int | None = None) -> tuple[int, str]:
+        """Exit code and errors of a run to its end."""
+        process = self.start(name, run, *more, limit=limit)
+        errors = process.communicate(timeout=300)[1]
+        return process.returncode, errors
+
+    def left(self, run: str) -> tuple[Any, ...]:
+        """All that a run leaves and that another one must leave as well: names of files, epochs' rows, labels."""
+        folder = self.folder / run
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        labels = read_labels(folder / "labels.parquet")
+        columns = [labels.posterior, labels.issue_rank, *(labels.extras[name] for name in sorted(labels.extras))]
+        names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if "checkpoints" not in p.parts)
+        steps = sorted(p.name for p in (folder / "checkpoints").iterdir())[-1:]
+        untimed = [{k: v for k, v in row.items() if k not in TIMED} for row in rows]
+        return names, steps, untimed, [np.asarray(c).tobytes() for c in columns]
+
+
+def kills(runs: Runs, count: int, rng: random.Random) -> Iterator[tuple[str, str]]:
+    """Kill each recipe by turns at random moments of its life, and let it go on."""
+    whole: dict[str, float] = {}
+    for i in range(count):
+        name = list(RECIPES)[i % len(RECIPES)]
+        if name not in whole:
+            runs.call(name, f"warm-{name}")  # compiles, so that times are those of a run
+            shutil.rmtree(runs.folder / f"whole-{name}", ignore_errors=True)
+            began = time.monotonic()
+            code, errors = runs.call(name, f"whole-{name}")
+            assert code == 0, errors
+            whole[name] = time.monotonic() - began
+        run, process = f"cut-{i}", runs.start(name, f"cut-{i}")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(rng.uniform(0.2, 1.0) * whole[name])
+        process.send_signal(rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)))
+        process.communicate()
+        code, errors = runs.call(name, run, "--resume")
+        same = code == 0 and runs.left(run) == runs.left(f"whole-{name}")
+        yield f"kills: {name}", "as uninterrupted" if same else f"FAILED: {errors.strip().splitlines()[-1:]}"
+        shutil.rmtree(runs.folder / run, ignore_errors=True)
+
+
+def whole_run(runs: Runs) -> None:
+    """The uninterrupted run that others are compared with."""
+    if not (runs.folder / "whole-baseline").exists():
+        code, errors = runs.call("baseline", "whole-baseline")
+        assert code == 0, errors
+
+
+def told(errors: str) -> bool:
+    """Whether the last thing said is one sentence, and nothing is a traceback."""
+    lines = errors.strip().splitlines()
+    return bool(lines) and "Traceback" not in errors and lines[-1].startswith("error: ")
+
+
+def disk(runs: Runs, count: int, rng: random.Random) -> Iterator[tuple[str, str]]:
+    """Files that may not grow, as on a full disk, and a folder that cannot be made."""
+    whole_run(runs)
+    for i in range(count):
+        run = f"full-{i}"
+        code, errors = runs.call("baseline", run, limit=rng.choice((100, 800, 2000, 5000, 20000)))
+        if code and not told(errors):
+            yield "full disk", f"FAILED: {errors.strip().splitlines()[-1:]}"
+            continue
+        code, errors = runs.call("baseline", run, "--resume")
+        same = code == 0 and runs.left(run) == runs.left("whole-baseline")
+        yield "full disk", "one sentence, then as uninterrupted" if same else f"FAILED: {errors.splitlines()[-1:]}"
+    code, errors = runs.call("baseline", "arrays.npz/run")
+    yield "folder that cannot be made", "one sentence" if code == 1 and told(errors) else f"FAILED: {errors[-200:]}"
+
+
+def checkpoints(runs: Runs, count: int, rng: random.Random) -> Iterator[tuple[str, str]]:
+    """Cut a file of the latest checkpoint short, and go on."""
+    whole_run(runs)
+    for i in range(count):
+        run = f"damaged-{i}"
+        shutil.copytree(runs.folder / "whole-baseline", runs.folder / run)
+        steps = sorted((runs.folder / run / "checkpoints").iterdir(), key=lambda p: int(p.name))
+        file = rng.choice(sorted(p for p in steps[-1].rglob("*") if p.is_file() and p.stat().st_size))
+        file.write_bytes(file.read_bytes()[: rng.randrange(file.stat().st_size)])
+        code, errors = runs.call("baseline", run, "--resume")
+        same = code == 0 and "Traceback" not in errors and runs.left(run) == runs.left("whole-baseline")
+        yield "damaged checkpoint", "as uninterrupted" if same else f"FAILED ({file.name}): {errors.splitlines()[-1:]}"
+
+
+def processes(runs: Runs) -> Iterator[tuple[str, str]]:
+    """A second process in a folder that is in use."""
+    whole_run(runs)
+    with locked(runs.folder / "whole-baseline"):
+        for more in ((), ("--resume",)):
+            code, errors = runs.call("baseline", "whole-baseline", *more)
+            yield "second process", "one sentence" if code == 1 and told(errors) else f"FAILED: {errors[-200:]}"
+
+
+def inputs(runs: Runs, count: int, rng: random.Random) -> Iterator[tuple[str, str]]:
+    """Arrays with one thing wrong, files with a few wrong bytes, options that make no sense; all in this process."""
+    folder = runs.folder / "malformed"
+    folder.mkdir()
+    intact = load(f"npz:{runs.folder}/arrays.npz").train
+    for i in range(count):
+        path, kind = folder / f"{i}.npz", rng.choice(("value", "bytes", "option"))
+        shutil.copy(runs.folder / "arrays.npz", path)
+        if kind == "option":
+            name, value = rng.choice(WRONG_OPTIONS)
+            yield f"inputs: {kind}", judged(partial(as_option, path, f"--{name}={value}"), lambda code: code == 1)
+            continue
+        if kind == "bytes":
+            content = bytearray(path.read_bytes())
+            for _ in range(rng.choice((1, 3, 40))):
+                content[rng.randrange(len(content))] = rng.randrange(256)
+            path.write_bytes(content[: rng.choice((len(content), rng.randrange(len(content))))])
+        else:
+            name, spoil = rng.choice(SPOILS)
+            np.savez(path, allow_pickle=False, **{**runs.arrays, name: spoil(runs.arrays[name])})
+        same = lambda d: (d.train.inputs == intact.inputs).all() and (d.train.observed == intact.observed).all()  # noqa: E731
+        what = "" if kind == "bytes" else f" {name}"
+        yield f"inputs: {kind}", judged(partial(load, f"npz:{path}"), same, what)
+
+
+SPOILS: list[tuple[str, Callable[[np.ndarray], np.ndarray]]] = [
+    ("features", lambda x: np.where(np.arange(len(x))[:, None] == 7, np.nan, x)),
+    ("features", lambda x: np.where(np.arange(len(x))[:, None] == 7, np.inf, x)),
+    ("features", lambda x: x[:-1]),
+    ("features", lambda x: x[:, :, None]),
+    ("features", lambda x: x.astype(str)),
+    ("features", lambda x: x[:0]),
+    ("features", lambda x: x.astype(np.complex64)),
+    ("features", lambda x: x.astype(np.float64)),  # as right as before
+    ("noisy_label", lambda y: y - 1),
+    ("noisy_label", lambda y: y[:-3]),
+    ("noisy_label", lambda y: np.where(np.arange(len(y)) == 5, np.nan, y)),
+    ("noisy_label", lambda y: y.astype(str)),
+    ("noisy_label", lambda y: y.reshape(-1, 2)),
+    ("noisy_label", lambda y: y.astype(np.uint8)),  # as right as before
+    ("noisy_label", lambda y: y.astype(np.int64)),  # likewise
+    ("noisy_label", lambda y: y + 0.5),
+    ("label", lambda y: y[:-1]),
+    ("label", lambda y: y - 2),
+]
+WRONG_OPTIONS = [
+    (name, value)
+    for names, values in (
+        (("epochs", "batch_size", "seeds", "evaluate_every"), ("0", "-1", "-99999")),
+        (("learning_rate", "method_rate", "decay_every"), ("0", "-1", "nan", "inf")),
+        (("momentum", "dropout", "validation_fraction"), ("1", "-0.1", "nan", "2")),
+        (("weight_decay", "checkpoint_seconds", "in_memory_gib", "seed"), ("-1",)),
+        (("model", "labels"), ("none such", "../..", "\u202ekcab")),
+        (("noise",), ("symmetric", "symmetric:", "symmetric:2", "symmetric:nan", ":0.4", "\u202e:0.4")),
+        (("transition",), ("guess", "anchors:", "confident:/dev/null", "/dev/null")),
+        (("clean_fraction", "known_outliers", "beta", "q", "alpha"), ("0.25",)),
+    )
+    for name in names
+    for value in values
+]
+
+
+def as_option(path: Path, option: str) -> int:
+    """The exit code of a recipe with an option, which must say one sentence."""
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        arguments = [f"--dataset=npz:{path}", f"--run_dir={path.with_suffix('')}", option]
+        code = recipe_main(baseline.BaselineOptions, baseline.train, arguments)
+    if not (said.getvalue().startswith("error: ") and said.getvalue().count("\n") == 1):
+        raise RuntimeError(f"{option} is told as {said.getvalue()!r}")
+    return code
+
+
+def judged(call: Callable[[], Any], right: Callable[[Any], bool], what: str = "") -> str:
+    """What became of a malformed input."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(HANG)
+    try:
+        return "one sentence, or right" if right(call()) else f"FAILED: wrong in silence{what}"
+    except DataError as error:
+        return "one sentence, or right" if "\n" not in str(error) else f"FAILED: several lines{what}"
+    except TimeoutError:
+        return f"FAILED: hangs{what}"
+    except Exception as error:  # what a user would see as a traceback
+        return f"FAILED: {type(error).__name__}{what}: {str(error)[:80]}"
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def main() -> int:
+    """Run all parts and print the table; 1 where anything failed."""
+    options = tyro.cli(Options, description=__doc__, use_underscores=True)
+    rng, counts = random.Random(options.seed), Counter[tuple[str, str]]()
+    few = 2 if options.quick else 20
+    with tempfile.TemporaryDirectory(prefix="nlx-faults-") as folder:
+        runs = Runs(Path(folder))
+        parts = {
+            "inputs": inputs(runs, 60 if options.quick else options.inputs, rng),
+            "kills": kills(runs, len(RECIPES) if options.quick else options.kills, rng),
+            "disk": disk(runs, few, rng),
+            "checkpoints": checkpoints(runs, few, rng),
+            "processes": processes(runs),
+        }
+        for part in options.only:
+            counts.update(parts[part])
+    rows = [[fault, str(number), outcome] for (fault, outcome), number in sorted(counts.items())]
+    print("\n".join(table(["fault", "times", "outcome"], rows)))
+    return int(any("FAILED" in outcome for _, outcome in counts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
