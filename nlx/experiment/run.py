@@ -16,6 +16,7 @@ import numpy as np
 from nlx.cleaning.held_out import judge, rows_to_judge
 from nlx.cleaning.table import LabelTable
 from nlx.data import Dataset, load
+from nlx.data.understanding import doubts, understood
 from nlx.experiment.console import Console
 from nlx.experiment.defaults import Training, training_for
 from nlx.experiment.export import Picture, facts_of, table_of, write_products
@@ -98,7 +99,14 @@ class Run:
                 image_size=o.image_size,
                 noise_seed=o.noise_seed,
                 in_memory_gib=o.in_memory_gib,
+                label_separator=o.label_separator,
+                skip_broken=o.skip_broken,
+                allow_outside=o.allow_outside,
             )
+            if self._lead:
+                print(f"{self.source.name}: {understood(self.source)}", file=sys.stderr)
+            for text in (*self.source.notes, *doubts(self.source)):
+                self.warn(text)
         data = self.source if two_vocabularies else self.source.in_classes()
         if o.training_fraction < 1:
             data = data.keep(o.training_fraction, o.noise_seed)

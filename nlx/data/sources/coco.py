@@ -280,7 +280,7 @@ def _json(path: Path, fix: str = f"unpack {ARCHIVE} in the folder above, from {S
         raise DataError(f"{path}: no such file: {fix}.")
     try:
         content = json.loads(path.read_bytes())
-    except ValueError as error:  # of which both bad JSON and bad UTF-8 are
+    except (ValueError, RecursionError) as error:  # bad JSON and bad UTF-8 are the former
         raise DataError(f"{path}: not JSON ({error}): {fix}.") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: its top is no JSON object: {fix}.")
