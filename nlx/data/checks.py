@@ -5,10 +5,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -182,25 +178,6 @@ def checked_names(where: str, names: np.ndarray) -> tuple[str, ...]:
         if text in texts[:row]:
             raise DataError(f"{where} row {row} repeats {text!r}: give every class a name of its own.")
     return texts
-
-
-def missing_files(root: Path, names: Sequence[str]) -> list[int]:
-    """Which of the files below a folder, by their number, do not exist.
-
-    Each folder is listed once, which is far cheaper than asking for every file.
-    """
-    listed: dict[Path, set[str]] = {}
-    missing = []
-    for number, path in enumerate(root / name for name in names):
-        if path.parent not in listed:
-            try:
-                with os.scandir(path.parent) as entries:
-                    listed[path.parent] = {entry.name for entry in entries if entry.is_file()}
-            except OSError:
-                listed[path.parent] = set()
-        if path.name not in listed[path.parent]:
-            missing.append(number)
-    return missing
 
 
 def split_of(inputs: ArrayLike, labels: ArrayLike | None = None) -> Split:

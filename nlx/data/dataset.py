@@ -189,7 +189,7 @@ class Dataset:
         return replace(self, train=self.train.take(np.sort(rows)))
 
     def trust(self, fraction: float, seed: int) -> Dataset:
-        """Trust the true labels of a random part of the training split, of those that are known.
+        """Trust the true labels of a random part of the training split; where only some are known, of these.
 
         Args:
           fraction: share of the training examples, in (0, 1].
@@ -203,12 +203,13 @@ class Dataset:
         """
         if self.train.label is None:
             raise DataError(f"{self.name} has no true training labels to trust: leave out `clean_fraction`.")
-        n = len(self.train)
+        known, n = self.train.known, len(self.train)
+        if not known.all():
+            return replace(
+                self, train=replace(self.train, trusted=known if self.train.trusted is None else self.train.trusted)
+            )
         trusted = np.zeros(n, bool)
-        known, trusted_by_data = self.train.known, self.train.trusted
-        certain = known if trusted_by_data is None or known.all() else trusted_by_data
-        drawn = np.random.default_rng([seed, n, 0x74727573]).permutation(n)
-        trusted[drawn[certain[drawn]][: max(1, round(fraction * n))]] = True
+        trusted[np.random.default_rng([seed, n, 0x74727573]).permutation(n)[: max(1, round(fraction * n))]] = True
         return replace(self, train=replace(self.train, trusted=trusted))
 
     def know_outliers(self, fraction: float, seed: int) -> Dataset:

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nlx.data.checks import missing_files
 from nlx.data.dataset import DataError, Dataset, ImageFiles, Split
+from nlx.data.pictures import find_files
 
 SOURCE = "https://cocodataset.org/#download"
 ARCHIVE = "annotations_trainval2014.zip"
@@ -262,7 +262,8 @@ def _check_pictures(folder: Path, path: Path, names: Sequence[str]) -> None:
     archive = f"{folder.name}.zip"
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder: unpack {archive} there, from {SOURCE}.")
-    if missing := missing_files(folder, names):
+    found = find_files(folder, names)
+    if missing := [row for row, file in enumerate(found) if file.path is None or file.outside]:
         raise DataError(
             f"{folder}: {len(missing)} of the {len(names)} pictures of {path.name} are missing, the first is "
             f"{names[missing[0]]}: unpack {archive} again, from {SOURCE}."

@@ -114,7 +114,7 @@ KNOWN = np.array([True, True, False, False, True, False])
 )
 def test_labels_that_are_partly_known_are_trusted_exactly_there(tmp_path, arrays):
     dataset = npz(save(tmp_path, **({"features": FEATURES, "noisy_label": NOISY} | arrays)))
-    for data in (dataset, dataset.trust(0.9, 0)):
+    for data in (dataset, dataset.trust(0.1, 0)):
         np.testing.assert_array_equal(data.train.trusted, KNOWN)
         np.testing.assert_array_equal(data.train.known, KNOWN)
         assert not data.train.scored.any()
