@@ -78,7 +78,7 @@ class Run:
     ):
         self.options, self.source, self._among, self._pictures = options, data, among, pictures
         self._signals, self._began = signals or StopSignals(), time.monotonic()
-        self._lead = jax.process_index() == 0
+        self._lead, self._first = jax.process_index() == 0, among is None or options.seed == among.seed
 
     def load(self, *, two_vocabularies: bool = False) -> tuple[Dataset, Training]:
         """The data set that the options name, and how to train on it.
@@ -103,10 +103,6 @@ class Run:
                 skip_broken=o.skip_broken,
                 allow_outside=o.allow_outside,
             )
-            if self._lead:
-                print(f"{self.source.name}: {understood(self.source)}", file=sys.stderr)
-            for text in (*self.source.notes, *doubts(self.source)):
-                self.warn(text)
         data = self.source if two_vocabularies else self.source.in_classes()
         if o.training_fraction < 1:
             data = data.keep(o.training_fraction, o.noise_seed)
@@ -143,6 +139,10 @@ class Run:
                 open_on_first_process(self.folder, {**asdict(self._among), **settled}, facts)
             self.folder /= f"seed-{self.options.seed}"
         open_on_first_process(self.folder, {**asdict(self.options), **settled}, facts)
+        if self._lead and self.source is not None and self._first:
+            print(f"{self.source.name}: {understood(self.source)}", file=sys.stderr)
+            for text in (*self.source.notes, *doubts(self.source)):
+                self.warn(text)
         self.console = Console(f"{method.name} on {data.name}, seed {self.options.seed}", quiet=not self._lead)
         self._log = MetricsLog(self.folder / "metrics.jsonl")
         self._checkpoints = Checkpoints(self.folder / "checkpoints", self.options.checkpoint_seconds)
