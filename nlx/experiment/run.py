@@ -139,11 +139,13 @@ class Run:
                 open_on_first_process(self.folder, {**asdict(self._among), **settled}, facts)
             self.folder /= f"seed-{self.options.seed}"
         open_on_first_process(self.folder, {**asdict(self.options), **settled}, facts)
-        if self._lead and self.source is not None and self._first:
-            print(f"{self.source.name}: {understood(self.source)}", file=sys.stderr)
-            for text in (*self.source.notes, *doubts(self.source)):
-                self.warn(text)
-        self.console = Console(f"{method.name} on {data.name}, seed {self.options.seed}", quiet=not self._lead)
+        about: list[str] = []
+        if self.source is not None and self._first:
+            warnings = [f"warning: {text}" for text in (*self.source.notes, *doubts(self.source))]
+            about = [f"{self.source.name}: {understood(self.source)}", *warnings]
+        self.console = Console(
+            f"{method.name} on {data.name}, seed {self.options.seed}", quiet=not self._lead, about=about
+        )
         self._log = MetricsLog(self.folder / "metrics.jsonl")
         self._checkpoints = Checkpoints(self.folder / "checkpoints", self.options.checkpoint_seconds)
         return [
