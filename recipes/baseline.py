@@ -102,8 +102,10 @@ def train(options: BaselineOptions, run: Run) -> Result:
     """Data, model, method, optimizer; then fit, and write what the run leaves."""
     data, training = run.load()
     if options.loss == "clean":
-        if data.train.label is None:
-            raise ArgumentError(f"`loss`=clean needs true labels, which {data.name} does not have; take another loss")
+        if not data.train.known.all():
+            raise ArgumentError(
+                f"`loss`=clean needs all true labels, which {data.name} does not have; take another loss"
+            )
         data = data.trust(1.0, 0)
     model = build_model(options, training, data)
     beta = BETA.get(options.loss, 1.0) if options.beta is None else options.beta

@@ -45,7 +45,7 @@ class NoiseLayerOptions(RecipeOptions):
     theory)."""
     strength: float = 0.1
     """Weight of the penalty, at least 0 (paper 0.1, milder 0.02)."""
-    transition_rate: float = 0.05
+    transition_rate: float = 0.2
     """Learning rate of T, by projected gradient descent of its own, whatever trains the backbone (paper: its)."""
     gradient_limit: float | None = 1.0
     """Cut the rows of T's gradient to this length, so that a label that seemed impossible does not throw a row over;

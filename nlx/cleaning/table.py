@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nlx.arguments import ArgumentError
 from nlx.data.dataset import Split
 from nlx.files import replacing
 
@@ -262,24 +263,21 @@ def read_labels(path: str | Path) -> LabelTable:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is something else.
+      ArgumentError: the file is broken or something else.
     """
     with open(path, "rb") as file:
         try:
             arrow = pq.read_table(file)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{path} is not a Parquet file: give a labels.parquet that a run has written") from error
-    encoded = (arrow.schema.metadata or {}).get(_METADATA)
-    if encoded is None:
-        raise ValueError(f"{path} has no nlx metadata: give a labels.parquet that a run has written")
-    metadata = json.loads(encoded)
-    columns: dict[str, Any] = {name: _to_numpy(arrow.column(name)) for name in arrow.column_names}
-    return LabelTable(
-        **{name: columns[name] for name in _COLUMNS},
-        true_label=columns.get("true_label"),
-        extras={name: columns[name] for name in metadata["extras"]},
-        **{name: metadata[name] for name in _ABOUT} | {"class_names": tuple(metadata["class_names"])},
-    )
+            metadata = json.loads(arrow.schema.metadata[_METADATA])
+            columns: dict[str, Any] = {name: _to_numpy(arrow.column(name)) for name in arrow.column_names}
+            return LabelTable(
+                **{name: columns[name] for name in _COLUMNS},
+                true_label=columns.get("true_label"),
+                extras={name: columns[name] for name in metadata["extras"]},
+                **{name: metadata[name] for name in _ABOUT} | {"class_names": tuple(metadata["class_names"])},
+            )
+        except Exception as error:  # a broken or foreign file can raise anything
+            raise ArgumentError(f"{path} cannot be read: give a labels.parquet that a run has written") from error
 
 
 def _to_arrow(values: np.ndarray) -> pa.Array:

@@ -75,7 +75,7 @@ def eval_batches(split: Split, batch_size: int, *, threads: int = THREADS) -> It
 def gather(split: Split, rows: np.ndarray) -> HostBatch:
     """The given rows, int ``[B]``, as a batch; true labels stay behind, but for the trusted ones."""
     if isinstance(split.inputs, ImageFiles):
-        inputs = np.stack([decode(split.inputs.paths[row], split.inputs.size) for row in rows])
+        inputs = np.stack([decode(split.inputs.paths[row], split.inputs.size, split.inputs.top) for row in rows])
     else:
         inputs = split.inputs[rows]
     batch = {"inputs": inputs, "index": np.asarray(rows, np.int32)}

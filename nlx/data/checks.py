@@ -5,10 +5,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -34,12 +30,18 @@ def checked_labels(where: str, labels: np.ndarray) -> np.ndarray:
         )
     if len(labels) == 0:
         raise DataError(f"{where} is empty: give at least one example.")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]  # a column of class numbers; a single tag is two classes
     if labels.dtype.kind not in ("iu" if labels.ndim == 1 else "iub"):
-        raise DataError(f"{where} has dtype {labels.dtype}: labels must be integers, convert it with .astype('int32').")
+        raise DataError(f"{where} has dtype {labels.dtype}: labels must be integers, {_cure(labels)}.")
     if labels.ndim == 1:
         bad = np.flatnonzero((labels < 0) | (labels >= MAX_CLASSES))
         if len(bad):
-            raise DataError(f"{where} row {bad[0]} is {labels[bad[0]]}, no class number: number the classes from 0 on.")
+            fix = "remove the rows without a label" if labels[bad[0]] < 0 else "remove rows that a marker fills"
+            raise DataError(
+                f"{where} row {bad[0]} is {labels[bad[0]]}, no class number ({len(bad)} such rows): {fix}, or number "
+                f"the classes from 0 on, with np.unique(labels, return_inverse=True)."
+            )
         return labels.astype(np.int32)
     bad = np.flatnonzero(((labels != 0) & (labels != 1)).any(axis=1))
     if len(bad):
@@ -49,6 +51,21 @@ def checked_labels(where: str, labels: np.ndarray) -> np.ndarray:
             f"class numbers go in one dimension [n]."
         )
     return labels.astype(np.uint8)
+
+
+def _cure(labels: np.ndarray) -> str:
+    """What to do with labels that are no integers."""
+    if labels.dtype.kind == "f":
+        if np.isnan(labels).any():
+            row = np.argwhere(np.isnan(labels))[0][0]
+            return f"row {row} is missing ({int(np.isnan(labels).sum())} such): remove these rows first"
+        whole = (labels == np.round(labels)).all() and np.abs(labels).max() < 2**31
+        return (
+            "convert it with .astype('int32')" if whole else "not fractions: take the most probable class of each row"
+        )
+    if labels.dtype.kind == "b":
+        return "convert it with .astype('int32')"
+    return "number the classes with np.unique(labels, return_inverse=True)"
 
 
 def check_class_range(where: str, labels: np.ndarray, num_classes: int, classes_from: str) -> None:
@@ -87,7 +104,9 @@ def checked_inputs(where: str, inputs: np.ndarray, images: bool) -> np.ndarray:
     """
     if images:
         if inputs.dtype != np.uint8:
-            raise DataError(f"{where} has dtype {inputs.dtype}: images must be uint8 from 0 to 255.")
+            raise DataError(
+                f"{where} has dtype {inputs.dtype}: images must be uint8 from 0 to 255; {_image_cure(inputs)}."
+            )
         if inputs.ndim != 4:
             fix = "add a channel axis with [..., None]" if inputs.ndim == 3 else "reshape it"
             raise DataError(f"{where} has shape {inputs.shape}: images must be [n, height, width, channels]; {fix}.")
@@ -96,15 +115,28 @@ def checked_inputs(where: str, inputs: np.ndarray, images: bool) -> np.ndarray:
             raise DataError(f"{where} has shape {inputs.shape}: the last axis must be 1 or 3 channels; {fix}.")
     else:
         if inputs.dtype.kind != "f":
-            raise DataError(
-                f"{where} has dtype {inputs.dtype}: features must be floating point; convert with .astype('float32')."
-            )
+            fix = "convert with .astype('float64')"
+            if inputs.dtype.kind not in "iub":
+                fix = "convert them with np.asarray(features, 'float32') before saving, also from bfloat16"
+            raise DataError(f"{where} has dtype {inputs.dtype}: features must be floating point; {fix}.")
         if inputs.ndim != 2:
             raise DataError(
                 f"{where} has shape {inputs.shape}: features must be [n, F]; flatten them with .reshape(n, -1)."
             )
     check_not_empty(where, inputs)
     return inputs if images else finite(where, inputs)
+
+
+def _image_cure(images: np.ndarray) -> str:
+    """How pixels of another type become bytes."""
+    if images.dtype.kind not in "iufb" or images.size == 0:
+        return "save pixels as numbers"
+    low, high = images.min(), images.max()
+    if images.dtype.kind in "fb" and low >= 0 and high <= 1:
+        return "multiply by 255 first, as in np.round(255 * images).astype('uint8')"
+    if low >= 0 and high <= 255:
+        return "convert with np.round(images).astype('uint8')"
+    return f"scale them from the range {low:g} to {high:g} first"
 
 
 def finite(where: str, inputs: np.ndarray) -> np.ndarray:
@@ -146,25 +178,6 @@ def checked_names(where: str, names: np.ndarray) -> tuple[str, ...]:
         if text in texts[:row]:
             raise DataError(f"{where} row {row} repeats {text!r}: give every class a name of its own.")
     return texts
-
-
-def missing_files(root: Path, names: Sequence[str]) -> list[int]:
-    """Which of the files below a folder, by their number, do not exist.
-
-    Each folder is listed once, which is far cheaper than asking for every file.
-    """
-    listed: dict[Path, set[str]] = {}
-    missing = []
-    for number, path in enumerate(root / name for name in names):
-        if path.parent not in listed:
-            try:
-                with os.scandir(path.parent) as entries:
-                    listed[path.parent] = {entry.name for entry in entries if entry.is_file()}
-            except OSError:
-                listed[path.parent] = set()
-        if path.name not in listed[path.parent]:
-            missing.append(number)
-    return missing
 
 
 def split_of(inputs: ArrayLike, labels: ArrayLike | None = None) -> Split:

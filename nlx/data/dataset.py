@@ -19,10 +19,12 @@ class ImageFiles:
     Attributes:
       paths: one file per example.
       size: height and width that every image is decoded to (short side resized, centre cropped), pixels.
+      top: what is white in pictures of more than 8 bits, see :func:`nlx.data.decode.decode`.
     """
 
     paths: tuple[str, ...]
     size: int
+    top: float | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -49,7 +51,8 @@ class Split:
       inputs: images, uint8 ``[n, H, W, C]`` or files of such, or feature vectors, float32 ``[n, F]``.
       noisy_label: observed labels, int32 ``[n]`` (single-label) or {0, 1} uint8 ``[n, K]`` (multi-label); None for a
         test split.
-      label: true labels in the same form, None where unknown. For evaluation only: no loss ever sees them, but for the
+      label: true labels in the same form, None where all are unknown; -1 in a row that is unknown, label vectors then
+        being int8. For evaluation only: no loss ever sees them, but for the
         trusted ones. Multi-label data may have another vocabulary for them, {0, 1} uint8 ``[n, C]``.
       trusted: training examples whose true label methods may learn from, bool ``[n]``; None for none.
       outlier: examples that are of no class, bool ``[n]``, where that is known; for evaluation only. Their ``label`` is
@@ -96,9 +99,16 @@ class Split:
         return np.where(self.trusted.reshape(shape), known, np.int32(-1))
 
     @property
+    def known(self) -> np.ndarray:
+        """Examples whose true label is known, bool ``[n]``."""
+        if self.label is None:
+            return np.zeros(len(self), bool)
+        return np.asarray((self.label.reshape(len(self), -1) >= 0).all(axis=1))
+
+    @property
     def scored(self) -> np.ndarray:
         """Examples on which cleaned labels are compared with true ones: neither trusted nor outliers, bool ``[n]``."""
-        out = np.zeros(len(self), bool)
+        out = ~self.known if self.label is not None else np.zeros(len(self), bool)
         for mask in (self.trusted, self.outlier):
             out |= False if mask is None else mask
         return ~out
@@ -115,6 +125,7 @@ class Dataset:
       test: true labels only, None where there is no test set.
       noisy_names: names of the noisy labels where they are another vocabulary than the classes, such as tags.
       validation: examples with noisy labels that are held out of ``train``, to tune on.
+      notes: what reading them has found and a user should know.
     """
 
     name: str
@@ -123,6 +134,7 @@ class Dataset:
     test: Split | None
     noisy_names: tuple[str, ...] | None = None
     validation: Split | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -177,7 +189,7 @@ class Dataset:
         return replace(self, train=self.train.take(np.sort(rows)))
 
     def trust(self, fraction: float, seed: int) -> Dataset:
-        """Trust the true labels of a random part of the training split.
+        """Trust the true labels of a random part of the training split; where only some are known, of these.
 
         Args:
           fraction: share of the training examples, in (0, 1].
@@ -191,7 +203,11 @@ class Dataset:
         """
         if self.train.label is None:
             raise DataError(f"{self.name} has no true training labels to trust: leave out `clean_fraction`.")
-        n = len(self.train)
+        known, n = self.train.known, len(self.train)
+        if not known.all():
+            return replace(
+                self, train=replace(self.train, trusted=known if self.train.trusted is None else self.train.trusted)
+            )
         trusted = np.zeros(n, bool)
         trusted[np.random.default_rng([seed, n, 0x74727573]).permutation(n)[: max(1, round(fraction * n))]] = True
         return replace(self, train=replace(self.train, trusted=trusted))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from nlx.data.dataset import DataError, Dataset
 from nlx.data.noise import NoiseSpec, parse_noise, with_noise
@@ -36,6 +37,9 @@ def load(
     image_size: int = 224,
     noise_seed: int = 0,
     in_memory_gib: float = 2.0,
+    label_separator: str = ";",
+    skip_broken: bool = False,
+    allow_outside: bool = False,
 ) -> Dataset:
     """Load a data set by name.
 
@@ -59,6 +63,9 @@ def load(
       image_size: height and width of pictures read from files, pixels.
       noise_seed: seed of the synthetic noise.
       in_memory_gib: pictures that would fill more than this stay on disk, as ``ImageFiles``.
+      label_separator: between several labels of one picture in a ``labels.csv``.
+      skip_broken: leave out pictures of a folder that cannot be read, instead of refusing.
+      allow_outside: take pictures that a ``labels.csv`` names outside its folder.
 
     Returns:
       The data set; ``web`` is called ``web/sample`` where the embedded sample is used, and synthetic noise follows
@@ -78,8 +85,14 @@ def load(
         )
     if kind == "digits":
         return digits(DEFAULT_NOISE if noise is None else noise, noise_seed)
+    options = {
+        "in_memory_gib": in_memory_gib,
+        "label_separator": label_separator,
+        "skip_broken": skip_broken,
+        "allow_outside": allow_outside,
+    }
     spec = None if noise is None else parse_noise(noise)
-    loaded = _load(kind, path, labels, data_dir, image_size, in_memory_gib, synthetic=spec is not None)
+    loaded = _load(kind, path, labels, data_dir, image_size, options, synthetic=spec is not None)
     return loaded if spec is None else with_noise(loaded, spec, noise_seed, _elsewhere(kind, spec, data_dir))
 
 
@@ -89,7 +102,7 @@ def _load(
     labels: str | None,
     data_dir: str | Path | None,
     image_size: int,
-    in_memory_gib: float,
+    options: dict[str, Any],
     synthetic: bool,
 ) -> Dataset:
     if kind == "mnist":
@@ -104,14 +117,14 @@ def _load(
     if kind == "npz":
         return npz(path, labels, clean=synthetic)
     if kind == "folder":
-        return folder(path, image_size, in_memory_gib=in_memory_gib)
+        return folder(path, image_size, **options)
     if kind == "cifar10n":
         if synthetic:
             return replace(cifar10n(data_dir, next(iter(LABELLINGS))), name="cifar10n")
         return cifar10n(data_dir, labels)
     if data_dir is not None and (Path(data_dir).expanduser() / "web" / "labels.csv").exists():
         real = Path(data_dir).expanduser() / "web"
-        return folder(real, image_size, in_memory_gib=in_memory_gib, name="web", multi_label=True)
+        return folder(real, image_size, **options, name="web", multi_label=True)
     return web_sample()
 
 

@@ -116,6 +116,11 @@ def _checked_truth(dataset: Dataset, noise: NoiseSpec) -> np.ndarray:
         raise DataError(
             f"{dataset.name} has no true training labels, which synthetic noise starts from: leave out `noise`."
         )
+    if not dataset.train.known.all():
+        raise DataError(
+            f"{dataset.name} knows {dataset.train.known.sum()} of {len(label)} true training labels, and noise "
+            f"starts from all: leave out `noise`."
+        )
     kinds = ("none", *(MULTI_LABEL if label.ndim == 2 else SINGLE_LABEL))
     if noise.kind not in kinds:
         form = "label vectors" if label.ndim == 2 else "one class an example"
@@ -183,7 +188,7 @@ def _confusion(features: np.ndarray, label: np.ndarray, num_classes: int) -> np.
 
 def _small_features(inputs: Inputs) -> np.ndarray:
     """Standardized features, by a fixed random projection where there are many, float64 ``[n, F]`` with F <= 64."""
-    array = decode_all(inputs.paths, _THUMBNAIL) if isinstance(inputs, ImageFiles) else inputs
+    array = decode_all(inputs.paths, _THUMBNAIL, inputs.top) if isinstance(inputs, ImageFiles) else inputs
     flat = array.reshape(len(array), -1)
     if flat.shape[1] > _FEATURES:
         onto = np.random.default_rng(_PROJECTION_SEED).standard_normal((flat.shape[1], _FEATURES))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -21,19 +22,22 @@ _SHOWN = {
 
 
 class Console(Observer):
-    """Writes a training's progress to a stream (standard error by default); the bar shows on terminals only.
+    """Writes what is told ``about`` data and the progress, to standard error by default; the bar on terminals only.
 
     A quiet one writes nothing: of several processes, one speaks.
     """
 
-    def __init__(self, name: str, *, stream: TextIO | None = None, quiet: bool = False):
+    def __init__(self, name: str, *, stream: TextIO | None = None, quiet: bool = False, about: Sequence[str] = ()):
         self._name, self._quiet, self._epochs = name, quiet, 0
         self._stream = stream or sys.stderr
         self._bar: tqdm[Any] | None = None
+        self._about = about
 
     def on_start(self, trainer: Trains, stages: Stages, state: TrainState) -> None:
         """See :class:`Observer`."""
         self._epochs = stages.epochs
+        for line in self._about:
+            self.say(line)
 
     def on_progress(self, progress: Progress) -> None:
         """See :class:`Observer`."""

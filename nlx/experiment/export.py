@@ -41,7 +41,7 @@ def table_of(posterior: Posterior, data: Dataset, method: str, judged: Judge) ->
         with_trusted(beliefs_of(posterior)[chosen], data.train),
         data.given(data.train),
         extras=extras,
-        true_label=data.train.label,
+        true_label=data.train.label if data.train.known.all() else None,
         chosen=chosen,
         class_names=data.class_names,
         dataset=data.name,

@@ -96,6 +96,12 @@ class RecipeOptions:
     """Write a checkpoint when an epoch ends and this many seconds have passed; and always at the end."""
     in_memory_gib: float = 2.0
     """Images that would take more than this when decoded stay on disk and are read while training."""
+    label_separator: str = ";"
+    """What separates several labels of one picture in a labels.csv."""
+    skip_broken: bool = False
+    """Leave out pictures of a folder that cannot be read; otherwise all are named, and nothing is trained."""
+    allow_outside: bool = False
+    """Take pictures that a labels.csv names outside its folder."""
 
     def check(self) -> None:
         """Raise an ArgumentError for the first value that cannot be meant."""
@@ -104,6 +110,10 @@ class RecipeOptions:
         require(self, "[0, 1)", "momentum", "dropout", "clean_fraction", "known_outliers", "validation_fraction")
         require(self, "[0, inf)", "weight_decay", "seed", "noise_seed", "checkpoint_seconds", "in_memory_gib")
         require(self, "(0, 1]", "training_fraction", "decay_every")
+        for name in ("seed", "noise_seed"):
+            require(self, f"[0, {2**32})", name)
+        if not self.label_separator:
+            raise ArgumentError("`label_separator` must not be empty; write ; say")
         if self.widths is not None and not (self.widths and min(self.widths) > 0):
             raise ArgumentError(f"`widths` must be above 0, got {' '.join(map(str, self.widths)) or 'none'}")
         if self.model is not None and self.model not in NAMES:

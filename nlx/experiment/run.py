@@ -17,6 +17,7 @@ import numpy as np
 from nlx.cleaning.held_out import judge, rows_to_judge
 from nlx.cleaning.table import LabelTable
 from nlx.data import Dataset, load
+from nlx.data.understanding import doubts, understood
 from nlx.experiment.console import Console
 from nlx.experiment.defaults import Training, training_for
 from nlx.experiment.export import Picture, facts_of, table_of, write_products
@@ -82,7 +83,7 @@ class Run:
         self._held = ExitStack() if held is None else held
         self.options, self.source, self._among, self._pictures = options, data, among, pictures
         self._signals, self._began = signals or StopSignals(), time.monotonic()
-        self._lead = jax.process_index() == 0
+        self._lead, self._first = jax.process_index() == 0, among is None or options.seed == among.seed
 
     def load(self, *, two_vocabularies: bool = False) -> tuple[Dataset, Training]:
         """The data set that the options name, and how to train on it.
@@ -103,6 +104,9 @@ class Run:
                 image_size=o.image_size,
                 noise_seed=o.noise_seed,
                 in_memory_gib=o.in_memory_gib,
+                label_separator=o.label_separator,
+                skip_broken=o.skip_broken,
+                allow_outside=o.allow_outside,
             )
         data = self.source if two_vocabularies else self.source.in_classes()
         if o.training_fraction < 1:
@@ -144,7 +148,8 @@ class Run:
         told = open_on_first_process(self.folder, {**asdict(self.options), **settled}, facts, self._held)
         if told:
             self.warn(told)
-        self.console = Console(f"{method.name} on {data.name}, seed {self.options.seed}", quiet=not self._lead)
+        title = f"{method.name} on {data.name}, seed {self.options.seed}"
+        self.console = Console(title, quiet=not self._lead, about=self._understanding())
         self._log = MetricsLog(self.folder / "metrics.jsonl")
         self._checkpoints = Checkpoints(self.folder / "checkpoints", self.options.checkpoint_seconds, about)
         return [
@@ -154,6 +159,13 @@ class Run:
             self._checkpoints,
             StopOnSignal(self._signals),
         ]
+
+    def _understanding(self) -> list[str]:
+        """How the data were understood, told once however many seeds there are."""
+        if self.source is None or not self._first:
+            return []
+        doubtful = [f"warning: {text}" for text in (*self.source.notes, *doubts(self.source))]
+        return [f"{self.source.name}: {understood(self.source)}", *doubtful]
 
     def restored(self, trainer: Trainer, data: Dataset) -> TrainState | None:
         """The state to go on with, of the last checkpoint; None where the run starts from the beginning."""

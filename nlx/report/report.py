@@ -189,7 +189,7 @@ def _by_class(labels: LabelTable, names: list[str]) -> str:
 def _thumbnail(inputs: Inputs | None, index: int) -> str:
     assert inputs is not None
     if isinstance(inputs, ImageFiles):
-        pixels = decode(inputs.paths[index], min(inputs.size, _THUMBNAIL))
+        pixels = decode(inputs.paths[index], min(inputs.size, _THUMBNAIL), inputs.top)
     else:
         pixels = inputs[index]
         # One channel is grey, three are colours; of any other number the first is shown.

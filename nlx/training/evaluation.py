@@ -105,7 +105,7 @@ def true_transition(data: Dataset) -> np.ndarray | None:
       T, float32 ``[K, K]``, or ``[K, 2, 2]`` for several labels; None where it cannot be known.
     """
     train = data.train
-    if train.label is None or train.noisy_label is None or data.noisy_names is not None:
+    if train.label is None or train.noisy_label is None or data.noisy_names is not None or not train.known.all():
         return None
     inside = np.ones(len(train), bool) if train.outlier is None else ~train.outlier
     true, noisy = train.label[inside].astype(np.int32), train.noisy_label[inside].astype(np.int32)

@@ -169,10 +169,10 @@ def test_reading_something_else(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_labels(tmp_path / "none.parquet")
     (tmp_path / "text.parquet").write_text("no")
-    with pytest.raises(ValueError, match="not a Parquet file"):
+    with pytest.raises(ValueError, match="cannot be read: give a labels"):
         read_labels(tmp_path / "text.parquet")
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
-    with pytest.raises(ValueError, match="no nlx metadata"):
+    with pytest.raises(ValueError, match="cannot be read: give a labels"):
         read_labels(tmp_path / "other.parquet")
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from nlx.data import DataError
-from nlx.data.decode import decode, decode_all
+from nlx.data.decode import decode, decode_all, survey
 
 
 def gradient(height, width):
@@ -38,6 +38,40 @@ def test_short_side_is_resized_and_the_centre_cropped(tmp_path, suffix, height, 
     np.testing.assert_allclose(result[..., 2], 77, atol=4)
 
 
+def white_under(picture):
+    rgba = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "webp"])
+def test_pictures_stand_upright(tmp_path, suffix):
+    pixels, exif = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8), Image.Exif()
+    upright = [pixels, pixels[:, ::-1], pixels[::-1, ::-1], pixels[::-1], pixels.transpose(1, 0, 2)]
+    upright += [np.rot90(pixels, -1), np.rot90(pixels, 2).transpose(1, 0, 2), np.rot90(pixels)]
+    for orientation, expected in enumerate(upright, 1):
+        exif[0x0112], path = orientation, tmp_path / f"x.{suffix}"
+        Image.fromarray(pixels).save(path, exif=exif, **({"lossless": True} if suffix == "webp" else {}))
+        np.testing.assert_array_equal(decode(str(path), 8), expected)
+
+
+@pytest.mark.parametrize("top", [255, 1020, 4080, 16320, 65535])
+def test_deep_pictures_use_the_range_of_their_set(tmp_path, top):
+    steps = np.tile(np.linspace(0, top, 64).astype(np.uint16), (64, 1))
+    Image.fromarray(steps).save(tmp_path / "bright.png")
+    Image.fromarray(steps // 2).save(tmp_path / "dim.png")
+    paths = [str(tmp_path / name) for name in ("bright.png", "dim.png")]
+    broken, white = survey(paths)
+    bright, dim = decode_all(paths, 64, white)
+    assert not broken
+    assert len(np.unique(bright)) == 64
+    assert bright.max() > 250
+    assert abs(int(dim.max()) - bright.max() / 2) <= 1
+    for values in (steps - np.float32(9), steps * np.float32(1e4)):
+        Image.fromarray(values.astype(np.float32)).save(tmp_path / "float.tif")
+        with pytest.raises(DataError, match="not from 0 to 65535"):
+            decode(str(tmp_path / "float.tif"), 64)
+
+
 def test_every_mode_becomes_rgb(tmp_path):
     pixels = gradient(8, 8)
     rgb = Image.fromarray(pixels)
@@ -49,7 +83,7 @@ def test_every_mode_becomes_rgb(tmp_path):
         "grey": (Image.fromarray(grey), np.stack([grey] * 3, -1), 0),
         "deep": (deep, np.stack([grey] * 3, -1), 0),
         "alpha": (rgb.convert("RGBA"), pixels, 0),
-        "palette": (palette, pixels, 60),
+        "palette": (palette, np.asarray(white_under(palette)), 0),
         "bilevel": (Image.fromarray(grey > 127), np.stack([(grey > 127) * 255] * 3, -1), 0),
     }
     for name, (picture, expected, tolerance) in pictures.items():

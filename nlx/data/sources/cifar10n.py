@@ -135,7 +135,7 @@ def _read_human(root: Path) -> tuple[Path, dict[str, Any]]:
             with zipfile.ZipFile(path) as archive:
                 name = next(n for n in archive.namelist() if n.endswith("data.pkl"))
                 return path, _unpickle(path, io.BytesIO(archive.read(name)), "latin1", HUMAN_SOURCE)
-        except (zipfile.BadZipFile, StopIteration, DataError) as error:
+        except Exception as error:  # a broken or encrypted archive can raise anything
             raise DataError(
                 f"{path}: cannot be read without torch: convert it where torch is installed, with "
                 f"np.save('{HUMAN}', torch.load('{HUMAN_TORCH}', weights_only=False))."

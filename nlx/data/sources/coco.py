@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nlx.data.checks import missing_files
 from nlx.data.dataset import DataError, Dataset, ImageFiles, Split
+from nlx.data.pictures import find_files
 
 SOURCE = "https://cocodataset.org/#download"
 ARCHIVE = "annotations_trainval2014.zip"
@@ -262,7 +262,8 @@ def _check_pictures(folder: Path, path: Path, names: Sequence[str]) -> None:
     archive = f"{folder.name}.zip"
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder: unpack {archive} there, from {SOURCE}.")
-    if missing := missing_files(folder, names):
+    found = find_files(folder, names)
+    if missing := [row for row, file in enumerate(found) if file.path is None or file.outside]:
         raise DataError(
             f"{folder}: {len(missing)} of the {len(names)} pictures of {path.name} are missing, the first is "
             f"{names[missing[0]]}: unpack {archive} again, from {SOURCE}."
@@ -280,7 +281,7 @@ def _json(path: Path, fix: str = f"unpack {ARCHIVE} in the folder above, from {S
         raise DataError(f"{path}: no such file: {fix}.")
     try:
         content = json.loads(path.read_bytes())
-    except ValueError as error:  # of which both bad JSON and bad UTF-8 are
+    except (ValueError, RecursionError) as error:  # bad JSON and bad UTF-8 are the former
         raise DataError(f"{path}: not JSON ({error}): {fix}.") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: its top is no JSON object: {fix}.")

@@ -19,6 +19,7 @@ DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 KERAS = "mnist.npz"
 PARTS = ("train", "t10k")
 SIZE = 28  # height and width, pixels
+_MOST = 2**30  # bytes that are unpacked at most; the sets have a twentieth of that
 UNSIGNED_BYTE = 8  # IDX's code for the type of the entries
 
 
@@ -98,7 +99,8 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
       DataError: the file cannot be unpacked, is no such IDX file, or is too short or too long.
     """
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(_MOST)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({str(error).rstrip('.')}): get the file again.") from error
     magic = bytes((0, 0, UNSIGNED_BYTE, ndim))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from nlx.data.checks import missing_files
 from nlx.data.dataset import DataError, Dataset, ImageFiles, Inputs, Split
-from nlx.data.decode import decode_all
+from nlx.data.decode import broken_files, decode_all, survey
+from nlx.data.names import alike, check_unused, clean_name, in_order, numbers_as_one
+from nlx.data.pictures import find_files
 
 TABLE = "labels.csv"
 CLASSES = "classes.txt"
@@ -25,7 +29,7 @@ class TableRow(NamedTuple):
 
     Attributes:
       number: as an editor or a spreadsheet counts, the header being row 1.
-      path: of the picture, relative to the folder.
+      path: of the picture, as it is to be opened.
       noisy: observed labels.
       label: true labels.
       split: ``train`` or ``test``.
@@ -45,21 +49,29 @@ def folder(
     in_memory_gib: float = 2.0,
     name: str | None = None,
     multi_label: bool | None = None,
+    label_separator: str = ";",
+    skip_broken: bool = False,
+    allow_outside: bool = False,
 ) -> Dataset:
     """A data set from pictures in a folder.
 
     ``labels.csv`` has the columns ``path,noisy[,label][,split]``: the picture relative to the folder, its observed
-    labels separated by ``;``, its true labels in the same form (empty in every row of a split where they are unknown),
-    and ``train`` (also if empty) or ``test``. Other columns are left alone. ``classes.txt``, if there is one, has a
-    class a line and fixes their order; otherwise the classes are all labels of the table, sorted.
+    labels, several of them separated by ``;``, its true labels in the same form (empty where they are unknown; where
+    some are known, these are trusted), and ``train`` (also if empty) or ``test``. Any character may separate the
+    columns, whose names are compared without case; other columns are noted. Names are compared composed and without
+    invisible marks, and where all numbers are whole, ``1.0`` is ``1``. ``classes.txt``, if there is one, has a class a
+    line and fixes their order; otherwise the classes are all labels of the table, sorted, as numbers if all are.
+    Training rows without a label are left out where there is one label per example, and are of no class otherwise.
 
     Args:
       path: the folder.
       image_size: height and width of the pictures, pixels: short side resized, centre cropped.
       in_memory_gib: pictures that fill no more than this are decoded at once, others stay ``ImageFiles``.
       name: of the data set; the folder's name by default.
-      multi_label: whether labels are {0, 1} vectors; by default they are if a row has several labels, or a training row
-        none.
+      multi_label: whether labels are {0, 1} vectors; by default they are if a row has several labels.
+      label_separator: between the labels of one example.
+      skip_broken: leave out pictures that cannot be read, instead of refusing.
+      allow_outside: take pictures from outside the folder.
 
     Returns:
       The data set. Test rows need true labels; their noisy ones are not used.
@@ -69,68 +81,101 @@ def folder(
     """
     root = Path(path).expanduser()
     table = root / TABLE
-    rows = _read_rows(table)
-    _check_files(root, table, rows)
+    rows, notes = _read_rows(table, label_separator)
+    rows = _found(root, table, rows, allow_outside)
+    broken, top = survey([r.path for r in rows])
+    if broken and not skip_broken:
+        raise DataError(broken_files(broken))
+    if broken:
+        notes.append(f"{len(broken)} pictures cannot be read and are left out")
+        rows = [row for number, row in enumerate(rows) if number not in broken]
+    rows = _one_spelling(rows)
+    several = [r.number for r in rows if len(r.noisy) > 1 or len(r.label) > 1]
+    multi_label = bool(several) if multi_label is None else multi_label
+    if several:
+        notes.append(
+            f"{len(several)} rows have several labels separated by {label_separator!r}, row {several[0]} first: each "
+            "may have several"
+        )
+    unlabelled = [r for r in rows if r.split == "train" and not r.noisy]
+    if unlabelled and not multi_label:
+        notes.append(f"{len(unlabelled)} training rows without a label are left out, row {unlabelled[0].number} first")
+        rows = [r for r in rows if r.split == "test" or r.noisy]
     names = _class_names(root, table, rows)
-    if multi_label is None:
-        multi_label = any(len(r.noisy) > 1 or len(r.label) > 1 or (r.split == "train" and not r.noisy) for r in rows)
+    notes += alike(names)
 
     parts = {split: [r for r in rows if r.split == split] for split in SPLITS}
     if not parts["train"]:
-        raise DataError(f"{table}: there is no training row: set 'split' to train, or leave it empty, in some rows.")
+        raise DataError(f"{table}: there is no training row with a label: fill 'noisy', and 'split' with train or not.")
     in_memory = len(rows) * image_size**2 * 3 <= in_memory_gib * 2**30
 
     def inputs(part: list[TableRow]) -> Inputs:
-        paths = tuple(str(root / r.path) for r in part)
-        return decode_all(paths, image_size) if in_memory else ImageFiles(paths, image_size)
+        paths = tuple(r.path for r in part)
+        return decode_all(paths, image_size, top) if in_memory else ImageFiles(paths, image_size, top)
 
     true = {split: _encode(table, part, "label", names, multi_label) for split, part in parts.items()}
-    if parts["test"] and true["test"] is None:
+    if parts["test"] and (true["test"] is None or (true["test"] < 0).any()):
+        row = next(r for r in parts["test"] if not r.label)
         raise DataError(
-            f"{table}: row {parts['test'][0].number} is a test row without a true label: fill 'label' in, or set "
-            f"'split' to train."
+            f"{table}: row {row.number} is a test row without a true label: fill 'label' in, or set 'split' to train."
         )
     noisy = _encode(table, parts["train"], "noisy", names, multi_label)
     if noisy is None:
         raise DataError(f"{table}: no training row has a noisy label: fill the column 'noisy'.")
-    train = Split(inputs(parts["train"]), noisy, true["train"])
+    if true["train"] is not None and not {n for r in parts["train"] for n in r.noisy} & {
+        n for r in rows for n in r.label
+    }:
+        raise DataError(f"{table}: columns 'noisy' and 'label' have no class in common: name them alike.")
+    train = partly_trusted(Split(inputs(parts["train"]), noisy, true["train"]))
     test = Split(inputs(parts["test"]), None, true["test"]) if parts["test"] else None
-    return Dataset(name or root.resolve().name, names, train, test)
+    return Dataset(name or root.resolve().name, names, train, test, notes=tuple(notes))
 
 
-def _read_rows(table: Path) -> list[TableRow]:
+def partly_trusted(split: Split) -> Split:
+    """A split whose true labels are trusted where only some are known."""
+    return split if split.label is None or split.known.all() else replace(split, trusted=split.known)
+
+
+def _read_rows(table: Path, label_separator: str) -> tuple[list[TableRow], list[str]]:
     if not table.is_file():
         raise DataError(f"{table}: no such file: write one with the columns path,noisy[,label][,split].")
-    rows = []
-    seen: dict[str, int] = {}
+    content = table.read_bytes()
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin UTF-8 files with a mark
-            lines = csv.reader(file)
-            header = [column.strip() for column in next(lines, [])]
-            _check_header(table, header)
-            for number, cells in enumerate(lines, start=2):
-                if not cells:
-                    continue
-                row = _row(table, header, number, cells)
-                if row.path in seen:
-                    raise DataError(
-                        f"{table}: row {number} repeats the path of row {seen[row.path]}, {row.path!r}: list every "
-                        f"picture once."
-                    )
-                seen[row.path] = number
-                rows.append(row)
+        # Spreadsheets begin UTF-8 files with a mark, and write UTF-16 as well.
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{table}: not UTF-8 text: save it as CSV in UTF-8.") from error
+    if "\0" in text:
+        raise DataError(f"{table}: holds NUL characters: save it as CSV in UTF-8.")
+    rows: list[TableRow] = []
+    try:
+        header, lines = _columns(text)
+        notes = list(_check_header(table, header))
+        for number, cells in enumerate(lines, start=2):
+            if any(cell.strip() for cell in cells):
+                rows.append(_row(table, header, number, cells, label_separator))
     except csv.Error as error:
         raise DataError(
             f"{table}: row {len(rows) + 2} or one near it is not CSV ({error}): save the table again."
         ) from error
     if not rows:
         raise DataError(f"{table}: there are no rows under the header: list the pictures, one a row.")
-    return rows
+    return rows, notes
 
 
-def _check_header(table: Path, header: list[str]) -> None:
+def _columns(text: str) -> tuple[list[str], Iterator[list[str]]]:
+    """The header and the other rows, by the separator that makes the required columns appear."""
+    first = text.partition("\n")[0].strip()
+    for separator in dict.fromkeys((",", *(c for c in first if not (c.isalnum() or c in "_\"'")))):
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        header = [clean_name(column).lower() for column in next(lines, [])]
+        if set(REQUIRED) <= set(header):
+            return header, lines
+    lines = csv.reader(io.StringIO(text, newline=""))
+    return [clean_name(column).lower() for column in next(lines, [])], lines
+
+
+def _check_header(table: Path, header: list[str]) -> tuple[str, ...]:
     for column in REQUIRED:
         if column not in header:
             raise DataError(
@@ -140,48 +185,81 @@ def _check_header(table: Path, header: list[str]) -> None:
     for column in (*REQUIRED, *OPTIONAL):
         if header.count(column) > 1:
             raise DataError(f"{table}: column {column!r} stands twice in row 1: remove one.")
+    return check_unused(f"{table}: column", [c for c in header if c], (*REQUIRED, *OPTIONAL))
 
 
-def _row(table: Path, header: list[str], number: int, cells: list[str]) -> TableRow:
+def _row(table: Path, header: list[str], number: int, cells: list[str], label_separator: str) -> TableRow:
     if len(cells) != len(header):
         raise DataError(
             f"{table}: row {number} has {len(cells)} fields but the header {len(header)}: put fields that contain a "
             f"comma in quotes, and separate labels by ';'."
         )
+    if any("\n" in cell for column, cell in zip(header, cells, strict=True) if column in (*REQUIRED, *OPTIONAL)):
+        raise DataError(f"{table}: row {number} has a line break within a field: close the quotes before it.")
     field = {column: cell.strip() for column, cell in zip(header, cells, strict=True)}
     if not field["path"]:
         raise DataError(f"{table}: row {number} has an empty path: name its picture, or remove the row.")
-    split = field.get("split") or "train"
+    split = field.get("split", "").lower() or "train"
     if split not in SPLITS:
         raise DataError(f"{table}: row {number} has split {split!r}: write train or test.")
     noisy, label = (
-        tuple(dict.fromkeys(part.strip() for part in field.get(column, "").split(";") if part.strip()))
+        tuple(dict.fromkeys(filter(None, map(clean_name, field.get(column, "").split(label_separator)))))
         for column in ("noisy", "label")
     )
-    return TableRow(number, field["path"], noisy, label, split)
+    return TableRow(number, field["path"], noisy if split == "train" else (), label, split)
 
 
-def _check_files(root: Path, table: Path, rows: list[TableRow]) -> None:
-    if missing := missing_files(root, [row.path for row in rows]):
-        row = rows[missing[0]]
-        raise DataError(
-            f"{table}: row {row.number} names {row.path!r}, which is not in {root}: correct the path, relative to "
-            f"that folder, or remove the row."
-        )
+def _one_spelling(rows: list[TableRow]) -> list[TableRow]:
+    """The rows with one spelling of every number, and -1 as unknown where only true labels are -1."""
+    noisy = {name for row in rows for name in row.noisy}
+    one = numbers_as_one([*noisy, *(name for row in rows for name in row.label)])
+    if "-1" not in map(one.__getitem__, noisy) and all(n.lstrip("-").isdigit() for n in one.values() if n):
+        one |= {name: "" for name, number in one.items() if number == "-1"}
+
+    def spelled(labels: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(filter(None, (one[name] for name in labels))))
+
+    return [row._replace(noisy=spelled(row.noisy), label=spelled(row.label)) for row in rows]
+
+
+def _found(root: Path, table: Path, rows: list[TableRow], allow_outside: bool) -> list[TableRow]:
+    """The rows with paths that can be opened, each picture named once."""
+    seen: dict[str, int] = {}
+    found = []
+    for row, file in zip(rows, find_files(root, [row.path for row in rows]), strict=True):
+        if file.path is None:
+            near = f", {file.near!r} being there" if file.near else ""
+            raise DataError(
+                f"{table}: row {row.number} names {row.path!r}, which is not in {root}{near}: correct the path, "
+                f"relative to that folder, or remove the row."
+            )
+        if file.outside and not allow_outside:
+            raise DataError(
+                f"{table}: row {row.number} names {row.path!r}, which lies outside {root}: move the picture there, or "
+                f"allow such paths by `allow_outside`."
+            )
+        if file.real in seen:
+            raise DataError(
+                f"{table}: row {row.number} repeats the path of row {seen[file.real]}, {row.path!r}: list every "
+                f"picture once."
+            )
+        seen[file.real] = row.number
+        found.append(row._replace(path=file.path))
+    return found
 
 
 def _class_names(root: Path, table: Path, rows: list[TableRow]) -> tuple[str, ...]:
     listed = root / CLASSES
     if not listed.is_file():
-        names = sorted({label for row in rows for label in (*row.noisy, *row.label)})
+        names = in_order({label for row in rows for label in (*row.noisy, *row.label)})
         if not names:
             raise DataError(f"{table}: no row has a label: fill the column 'noisy'.")
-        return tuple(names)
+        return names
     try:
-        lines = [line.strip() for line in listed.read_text("utf-8-sig").splitlines()]
+        lines = [clean_name(line) for line in listed.read_text("utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
         raise DataError(f"{listed}: not UTF-8 text: save it in UTF-8.") from error
-    names = [line for line in lines if line]
+    names = tuple(line for line in lines if line)
     for number, line in enumerate(lines, start=1):
         if line and line in lines[: number - 1]:
             raise DataError(f"{listed}: line {number} repeats the class {line!r}: list every class once.")
@@ -192,7 +270,7 @@ def _class_names(root: Path, table: Path, rows: list[TableRow]) -> tuple[str, ..
                 close = difflib.get_close_matches(label, names, n=1)
                 fix = f"write {close[0]!r}" if close else "correct it"
                 raise DataError(f"{table}: row {row.number} has the label {label!r}: {fix}, or add it to {CLASSES}.")
-    return tuple(names)
+    return names
 
 
 def _encode(
@@ -203,15 +281,18 @@ def _encode(
     if not any(labels):
         return None
     index = {name: c for c, name in enumerate(names)}
+    missing = column == "label" and not all(labels)
     if multi_label:
-        vectors = np.zeros((len(rows), len(names)), np.uint8)
+        vectors = np.zeros((len(rows), len(names)), np.int8 if missing else np.uint8)
         for vector, some in zip(vectors, labels, strict=True):
             vector[[index[name] for name in some]] = 1
+            if missing and not some:
+                vector[:] = -1
         return vectors
     for row, some in zip(rows, labels, strict=True):
-        if len(some) != 1:
+        if len(some) > 1:
             raise DataError(
                 f"{table}: row {row.number} has {len(some)} labels in column {column!r}, but the data is single-label: "
-                f"give it one label like the other rows, or give none of them any."
+                f"give it one label like the other rows."
             )
-    return np.array([index[some[0]] for some in labels], np.int32)
+    return np.array([index[some[0]] if some else -1 for some in labels], np.int32)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import math
+import os
+from dataclasses import replace
 from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
 
 from nlx.data.checks import check_class_range, check_length, checked_inputs, checked_labels, checked_names
 from nlx.data.dataset import DataError, Dataset, Split
+from nlx.data.names import check_unused
 
 Arrays = dict[str, np.ndarray]
+KEYS = ("image", "features", "label", "trusted", "test_image", "test_features", "test_label", "class_names")
 
 
 def npz(path: str | Path, labels: str | None = None, *, clean: bool = False) -> Dataset:
     """A data set from one ``.npz`` file.
 
     Keys: ``image`` (uint8 NHWC) or ``features`` (float ``[n, F]``); ``noisy_label`` or several ``noisy_NAME``;
-    optionally ``label`` (true), ``test_image`` or ``test_features`` with ``test_label``, and ``class_names``. Labels
-    are class numbers ``[n]`` or {0, 1} matrices ``[n, K]``, all in the same form. Other keys are left alone.
+    optionally ``label`` (true ones; -1 or NaN where unknown, those known then being trusted), ``trusted`` (which of
+    them may be learnt from, bool ``[n]``), ``test_image`` or ``test_features`` with ``test_label``, and
+    ``class_names``. Labels are class numbers ``[n]`` or {0, 1} matrices ``[n, K]``, all in the same form. Other keys
+    are noted.
 
     Args:
       path: the file.
@@ -35,7 +39,7 @@ def npz(path: str | Path, labels: str | None = None, *, clean: bool = False) -> 
       DataError: anything the user has to change, in one sentence that names the file, the key and the first bad row.
     """
     path = Path(path).expanduser()
-    arrays = _read(path)
+    arrays, notes = _read(path)
     noisy_key = _true_labelling(path, arrays) if clean else _labelling(path, arrays, labels)
     input_key, test_key = _input_keys(path, arrays)
 
@@ -58,18 +62,18 @@ def npz(path: str | Path, labels: str | None = None, *, clean: bool = False) -> 
             )
         test = Split(test_inputs, None, given["test_label"])
     name = path.stem if noisy_key in ("noisy_label", "label") else f"{path.stem}/{noisy_key.removeprefix('noisy_')}"
-    return Dataset(name, names, Split(inputs, given[noisy_key], given.get("label")), test)
+    train = _trusted(path, arrays, Split(inputs, given[noisy_key], given.get("label")))
+    return Dataset(name, names, train, test, notes=notes)
 
 
-def _read(path: Path) -> Arrays:
+def _read(path: Path) -> tuple[Arrays, tuple[str, ...]]:
     if not path.is_file():
         raise DataError(f"{path}: no such file: give the path of an .npz file, as npz:PATH.")
-    arrays = {}
     # Opened here, as np.load leaves a file that it opened itself dangling if its end is missing.
     with path.open("rb") as stream:
         try:
             file = np.load(stream, allow_pickle=False)
-        except (OSError, ValueError, EOFError, UnpicklingError, zipfile.BadZipFile) as error:
+        except Exception as error:  # a broken file can raise anything
             raise DataError(
                 f"{path}: not an .npz file: write one with np.savez(path, image=..., noisy_label=...)."
             ) from error
@@ -77,15 +81,54 @@ def _read(path: Path) -> Arrays:
             raise DataError(
                 f"{path}: a single array, not an .npz file: write np.savez(path, image=..., noisy_label=...)."
             )
-        for key in file.files:
+        wanted = [key for key in file.files if key in KEYS or key.startswith("noisy_")]
+        notes = check_unused(f"{path}: key", file.files, {*KEYS, "noisy_label", *wanted})
+        check_members(path, file, wanted)
+        arrays = {}
+        for key in wanted:
             try:
                 arrays[key] = np.asarray(file[key])
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            except Exception as error:  # likewise
                 raise DataError(
                     f"{path}: '{key}' cannot be read ({str(error).rstrip('.')}): save it again as a plain array "
                     f"of numbers or strings."
                 ) from error
-    return arrays
+    return arrays, notes
+
+
+def check_members(path: Path, file: np.lib.npyio.NpzFile, keys: list[str]) -> None:
+    """Refuse, before anything is read, arrays that are not as large as their headers say, or than memory.
+
+    Raises:
+      DataError: names the array.
+    """
+    archive, total = file.zip, 0
+    assert archive is not None
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for key in keys:
+        try:
+            info = archive.getinfo(key if key in archive.namelist() else f"{key}.npy")
+            with archive.open(info) as member:
+                version = np.lib.format.read_magic(member)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(member)
+                held = info.file_size - member.tell()
+        except Exception as error:  # a broken file can raise anything
+            raise DataError(
+                f"{path}: '{key}' cannot be read ({str(error).rstrip('.')}): save it again as a plain array of numbers "
+                f"or strings, without a password."
+            ) from error
+        size = math.prod(shape) * dtype.itemsize
+        if not dtype.hasobject and size != held:
+            raise DataError(
+                f"{path}: '{key}' is broken, its header says {size:,} bytes and the file holds {held:,}: save it again."
+            )
+        total += size
+        if total > free:
+            raise DataError(
+                f"{path}: '{key}' of shape {shape} does not fit into memory, {total:,} of {free:,} bytes: give fewer "
+                f"examples."
+            )
 
 
 def _labelling(path: Path, arrays: Arrays, labels: str | None) -> str:
@@ -103,6 +146,23 @@ def _labelling(path: Path, arrays: Arrays, labels: str | None) -> str:
     if f"noisy_{labels}" not in arrays:
         raise DataError(f"{path}: there is no 'noisy_{labels}': choose `labels` from {choices}.")
     return f"noisy_{labels}"
+
+
+def _trusted(path: Path, arrays: Arrays, train: Split) -> Split:
+    """The split with the true labels that the file trusts: those of 'trusted', else all if only some are known.
+
+    Where 'label' repeats the noisy label in every other row, it was not looked at there, and is unknown.
+    """
+    if "trusted" not in arrays:
+        return train if train.label is None or train.known.all() else replace(train, trusted=train.known)
+    trusted, label = arrays["trusted"], train.label
+    if label is None or trusted.dtype != bool or trusted.shape != (len(train),):
+        raise DataError(f"{path}: 'trusted' must be bool [{len(train)}], and go with true labels under 'label'.")
+    if (label[~trusted] == train.observed[~trusted]).all():
+        label = label.astype(np.int32 if label.ndim == 1 else np.int8)
+        label[~trusted] = -1
+    split = replace(train, label=label)
+    return replace(split, trusted=trusted & split.known)
 
 
 def _true_labelling(path: Path, arrays: Arrays) -> str:
@@ -134,14 +194,30 @@ def _input_keys(path: Path, arrays: Arrays) -> tuple[str, str | None]:
 
 
 def _labels(path: Path, arrays: Arrays, key: str, noisy_key: str) -> np.ndarray:
-    labels = checked_labels(f"{path}: '{key}'", arrays[key])
-    noisy = arrays[noisy_key]
-    if labels.ndim != noisy.ndim:
+    noisy, labels = arrays[noisy_key], _partly_known(f"{path}: '{key}'", arrays[key], key == "label" != noisy_key)
+    if labels.ndim != (1 if noisy.shape[1:] == (1,) else noisy.ndim):
         raise DataError(
             f"{path}: '{key}' has shape {labels.shape} but '{noisy_key}' {noisy.shape}: give both as class numbers [n] "
             f"or both as matrices [n, K]."
         )
     return labels
+
+
+def _partly_known(where: str, labels: np.ndarray, allowed: bool) -> np.ndarray:
+    """Checked labels; where allowed, rows of -1 or NaN are unknown, and -1 in the result."""
+    if not allowed or labels.ndim not in (1, 2) or labels.dtype.kind not in "if" or len(labels) == 0:
+        return checked_labels(where, labels)
+    flat = labels.reshape(len(labels), -1)
+    unknown = (np.isnan(flat) | (flat == -1)).all(axis=1)
+    known = labels[~unknown]
+    if unknown.all() or not unknown.any():
+        return checked_labels(where, labels)
+    if known.dtype.kind == "f" and (known == np.round(known)).all():
+        known = known.astype(np.int64)
+    checked = checked_labels(where, known)
+    whole = np.full((len(labels), *checked.shape[1:]), -1, np.int32 if checked.ndim == 1 else np.int8)
+    whole[~unknown] = checked
+    return whole
 
 
 def _classes(path: Path, arrays: Arrays, given: Arrays) -> tuple[tuple[str, ...], str]:

@@ -64,10 +64,11 @@ def test_multi_label(root):
     assert dataset.test is None
 
 
-def test_a_training_row_without_labels_makes_it_multi_label(root):
-    dataset = load(root, "path,noisy\na.png,cat\nc.png,\n")
-    assert dataset.train.noisy_label.tolist() == [[1], [0]]
-    assert not load(root, "path,noisy,label,split\na.png,cat,cat,\nc.png,,cat,test\n").multi_label
+def test_a_training_row_without_a_label_is_left_out_and_said(root):
+    dataset = load(root, "path,noisy,label,split\na.png,cat,,\nc.png,,cat,\nd.png,oops,cat,test\n")
+    assert dataset.train.noisy_label.tolist() == [0]
+    assert dataset.class_names == ("cat",)  # noisy labels of test rows take no part
+    assert dataset.notes == ("1 training rows without a label are left out, row 3 first",)
 
 
 def test_either_form_can_be_forced(root):
@@ -80,7 +81,75 @@ def test_either_form_can_be_forced(root):
 
 def test_several_true_labels_make_it_multi_label(root):
     dataset = load(root, "path,noisy,label\na.png,cat,cat;dog\nc.png,cat,\n")
-    assert dataset.train.label.tolist() == [[1, 1], [0, 0]]
+    assert dataset.train.label.tolist() == [[1, 1], [-1, -1]]
+    assert dataset.train.trusted.tolist() == [True, False]
+    assert "1 rows have several labels separated by ';', row 2 first" in dataset.notes[0]
+    dataset = load(root, "path,noisy,label\na.png,cat,dog\nc.png,dog,\n", label_separator="|")
+    assert dataset.train.label.tolist() == [1, -1]
+    assert dataset.trust(0.9, 0).train.trusted.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|", "~", " "])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_any_separator_and_headers_in_capitals(root, separator, encoding):
+    table = SINGLE.replace("path,noisy,label,split", "Path,NOISY,Label,Split").replace(",", separator)
+    (root / "labels.csv").write_bytes(table.encode(encoding))
+    dataset = folder(root, 4)
+    assert dataset.train.noisy_label.tolist() == [1, 2, 0]
+    assert dataset.test.label.tolist() == [2]
+
+
+@pytest.mark.parametrize("column", ["labels", "lable", "Label_", "splits", "sPlt"])
+def test_a_column_that_is_nearly_one_is_refused_and_others_are_noted(root, column):
+    with pytest.raises(DataError, match=r"is not read: rename it to '(label|split)'"):
+        load(root, f"path,noisy,{column}\na.png,cat,x\nc.png,dog,y\n")
+    assert load(root, "path,noisy,remark\na.png,cat,x\nc.png,dog,y\n").notes == ("not used: remark",)
+
+
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        (["1", "1.0", "10", "2.00"], ("1", "2", "10")),
+        (["1", "nan", "10", "9"], ("1", "9", "10")),
+        (["1.0", "1.5", "v1.0", "1.0"], ("1.0", "1.5", "v1.0")),
+        (["9007199254740993", "9007199254740992", "1.", "1"], ("1", "9007199254740992", "9007199254740993")),
+        (["caf\u00e9", "cafe\u0301", "\u200bcaf\u00e9\u00a0", "Caf\u00e9"], ("Caf\u00e9", "caf\u00e9")),
+    ],
+)
+def test_names_have_one_spelling_and_numbers_their_order(root, cells, names):
+    files = ("a.png", "sub/b.png", "c.png", "d.png")
+    dataset = load(root, "path,noisy\n" + "".join(f"{f},{c}\n" for f, c in zip(files, cells, strict=True)))
+    assert dataset.class_names == names
+    assert any("differ by case" in note for note in dataset.notes) == ("Caf\u00e9" in cells)
+
+
+def test_paths_are_told_apart_and_stay_in_the_folder(root, tmp_path):
+    Image.new("RGB", (9, 7)).save(tmp_path / "x.png")
+    Image.new("RGB", (9, 7)).save(root / "e\u0301.png")
+    (root / "link.png").symlink_to(tmp_path / "x.png")
+    assert len(load(root, "path,noisy\nsub\\b.png,cat\n\u00e9.png,dog\n").train) == 2
+    for path in ("../x.png", str(tmp_path / "x.png"), "link.png", "sub/../../x.png"):
+        table = f"path,noisy\na.png,cat\n{path},dog\n"
+        with pytest.raises(DataError, match=r"row 3 .* lies outside .* by `allow_outside`"):
+            load(root, table)
+        assert len(load(root, table, allow_outside=True).train) == 2
+    for path in ("./a.png", "sub/../a.png", "sub\\..\\a.png"):
+        with pytest.raises(DataError, match="row 3 repeats the path of row 2"):
+            load(root, f"path,noisy\na.png,cat\n{path},dog\n")
+    with pytest.raises(DataError, match=r"'A.PNG', which is not in .*, 'a.png' being there"):
+        load(root, "path,noisy\nA.PNG,cat\n")
+
+
+@pytest.mark.parametrize("gib", [0, 1])
+def test_all_broken_pictures_are_named_or_left_out(root, gib):
+    for name in ("a.png", "c.png"):
+        whole = (root / name).read_bytes()
+        (root / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"2 files in all, .* by `skip_broken`: a.png, c.png\."):
+        load(root, SINGLE, in_memory_gib=gib)
+    dataset = load(root, SINGLE, in_memory_gib=gib, skip_broken=True)
+    assert len(dataset.train) == 2
+    assert "2 pictures cannot be read and are left out" in dataset.notes
 
 
 def test_classes_file_fixes_order_and_allows_classes_without_examples(root):
@@ -123,8 +192,10 @@ def test_pictures_stay_on_disk_where_memory_is_short(root):
         ("path,noisy,label,split\na.png,cat,cat,test\n", "there is no training row"),
         ("path,noisy,split\na.png,cat,train\nc.png,cat,test\n", "row 3 is a test row without a true label"),
         ("path,noisy\na.png,\nc.png,;\n", "no row has a label"),
-        ("path,noisy,label,split\na.png,,,train\nc.png,,cat,test\n", "no training row has a noisy label"),
-        ("path,noisy,label\na.png,cat,cat\nc.png,cat,\n", "row 3 has 0 labels in column 'label', but .*single-label"),
+        ("path,noisy,label,split\na.png,,,train\nc.png,,cat,test\n", "no training row with a label"),
+        ('path,noisy\na.png,"cat\nc.png,dog\n', "row 2 has a line break within a field"),
+        ("path,noisy\na.png,ca\0t\n", "holds NUL"),
+        ("path,noisy,label\na.png,x,cat\nc.png,y,dog\n", "no class in common"),
         (f"path,noisy\na.png,cat\nc.png,{'x' * 200_000}\n", "row 3 or one near it is not CSV .field larger"),
     ],
 )

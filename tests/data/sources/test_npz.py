@@ -99,6 +99,27 @@ def test_true_labels_in_the_place_of_noisy_ones(tmp_path):
         npz(save(tmp_path, image=IMAGES, noisy_label=NOISY), clean=True)
 
 
+KNOWN = np.array([True, True, False, False, True, False])
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"label": np.where(KNOWN, TRUE, -1)},
+        {"label": np.where(KNOWN, TRUE, np.nan)},
+        {"label": np.where(KNOWN, TRUE, NOISY), "trusted": KNOWN},
+        {"label": np.where(KNOWN, TRUE, -1)[:, None]},
+        {"noisy_label": np.eye(3, dtype=int)[NOISY], "label": np.where(KNOWN[:, None], np.eye(3, dtype=int)[TRUE], -1)},
+    ],
+)
+def test_labels_that_are_partly_known_are_trusted_exactly_there(tmp_path, arrays):
+    dataset = npz(save(tmp_path, **({"features": FEATURES, "noisy_label": NOISY} | arrays)))
+    for data in (dataset, dataset.trust(0.1, 0)):
+        np.testing.assert_array_equal(data.train.trusted, KNOWN)
+        np.testing.assert_array_equal(data.train.known, KNOWN)
+        assert not data.train.scored.any()
+
+
 def with_value(array, position, value):
     array = np.array(array)
     array[position] = value

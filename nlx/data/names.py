@@ -1,0 +1,95 @@
+"""Names that people type: of classes and of columns, brought to one form, and told apart where they are nearly one."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
+from decimal import Decimal
+
+from nlx.data.dataset import DataError
+
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+_WHOLE = re.compile(r"([+-]?\d+)(\.0*)?")
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200e\u200f\u2060\ufeff"))  # joiners stay, which some scripts need
+_MISSING = {"nan", "none", "null", "na", "n/a", "<na>"}
+
+
+def clean_name(name: str) -> str:
+    """A name as it is compared: composed (NFC), without invisible marks, and without spaces around it."""
+    return unicodedata.normalize("NFC", name.translate(_INVISIBLE)).strip().strip("\u200c\u200d")
+
+
+def numbers_as_one(names: Iterable[str]) -> dict[str, str]:
+    """One spelling for each name: where all that are numbers are whole, ``1.0`` is ``1``, and the others stay.
+
+    Where all names are numbers, those that stand for a missing one, such as ``nan``, become the empty name.
+
+    Examples:
+      >>> numbers_as_one(["1.0", "1", "nan"])
+      {'1.0': '1', '1': '1', 'nan': ''}
+      >>> numbers_as_one(["v1.0", "1.5", "1.0"])
+      {'v1.0': 'v1.0', '1.5': '1.5', '1.0': '1.0'}
+    """
+    names = list(dict.fromkeys(names))
+    numeric = [name for name in names if _NUMBER.fullmatch(name)]
+    all_numbers = bool(numeric) and all(name in numeric or name.lower() in _MISSING for name in names)
+    whole = all(_WHOLE.fullmatch(name) for name in numeric)
+
+    def spelled(name: str) -> str:
+        if all_numbers and name not in numeric:
+            return ""
+        match = _WHOLE.fullmatch(name) if whole else None
+        return match[1] if match else name
+
+    return {name: spelled(name) for name in names}
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Names sorted, as numbers where all of them are.
+
+    Examples:
+      >>> in_order(["10", "9"]), in_order(["b", "10", "9"])
+      (('9', '10'), ('10', '9', 'b'))
+    """
+    names = list(names)
+    numeric = all(_NUMBER.fullmatch(name) for name in names)
+    return tuple(sorted(names, key=(lambda name: (Decimal(name), name)) if numeric else None))
+
+
+def alike(names: Sequence[str]) -> list[str]:
+    """Sentences on names that differ by case, spaces, joiners or leading zeros alone, or that may mean none."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        key = re.sub(r"[\s_\-\u200c\u200d]+", "", unicodedata.normalize("NFKC", name).casefold())
+        groups.setdefault(re.sub(r"^0+(?=\d+$)", "", key) if not name.startswith("-") else name, []).append(name)
+    told = [
+        f"classes {' and '.join(map(repr, group))} differ by case, spaces or zeros alone: are they one?"
+        for group in groups.values()
+        if len(group) > 1
+    ]
+    none = [name for name in names if name.casefold() in _MISSING or name == "-1"]
+    return told + [f"class {name!r} may mean that there is no label: leave the cell empty then" for name in none]
+
+
+def check_unused(where: str, given: Collection[str], known: Collection[str]) -> tuple[str, ...]:
+    """Refuse a column or key that is nearly one of the known ones; return a note on those that are not used.
+
+    Args:
+      where: beginning of the sentence if it fails.
+      given: names that are there.
+      known: names that are understood.
+
+    Raises:
+      DataError: a name is one slip away from a known one that is not there.
+    """
+    unused = [name for name in given if name not in known]
+    absent = {name for name in known if name not in given}
+    for name in unused:
+        near = difflib.get_close_matches(clean_name(name).lower().replace(" ", "_"), sorted(absent), n=1, cutoff=0.75)
+        if near:
+            raise DataError(
+                f"{where}: {name!r} is not read: rename it to {near[0]!r} if that is meant, or to something unlike it."
+            )
+    return (f"not used: {', '.join(unused)}",) if unused else ()

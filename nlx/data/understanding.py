@@ -1,0 +1,79 @@
+"""How a data set was understood: one line for its user, and what in it may not be meant."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+from nlx.data.dataset import Dataset, ImageFiles
+
+_DARK = 15  # of 255
+
+
+def understood(data: Dataset) -> str:
+    """One line on examples, classes and labels.
+
+    Examples:
+      >>> from nlx.data.dataset import Split
+      >>> labels = np.array([0, 1, 1])
+      >>> understood(Dataset("x", ("a", "b"), Split(np.ones((3, 2), np.float32), labels, None), None))
+      '3 examples, 2 classes, one label each, 1 to 2 a class'
+    """
+    counts, several = _counts(data), data.multi_label
+    parts = [f"{len(data.train):,} examples", f"{len(counts):,} classes"]
+    if several:
+        none = int((~data.train.observed.any(axis=1)).sum())
+        parts += [
+            f"any number of labels each, {data.train.observed.sum(axis=1).mean():.1f} on average, {none:,} of none"
+        ]
+    else:
+        parts.append("one label each")
+    parts.append(f"{counts.min():,} to {counts.max():,} a class")
+    if data.train.label is not None and not data.train.known.all():
+        parts.append(f"true labels of {data.train.known.sum():,} are known and trusted")
+    return ", ".join(parts)
+
+
+def doubts(data: Dataset) -> list[str]:
+    """Sentences on what may not be meant, none where there is nothing."""
+    told, noisy, counts = [], data.train.observed, _counts(data)
+    absent = np.flatnonzero(counts == 0)
+    if data.multi_label and data.noisy_names is None and noisy.shape[1] > 1 and (noisy.sum(axis=1) == 1).all():
+        told.append("every example has exactly one label: give class numbers, labels.argmax(axis=1)")
+    if (counts > 0).sum() == 1:
+        told.append("all labels are of one class, so there is nothing to tell apart")
+    elif len(absent):
+        told.append(f"{len(absent):,} of {len(counts):,} classes have no example, as {data.class_names[absent[0]]!r}")
+    if data.test is not None and data.test.label is not None and data.noisy_names is None:
+        tested = data.test.label if data.test.label.ndim == 1 else np.flatnonzero(data.test.label.any(axis=0))
+        unseen = np.intersect1d(tested, absent)
+        if len(unseen):
+            told.append(f"the test set has {len(unseen):,} classes that no training label has")
+    return told + _of_inputs(data)
+
+
+def _counts(data: Dataset) -> np.ndarray:
+    noisy = data.train.observed
+    if noisy.ndim == 2:
+        return noisy.sum(axis=0, dtype=np.int64)
+    return np.bincount(noisy, minlength=data.num_classes)
+
+
+def _of_inputs(data: Dataset) -> list[str]:
+    inputs = data.train.inputs
+    if isinstance(inputs, ImageFiles):
+        return []
+    low, high = inputs.min(), inputs.max()
+    if low == high:
+        return [f"every {'pixel' if inputs.dtype == np.uint8 else 'feature'} is {low:g}, so nothing can be learnt"]
+    if inputs.dtype == np.uint8 and high <= _DARK:
+        return [f"no pixel is above {high} of 255: multiply images that go from 0 to 1 by 255"]
+    if len(inputs) > 1 and (inputs == inputs[:1]).all():
+        return ["all inputs are the same, so nothing can be learnt"]
+    if data.test is None or isinstance(data.test.inputs, ImageFiles):
+        return []
+    seen = {zlib.crc32(row.tobytes()) for row in inputs}
+    both = [row for row in data.test.inputs if zlib.crc32(row.tobytes()) in seen]
+    sure = sum(bool((inputs == row).reshape(len(inputs), -1).all(axis=1).any()) for row in both[:20])
+    return [f"up to {len(both):,} of {len(data.test):,} test inputs are training inputs as well"] if sure else []
