@@ -35,8 +35,9 @@ class NoiseLayerOptions(RecipeOptions):
     layer: Literal["learned", "given", "outliers"] = "learned"
     """learned: T starts as the identity and is learned. given: T as --transition says. outliers: one more class, for
     examples that are of none of the others."""
-    learn_from: float = 1.0
-    """Epochs after which T is learned (paper: 5 on SVHN, 30 on CIFAR-10). A network that has begun to memorize wrong
+    learn_from: float | None = None
+    """Epochs after which T is learned (paper: 5 on SVHN, 30 on CIFAR-10). Default: 1, or 32 steps where these are more,
+    lest T give up a rare class that the network has not met yet. A network that has begun to memorize wrong
     labels by then keeps T at the identity, which explains them."""
     learn_until: float | None = None
     """Epochs after which T is held. Default: the end of the run (paper)."""
@@ -45,7 +46,7 @@ class NoiseLayerOptions(RecipeOptions):
     theory)."""
     strength: float = 0.1
     """Weight of the penalty, at least 0 (paper 0.1, milder 0.02)."""
-    transition_rate: float = 0.2
+    transition_rate: float = 0.1
     """Learning rate of T, by projected gradient descent of its own, whatever trains the backbone (paper: its)."""
     gradient_limit: float | None = 1.0
     """Cut the rows of T's gradient to this length, so that a label that seemed impossible does not throw a row over;
@@ -84,10 +85,10 @@ def layer(options: NoiseLayerOptions, data: Dataset, steps_per_epoch: int) -> Me
         return forward(read_transition(options.transition, data))
     if options.layer == "outliers":
         return outliers(data.num_classes, options.known_outliers if options.alpha is None else options.alpha)
-    until = options.learn_until
+    until, default = options.learn_until, max(1, 32 / steps_per_epoch)
     return noise_layer(
         data.num_classes,
-        learn_from=round(options.learn_from * steps_per_epoch),
+        learn_from=round((default if options.learn_from is None else options.learn_from) * steps_per_epoch),
         learn_until=None if until is None else round(until * steps_per_epoch),
         penalty=options.penalty,
         strength=options.strength,
