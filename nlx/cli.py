@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import sys
-import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from nlx.cleaning.clean import clean, held_out
 from nlx.cleaning.estimates import estimate
 from nlx.cleaning.table import LabelTable, write_issues, write_labels
 from nlx.data import DataError
+from nlx.data.sources.npz import check_members
 from nlx.experiment.main import as_flags
 from nlx.report.report import write_report
 
@@ -117,17 +117,22 @@ def _most_changed(table: LabelTable) -> str:
 
 def read_array(path: Path, keys: tuple[str, ...]) -> np.ndarray:
     """An array from an .npy file, or from an .npz file under the first of some keys."""
-    try:
-        with open(path, "rb") as file:  # numpy leaves a broken one open
+    with open(path, "rb") as file:  # numpy leaves a broken one open
+        try:
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return loaded
             for key in keys:
                 if key in loaded.files:
+                    check_members(path, loaded, [key])
                     array: np.ndarray = loaded[key]
                     return array
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ArgumentError(f"{path} is no array of numbers or text that numpy.save or numpy.savez wrote") from error
+        except DataError:
+            raise
+        except Exception as error:  # a broken file can raise anything
+            raise ArgumentError(
+                f"{path} is no array of numbers or text that numpy.save or numpy.savez wrote"
+            ) from error
     raise ArgumentError(f"{path} has no {' or '.join(keys)}: save the array under one of these names")
 
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from nlx.arguments import ArgumentError
 from nlx.data.dataset import Split
 
+_SAID_OF_NONE = {"", "None", "nan", "<NA>", "NaT"}
 _NORM = 16.0  # of an example's prepared features, about
 _MOST_VALUES = 2**14  # of an input that a linear model can look at
 
@@ -94,6 +95,26 @@ def features_of(inputs: ArrayLike) -> np.ndarray:
     return flat
 
 
+def check_missing(labels: np.ndarray) -> None:
+    """Refuse labels of which some are missing: None, NaN, pandas' NA, or the empty string.
+
+    Raises:
+      ArgumentError: names the first such row.
+    """
+    if labels.dtype.kind == "f":
+        missing = ~np.isfinite(labels)
+    elif labels.dtype.kind in "OU":
+        said = _SAID_OF_NONE if labels.dtype.kind == "O" else {"", "nan"}  # as NumPy writes NaN among strings
+        missing = np.array([str(label).strip() in said for label in labels.flat]).reshape(labels.shape)
+    else:
+        return
+    rows = np.flatnonzero(missing.reshape(len(labels), -1).any(axis=1))
+    if len(rows):
+        raise ArgumentError(
+            f"`labels`[{rows[0]}] is missing ({len(rows)} such): remove these examples, or name their class"
+        )
+
+
 def classes_of(labels: ArrayLike, class_names: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels as int32 ``[n]`` or {0, 1} uint8 ``[n, K]``, and the names of the classes.
 
@@ -104,18 +125,17 @@ def classes_of(labels: ArrayLike, class_names: Sequence[str] | None) -> tuple[np
     y = np.char.decode(y, "utf-8") if y.dtype.kind == "S" else y
     if y.ndim not in (1, 2) or len(y) == 0:
         raise ArgumentError(f"`labels` must be classes [n] or a {{0, 1}} matrix [n, K], got shape {list(y.shape)}")
+    check_missing(y)
     if y.ndim == 2:
         if not np.isin(y, (0, 1)).all():
             raise ArgumentError("`labels` [n, K] must hold only 0 and 1; give class numbers or strings as [n]")
         names = tuple(class_names) if class_names is not None else tuple(map(str, range(y.shape[1])))
         noisy, k = y.astype(np.uint8), y.shape[1]
     else:
-        if y.dtype.kind == "f" and not np.isfinite(y).all():
-            raise ArgumentError("`labels` have missing values: remove these examples")
         try:
             values, codes = np.unique(y, return_inverse=True)
         except TypeError as error:
-            raise ArgumentError("`labels` are of several types or missing: repair or remove these examples") from error
+            raise ArgumentError("`labels` are of several types: give strings for all, or class numbers") from error
         whole = y.dtype.kind in "iu" and values[0] >= 0
         if class_names is not None and not (whole and values[-1] < len(class_names)):
             raise ArgumentError(f"`class_names` name classes 0 to {len(class_names) - 1}, which `labels` are not")

@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from nlx.data.dataset import DataError, Split
 
 CHANNELS = (1, 3)
+_ROUNDED = 0.01  # of a column's range is more than float32 may take away from a number
 MAX_CLASSES = 1_000_000  # a larger class number is a marker or an accident, and would ask for that many outputs
 
 
@@ -37,10 +42,9 @@ def checked_labels(where: str, labels: np.ndarray) -> np.ndarray:
     if labels.ndim == 1:
         bad = np.flatnonzero((labels < 0) | (labels >= MAX_CLASSES))
         if len(bad):
-            fix = "remove the rows without a label" if labels[bad[0]] < 0 else "remove rows that a marker fills"
             raise DataError(
-                f"{where} row {bad[0]} is {labels[bad[0]]}, no class number ({len(bad)} such rows): {fix}, or number "
-                f"the classes from 0 on, with np.unique(labels, return_inverse=True)."
+                f"{where} row {bad[0]} is {labels[bad[0]]}, no class number ({len(bad)} such rows): remove these rows "
+                f"if it means no label, or number the classes from 0 on, by np.unique(labels, return_inverse=True)."
             )
         return labels.astype(np.int32)
     bad = np.flatnonzero(((labels != 0) & (labels != 1)).any(axis=1))
@@ -139,8 +143,16 @@ def _image_cure(images: np.ndarray) -> str:
     return f"scale them from the range {low:g} to {high:g} first"
 
 
+def memory() -> int:
+    """Bytes of main memory that this process may fill, by the machine and by its control group."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with contextlib.suppress(OSError, ValueError):  # no such group, or one without a limit
+        sizes.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(sizes)
+
+
 def finite(where: str, inputs: np.ndarray) -> np.ndarray:
-    """Numbers ``[n, ...]`` as float32, none of them infinite or none at all."""
+    """Numbers ``[n, ...]`` as float32, none of them infinite or none at all, and no column of them rounded to one."""
     check_not_empty(where, inputs)
     with np.errstate(over="ignore"):  # what overflows float32 is reported below
         numbers = inputs.astype(np.float32)
@@ -152,6 +164,16 @@ def finite(where: str, inputs: np.ndarray) -> np.ndarray:
             f"{where} row {row} is not finite, {inputs[row][entry]} in column {', '.join(map(str, entry))} "
             f"({len(bad)} such rows): repair or remove it."
         )
+    if inputs.dtype.itemsize > numbers.dtype.itemsize:
+        low, high = inputs.min(axis=0), inputs.max(axis=0)
+        error = np.maximum(-low, high) * np.finfo(np.float32).epsneg
+        lost = np.argwhere((high > low) & (error > _ROUNDED * (high - low)))
+        if len(lost):
+            column, entry = ", ".join(map(str, lost[0])), tuple(lost[0])
+            raise DataError(
+                f"{where} column {column} loses its digits in float32, {high[entry]:.17g} being its largest and "
+                f"{low[entry]:.17g} its smallest value ({len(lost)} such columns): subtract the mean first, in float64."
+            )
     return numbers
 
 

@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 
+import numpy as np
+
 from nlx.data.dataset import DataError
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
@@ -44,6 +46,27 @@ def numbers_as_one(names: Iterable[str]) -> dict[str, str]:
         return match[1] if match else name
 
     return {name: spelled(name) for name in names}
+
+
+def numbered(arrays: Sequence[np.ndarray], names: Sequence[str] | None) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """Class numbers of names.
+
+    Args:
+      arrays: names, strings ``[n]`` each.
+      names: the classes, of which every name is one; by default all names, in order.
+
+    Returns:
+      Class numbers, int64 ``[n]`` each, -1 for an empty name and -2 for one that is no class; and the classes.
+
+    Examples:
+      >>> numbered([np.array(["cat", " ant"]), np.array(["", "cat"])], None)
+      ([array([1, 0]), array([-1,  1])], ('ant', 'cat'))
+    """
+    cleaned = [list(map(clean_name, array.tolist())) for array in arrays]
+    one = numbers_as_one(name for column in cleaned for name in column)
+    classes = in_order({name for name in one.values() if name}) if names is None else tuple(names)
+    index = {"": -1, **{name: number for number, name in enumerate(classes)}}
+    return [np.array([index.get(name, index.get(one[name], -2)) for name in column]) for column in cleaned], classes
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
