@@ -60,9 +60,9 @@ def checked_labels(where: str, labels: np.ndarray) -> np.ndarray:
 def _cure(labels: np.ndarray) -> str:
     """What to do with labels that are no integers."""
     if labels.dtype.kind == "f":
-        if np.isnan(labels).any():
-            row = np.argwhere(np.isnan(labels))[0][0]
-            return f"row {row} is missing ({int(np.isnan(labels).sum())} such): remove these rows first"
+        missing = np.flatnonzero(~np.isfinite(labels.reshape(len(labels), -1)).all(axis=1))
+        if len(missing):
+            return f"row {missing[0]} is missing ({len(missing)} such): remove these rows first"
         whole = (labels == np.round(labels)).all() and np.abs(labels).max() < 2**31
         return (
             "convert it with .astype('int32')" if whole else "not fractions: take the most probable class of each row"
@@ -121,6 +121,8 @@ def checked_inputs(where: str, inputs: np.ndarray, images: bool) -> np.ndarray:
         if inputs.dtype.kind != "f":
             fix = "convert with .astype('float64')"
             if inputs.dtype.kind not in "iub":
+                fix = "give each example a row of numbers"
+            if inputs.dtype.kind == "V" and inputs.dtype.names is None:  # of a type that NumPy does not know
                 fix = "convert them with np.asarray(features, 'float32') before saving, also from bfloat16"
             raise DataError(f"{where} has dtype {inputs.dtype}: features must be floating point; {fix}.")
         if inputs.ndim != 2:
@@ -136,6 +138,8 @@ def _image_cure(images: np.ndarray) -> str:
     if images.dtype.kind not in "iufb" or images.size == 0:
         return "save pixels as numbers"
     low, high = images.min(), images.max()
+    if not np.isfinite(low + high):
+        return "repair or remove those that are not finite first"
     if images.dtype.kind in "fb" and low >= 0 and high <= 1:
         return "multiply by 255 first, as in np.round(255 * images).astype('uint8')"
     if low >= 0 and high <= 255:
@@ -190,16 +194,26 @@ def check_length(where: str, n: int, other: str, other_n: int) -> None:
 
 
 def checked_names(where: str, names: np.ndarray) -> tuple[str, ...]:
-    """Class names as strings, all different."""
+    """Class names as strings, all different and none empty."""
     if names.ndim != 1 or names.dtype.kind not in "US" or len(names) == 0:
         raise DataError(
             f"{where} has dtype {names.dtype} and shape {names.shape}: give one string a class, as np.array(names)."
         )
-    texts = tuple(n.decode() if isinstance(n, bytes) else str(n) for n in names.tolist())
-    for row, text in enumerate(texts):
-        if text in texts[:row]:
-            raise DataError(f"{where} row {row} repeats {text!r}: give every class a name of its own.")
-    return texts
+    texts: dict[str, None] = {}
+    for row, text in enumerate(as_text(where, names).tolist()):
+        if text in texts or not text.strip():
+            said = f"repeats {text!r}" if text in texts else "is empty"
+            raise DataError(f"{where} row {row} {said}: give every class a name of its own.")
+        texts[text] = None
+    return tuple(texts)
+
+
+def as_text(where: str, names: np.ndarray) -> np.ndarray:
+    """Strings, or what bytes ``[...]`` say in UTF-8."""
+    try:
+        return np.char.decode(names, "utf-8") if names.dtype.kind == "S" else names
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where} is not UTF-8 text: save it as np.array(names, dtype=str).") from error
 
 
 def split_of(inputs: ArrayLike, labels: ArrayLike | None = None) -> Split:

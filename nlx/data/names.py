@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 
@@ -82,11 +83,13 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def alike(names: Sequence[str]) -> list[str]:
-    """Sentences on names that differ by case, spaces, joiners or leading zeros alone, or that may mean none."""
-    groups: dict[str, list[str]] = {}
+    """Sentences on names that differ by case, spaces, joiners or how a number is written, or that may mean none."""
+    groups: dict[Any, list[str]] = {}
     for name in names:
-        key = re.sub(r"[\s_\-\u200c\u200d]+", "", unicodedata.normalize("NFKC", name).casefold())
-        groups.setdefault(re.sub(r"^0+(?=\d+$)", "", key) if not name.startswith("-") else name, []).append(name)
+        key: Any = re.sub(r"[\s_\-\u200c\u200d]+", "", unicodedata.normalize("NFKC", name).casefold())
+        if re.fullmatch(r"[+-]?\d+([.,]\d+)?(e[+-]?\d{1,3})?", name):
+            key = Decimal(name.replace(",", "."))
+        groups.setdefault(key, []).append(name)
     told = [
         f"classes {' and '.join(map(repr, group))} differ by case, spaces or zeros alone: are they one?"
         for group in groups.values()

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from nlx.data.checks import check_class_range, check_length, checked_inputs, checked_labels, checked_names, memory
+from nlx.data.checks import (
+    as_text,
+    check_class_range,
+    check_length,
+    checked_inputs,
+    checked_labels,
+    checked_names,
+    memory,
+)
 from nlx.data.dataset import DataError, Dataset, Split
 from nlx.data.names import alike, check_unused, numbered
 
@@ -47,9 +55,9 @@ def npz(path: str | Path, labels: str | None = None, *, clean: bool = False) -> 
     keys = [key for key in (noisy_key, "label", "test_label") if key in arrays]
     if any(arrays[key].dtype.kind in "US" for key in keys):
         arrays |= _numbered(path, arrays, keys, noisy_key)
-        notes += tuple(alike(arrays["class_names"].tolist()))
     given = {key: _labels(path, arrays, key, noisy_key) for key in keys}
     names, names_from = _classes(path, arrays, given)
+    notes += tuple(alike(names)) if "class_names" in arrays else ()
     for key, array in given.items():
         check_class_range(f"{path}: '{key}'", array, len(names), names_from)
         if key != "test_label":
@@ -170,11 +178,14 @@ def _trusted(path: Path, arrays: Arrays, train: Split) -> Split:
     trusted, label = arrays["trusted"], train.label
     if label is None or trusted.dtype != bool or trusted.shape != (len(train),):
         raise DataError(f"{path}: 'trusted' must be bool [{len(train)}], and go with true labels under 'label'.")
+    rows = np.flatnonzero(trusted & ~train.known)
+    if len(rows) or not trusted.any():
+        trouble = f"trusts row {rows[0]}, whose 'label' is unknown" if len(rows) else "trusts no row"
+        raise DataError(f"{path}: 'trusted' {trouble}: correct it, or leave it out.")
     if (label[~trusted] == train.observed[~trusted]).all():
         label = label.astype(np.int32 if label.ndim == 1 else np.int8)
         label[~trusted] = -1
-    split = replace(train, label=label)
-    return replace(split, trusted=trusted & split.known)
+    return replace(train, label=label, trusted=trusted)
 
 
 def _true_labelling(path: Path, arrays: Arrays) -> str:
@@ -224,7 +235,7 @@ def _numbered(path: Path, arrays: Arrays, keys: list[str], noisy_key: str) -> Ar
                 f"{path}: '{key}' is {arrays[key].dtype} {list(arrays[key].shape)}, and '{other}' holds names: give "
                 f"names [n] in both, or class numbers in both."
             )
-    texts = [_text(f"{path}: '{key}'", arrays[key]).ravel() for key in keys]
+    texts = [as_text(f"{path}: '{key}'", arrays[key]).ravel() for key in keys]
     names = checked_names(f"{path}: 'class_names'", arrays["class_names"]) if "class_names" in arrays else None
     columns, names = numbered(texts, names)
     for key, column, text in zip(keys, columns, texts, strict=True):
@@ -237,13 +248,6 @@ def _numbered(path: Path, arrays: Arrays, keys: list[str], noisy_key: str) -> Ar
     return {**dict(zip(keys, columns, strict=True)), "class_names": np.array(names)}
 
 
-def _text(where: str, array: np.ndarray) -> np.ndarray:
-    try:
-        return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where} is not UTF-8 text: save it as np.array(names, dtype=str).") from error
-
-
 def _partly_known(where: str, labels: np.ndarray, allowed: bool) -> np.ndarray:
     """Checked labels; where allowed, rows of -1 or NaN are unknown, and -1 in the result."""
     if not allowed or labels.ndim not in (1, 2) or labels.dtype.kind not in "if" or len(labels) == 0:
@@ -251,7 +255,9 @@ def _partly_known(where: str, labels: np.ndarray, allowed: bool) -> np.ndarray:
     flat = labels.reshape(len(labels), -1)
     unknown = (np.isnan(flat) | (flat == -1)).all(axis=1)
     known = labels[~unknown]
-    if unknown.all() or not unknown.any():
+    if unknown.all():
+        raise DataError(f"{where} is unknown in every row: leave it out.")
+    if not unknown.any():
         return checked_labels(where, labels)
     if known.dtype.kind == "f" and (known == np.round(known)).all():
         known = known.astype(np.int64)

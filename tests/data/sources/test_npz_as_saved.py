@@ -61,6 +61,15 @@ def test_labels_known_in_part_are_trusted_and_no_others(tmp_path, part):
     assert "true labels of 2 are known and trusted" in understood(dataset)
 
 
+def test_a_number_in_two_spellings_is_told(tmp_path):
+    for pair in (("1", "1,0"), ("10", "1e1"), ("01", "1"), ("-1.5", "-1.50"), ("A", "a")):
+        noisy = np.array([*pair] * 3)
+        notes = npz(save(tmp_path, features=FEATURES, noisy_label=noisy)).notes
+        assert any("differ by case, spaces or zeros alone" in note for note in notes), pair
+    names = np.array(["1", "-1", "1-"])
+    assert not any("differ" in note for note in npz(save(tmp_path, features=FEATURES, noisy_label=names[NOISY])).notes)
+
+
 def test_a_mask_says_which_of_all_true_labels_are_trusted(tmp_path):
     mask = np.arange(6) < 4
     dataset = npz(save(tmp_path, features=FEATURES, noisy_label=NOISY, label=TRUE, trusted=mask))
@@ -86,6 +95,7 @@ def test_a_column_is_class_numbers(tmp_path):
     [
         (IMAGES / 255, "multiply by 255 first"),
         (IMAGES.astype(float), r"convert with np.round\(images\)"),
+        (IMAGES * np.nan, "repair or remove those that are not finite first"),
         (IMAGES.astype(np.uint16) * 200, "scale them from the range 0 to"),
     ],
 )
