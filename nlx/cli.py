@@ -16,6 +16,7 @@ from nlx.cleaning.clean import clean, held_out
 from nlx.cleaning.estimates import estimate
 from nlx.cleaning.table import LabelTable, write_issues, write_labels
 from nlx.data import DataError
+from nlx.data.names import alike
 from nlx.data.sources.npz import check_members
 from nlx.experiment.main import as_flags
 from nlx.report.report import write_report
@@ -65,6 +66,8 @@ def run_clean(options: Clean) -> LabelTable:
     inputs, labels = read_array(options.inputs, ("features", "image")), read_labels(options.labels)
     print(f"{len(inputs):,} examples of shape {list(inputs.shape[1:])}; labels are {_kind(labels)}")
     table = clean(inputs, labels, precision=options.precision, folds=options.folds, seed=options.seed)
+    for note in () if table.multi_label else alike(table.class_names):
+        print(f"warning: {note}", file=sys.stderr)
     write_labels(options.out / "labels.parquet", table)
     write_issues(options.out / "issues.csv", table)
     changed = int(table.changed.reshape(len(table), -1).any(axis=1).sum())
@@ -141,10 +144,10 @@ def read_labels(path: Path) -> np.ndarray:
     if path.suffix in (".npy", ".npz"):
         return read_array(path, ("noisy_label", "labels", "label"))
     try:
-        text = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
+        text = path.read_text(encoding="utf-8-sig").splitlines()  # spreadsheets begin with a mark
+        cells = list(csv.reader(text)) if path.suffix == ".csv" else [[line] for line in text]
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ArgumentError(f"{path} is no text: give .npy, .npz, or one label a line") from error
-    cells = list(csv.reader(text)) if path.suffix == ".csv" else [[line] for line in text]
     for number, row in enumerate(cells, 1):
         if len(row) != 1 or not row[0].strip():
             said = "has several columns" if len(row) > 1 else "is empty"

@@ -96,7 +96,7 @@ def alike(names: Sequence[str]) -> list[str]:
         if len(group) > 1
     ]
     none = [name for name in names if name.casefold() in _MISSING or name == "-1"]
-    return told + [f"class {name!r} may mean that there is no label: leave the cell empty then" for name in none]
+    return told + [f"class {name!r} may mean that there is no label: leave it empty, or such rows out" for name in none]
 
 
 def check_unused(where: str, given: Collection[str], known: Collection[str]) -> tuple[str, ...]:
