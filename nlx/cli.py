@@ -12,6 +12,7 @@ import numpy as np
 import tyro
 
 from nlx.arguments import ArgumentError
+from nlx.cleaning.arrays import classes_of
 from nlx.cleaning.clean import clean, held_out
 from nlx.cleaning.estimates import estimate
 from nlx.cleaning.table import LabelTable, write_issues, write_labels
@@ -106,9 +107,9 @@ def _told(table: LabelTable) -> dict[str, str]:
 
 
 def _kind(labels: np.ndarray) -> str:
-    if labels.ndim > 1:
-        return f"vectors of {labels.shape[1]:,}"
-    names = [str(name) for name in np.unique(labels)]
+    noisy, names = classes_of(labels, None)
+    if noisy.ndim > 1:
+        return f"vectors of {len(names):,}"
     return f"{len(names):,} classes: {', '.join(names[:_MOST_NAMED])}{', …' if len(names) > _MOST_NAMED else ''}"
 
 
