@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import sys
-import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,13 @@ import numpy as np
 import tyro
 
 from nlx.arguments import ArgumentError
+from nlx.cleaning.arrays import classes_of
 from nlx.cleaning.clean import clean, held_out
 from nlx.cleaning.estimates import estimate
 from nlx.cleaning.table import LabelTable, write_issues, write_labels
 from nlx.data import DataError
+from nlx.data.names import alike
+from nlx.data.sources.npz import check_members
 from nlx.experiment.main import as_flags
 from nlx.report.report import write_report
 
@@ -65,6 +67,8 @@ def run_clean(options: Clean) -> LabelTable:
     inputs, labels = read_array(options.inputs, ("features", "image")), read_labels(options.labels)
     print(f"{len(inputs):,} examples of shape {list(inputs.shape[1:])}; labels are {_kind(labels)}")
     table = clean(inputs, labels, precision=options.precision, folds=options.folds, seed=options.seed)
+    for note in () if table.multi_label else alike(table.class_names):
+        print(f"warning: {note}", file=sys.stderr)
     write_labels(options.out / "labels.parquet", table)
     write_issues(options.out / "issues.csv", table)
     changed = int(table.changed.reshape(len(table), -1).any(axis=1).sum())
@@ -103,9 +107,9 @@ def _told(table: LabelTable) -> dict[str, str]:
 
 
 def _kind(labels: np.ndarray) -> str:
-    if labels.ndim > 1:
-        return f"vectors of {labels.shape[1]:,}"
-    names = [str(name) for name in np.unique(labels)]
+    noisy, names = classes_of(labels, None)
+    if noisy.ndim > 1:
+        return f"vectors of {len(names):,}"
     return f"{len(names):,} classes: {', '.join(names[:_MOST_NAMED])}{', …' if len(names) > _MOST_NAMED else ''}"
 
 
@@ -117,17 +121,22 @@ def _most_changed(table: LabelTable) -> str:
 
 def read_array(path: Path, keys: tuple[str, ...]) -> np.ndarray:
     """An array from an .npy file, or from an .npz file under the first of some keys."""
-    try:
-        with open(path, "rb") as file:  # numpy leaves a broken one open
+    with open(path, "rb") as file:  # numpy leaves a broken one open
+        try:
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return loaded
             for key in keys:
                 if key in loaded.files:
+                    check_members(path, loaded, [key])
                     array: np.ndarray = loaded[key]
                     return array
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ArgumentError(f"{path} is no array of numbers or text that numpy.save or numpy.savez wrote") from error
+        except DataError:
+            raise
+        except Exception as error:  # a broken file can raise anything
+            raise ArgumentError(
+                f"{path} is no array of numbers or text that numpy.save or numpy.savez wrote"
+            ) from error
     raise ArgumentError(f"{path} has no {' or '.join(keys)}: save the array under one of these names")
 
 
@@ -136,10 +145,10 @@ def read_labels(path: Path) -> np.ndarray:
     if path.suffix in (".npy", ".npz"):
         return read_array(path, ("noisy_label", "labels", "label"))
     try:
-        text = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
+        text = path.read_text(encoding="utf-8-sig").splitlines()  # spreadsheets begin with a mark
+        cells = list(csv.reader(text)) if path.suffix == ".csv" else [[line] for line in text]
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ArgumentError(f"{path} is no text: give .npy, .npz, or one label a line") from error
-    cells = list(csv.reader(text)) if path.suffix == ".csv" else [[line] for line in text]
     for number, row in enumerate(cells, 1):
         if len(row) != 1 or not row[0].strip():
             said = "has several columns" if len(row) > 1 else "is empty"

@@ -62,7 +62,8 @@ class CANOptions(RecipeOptions):
         """See :class:`RecipeOptions`."""
         super().check()
         require(self, "[0, inf)", "regularizer", "tau_rate", "rho_rate", "prediction_weight")
-        require(self, "[1, inf)", "samples", "quality_dim", "encoder_width", "decoder_width")
+        require(self, "[1, 10000]", "samples")
+        require(self, "[1, inf)", "quality_dim", "encoder_width", "decoder_width")
         require(self, "(-inf, inf)", "log_variance_floor")
         require(self, "[0, 1]", "rho_floor")
         require(self, "(0, inf)", "tau_floor")

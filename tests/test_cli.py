@@ -68,7 +68,7 @@ def table_changes(folder):
         (("nothing.npy", "labels.txt"), "cannot read or write nothing.npy"),
         (("labels.txt", "labels.txt"), "labels.txt is no array"),
         (("broken.npz", "labels.txt"), "broken.npz is no array"),
-        (("objects.npz", "labels.txt"), "objects.npz is no array"),
+        (("objects.npz", "labels.txt"), "objects.npz: 'features' holds Python objects"),
         (("x.npy", "two.csv"), "two.csv: line 2 has several columns"),
         (("x.npy", "short.txt"), "inputs and labels must be of the same examples, got 120 and 2"),
         (("x.npy", "gap.txt"), "line 2 is empty"),

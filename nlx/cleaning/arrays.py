@@ -10,9 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nlx.arguments import ArgumentError
+from nlx.data.checks import as_text
 from nlx.data.dataset import Split
+from nlx.data.names import numbered
 
+_SAID_OF_NONE = {"", "None", "nan", "<NA>", "NaT"}
 _NORM = 16.0  # of an example's prepared features, about
+_LARGEST = 1e100  # whose square is finite
 _MOST_VALUES = 2**14  # of an input that a linear model can look at
 
 
@@ -88,10 +92,31 @@ def features_of(inputs: ArrayLike) -> np.ndarray:
         raise ArgumentError(
             f"`inputs` are images of {flat.shape[1]} values, too many for a linear model: give embeddings of them"
         )
-    if not np.isfinite(flat).all():
-        row, column = np.argwhere(~np.isfinite(flat))[0]
+    fits = np.abs(flat) < _LARGEST
+    if not fits.all():
+        row, column = np.argwhere(~fits)[0]
         raise ArgumentError(f"`inputs`[{row}, {column}] is {flat[row, column]}: repair or remove that example")
     return flat
+
+
+def check_missing(labels: np.ndarray) -> None:
+    """Refuse labels of which some are missing: None, NaN, pandas' NA, or the empty string.
+
+    Raises:
+      ArgumentError: names the first such row.
+    """
+    if labels.dtype.kind == "f":
+        missing = ~np.isfinite(labels)
+    elif labels.dtype.kind in "OU":
+        said = _SAID_OF_NONE if labels.dtype.kind == "O" else {"", "nan"}  # as NumPy writes NaN among strings
+        missing = np.array([str(label).strip() in said for label in labels.flat]).reshape(labels.shape)
+    else:
+        return
+    rows = np.flatnonzero(missing.reshape(len(labels), -1).any(axis=1))
+    if len(rows):
+        raise ArgumentError(
+            f"`labels`[{rows[0]}] is missing ({len(rows)} such): remove these examples, or name their class"
+        )
 
 
 def classes_of(labels: ArrayLike, class_names: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -101,21 +126,26 @@ def classes_of(labels: ArrayLike, class_names: Sequence[str] | None) -> tuple[np
       ArgumentError: labels of a form that is not known, fewer than two classes, or names that do not fit.
     """
     y = array_of("labels", labels)
-    y = np.char.decode(y, "utf-8") if y.dtype.kind == "S" else y
+    y = as_text("`labels`", y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y)
     if y.ndim not in (1, 2) or len(y) == 0:
         raise ArgumentError(f"`labels` must be classes [n] or a {{0, 1}} matrix [n, K], got shape {list(y.shape)}")
+    check_missing(y)
     if y.ndim == 2:
         if not np.isin(y, (0, 1)).all():
             raise ArgumentError("`labels` [n, K] must hold only 0 and 1; give class numbers or strings as [n]")
         names = tuple(class_names) if class_names is not None else tuple(map(str, range(y.shape[1])))
         noisy, k = y.astype(np.uint8), y.shape[1]
     else:
-        if y.dtype.kind == "f" and not np.isfinite(y).all():
-            raise ArgumentError("`labels` have missing values: remove these examples")
         try:
             values, codes = np.unique(y, return_inverse=True)
         except TypeError as error:
-            raise ArgumentError("`labels` are of several types or missing: repair or remove these examples") from error
+            raise ArgumentError("`labels` are of several types: give strings for all, or class numbers") from error
+        if all(isinstance(value, str) for value in values.tolist()):
+            (numbers,), spelled = numbered([values], None)
+            values, codes = np.array(spelled), numbers[codes]
+            check_missing(np.where(codes < 0, np.nan, 0.0))
+        elif y.dtype.kind == "f" and (values == np.round(values)).all():
+            values = values.astype(np.int64)
         whole = y.dtype.kind in "iu" and values[0] >= 0
         if class_names is not None and not (whole and values[-1] < len(class_names)):
             raise ArgumentError(f"`class_names` name classes 0 to {len(class_names) - 1}, which `labels` are not")

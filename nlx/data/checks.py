@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from nlx.data.dataset import DataError, Split
 
 CHANNELS = (1, 3)
+_ROUNDED = 0.01  # of a column's range is more than float32 may take away from a number
 MAX_CLASSES = 1_000_000  # a larger class number is a marker or an accident, and would ask for that many outputs
 
 
@@ -37,10 +42,9 @@ def checked_labels(where: str, labels: np.ndarray) -> np.ndarray:
     if labels.ndim == 1:
         bad = np.flatnonzero((labels < 0) | (labels >= MAX_CLASSES))
         if len(bad):
-            fix = "remove the rows without a label" if labels[bad[0]] < 0 else "remove rows that a marker fills"
             raise DataError(
-                f"{where} row {bad[0]} is {labels[bad[0]]}, no class number ({len(bad)} such rows): {fix}, or number "
-                f"the classes from 0 on, with np.unique(labels, return_inverse=True)."
+                f"{where} row {bad[0]} is {labels[bad[0]]}, no class number ({len(bad)} such rows): remove these rows "
+                f"if it means no label, or number the classes from 0 on, by np.unique(labels, return_inverse=True)."
             )
         return labels.astype(np.int32)
     bad = np.flatnonzero(((labels != 0) & (labels != 1)).any(axis=1))
@@ -56,9 +60,9 @@ def checked_labels(where: str, labels: np.ndarray) -> np.ndarray:
 def _cure(labels: np.ndarray) -> str:
     """What to do with labels that are no integers."""
     if labels.dtype.kind == "f":
-        if np.isnan(labels).any():
-            row = np.argwhere(np.isnan(labels))[0][0]
-            return f"row {row} is missing ({int(np.isnan(labels).sum())} such): remove these rows first"
+        missing = np.flatnonzero(~np.isfinite(labels.reshape(len(labels), -1)).all(axis=1))
+        if len(missing):
+            return f"row {missing[0]} is missing ({len(missing)} such): remove these rows first"
         whole = (labels == np.round(labels)).all() and np.abs(labels).max() < 2**31
         return (
             "convert it with .astype('int32')" if whole else "not fractions: take the most probable class of each row"
@@ -117,6 +121,8 @@ def checked_inputs(where: str, inputs: np.ndarray, images: bool) -> np.ndarray:
         if inputs.dtype.kind != "f":
             fix = "convert with .astype('float64')"
             if inputs.dtype.kind not in "iub":
+                fix = "give each example a row of numbers"
+            if inputs.dtype.kind == "V" and inputs.dtype.names is None:  # of a type that NumPy does not know
                 fix = "convert them with np.asarray(features, 'float32') before saving, also from bfloat16"
             raise DataError(f"{where} has dtype {inputs.dtype}: features must be floating point; {fix}.")
         if inputs.ndim != 2:
@@ -132,6 +138,8 @@ def _image_cure(images: np.ndarray) -> str:
     if images.dtype.kind not in "iufb" or images.size == 0:
         return "save pixels as numbers"
     low, high = images.min(), images.max()
+    if not np.isfinite(low + high):
+        return "repair or remove those that are not finite first"
     if images.dtype.kind in "fb" and low >= 0 and high <= 1:
         return "multiply by 255 first, as in np.round(255 * images).astype('uint8')"
     if low >= 0 and high <= 255:
@@ -139,8 +147,16 @@ def _image_cure(images: np.ndarray) -> str:
     return f"scale them from the range {low:g} to {high:g} first"
 
 
+def memory() -> int:
+    """Bytes of main memory that this process may fill, by the machine and by its control group."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with contextlib.suppress(OSError, ValueError):  # no such group, or one without a limit
+        sizes.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(sizes)
+
+
 def finite(where: str, inputs: np.ndarray) -> np.ndarray:
-    """Numbers ``[n, ...]`` as float32, none of them infinite or none at all."""
+    """Numbers ``[n, ...]`` as float32, none of them infinite or none at all, and no column of them rounded to one."""
     check_not_empty(where, inputs)
     with np.errstate(over="ignore"):  # what overflows float32 is reported below
         numbers = inputs.astype(np.float32)
@@ -152,6 +168,16 @@ def finite(where: str, inputs: np.ndarray) -> np.ndarray:
             f"{where} row {row} is not finite, {inputs[row][entry]} in column {', '.join(map(str, entry))} "
             f"({len(bad)} such rows): repair or remove it."
         )
+    if inputs.dtype.itemsize > numbers.dtype.itemsize:
+        low, high = inputs.min(axis=0), inputs.max(axis=0)
+        error = np.maximum(-low, high) * np.finfo(np.float32).epsneg
+        lost = np.argwhere((high > low) & (error > _ROUNDED * (high - low)))
+        if len(lost):
+            column, entry = ", ".join(map(str, lost[0])), tuple(lost[0])
+            raise DataError(
+                f"{where} column {column} loses its digits in float32, {high[entry]:.17g} being its largest and "
+                f"{low[entry]:.17g} its smallest value ({len(lost)} such columns): subtract the mean first, in float64."
+            )
     return numbers
 
 
@@ -168,16 +194,26 @@ def check_length(where: str, n: int, other: str, other_n: int) -> None:
 
 
 def checked_names(where: str, names: np.ndarray) -> tuple[str, ...]:
-    """Class names as strings, all different."""
+    """Class names as strings, all different and none empty."""
     if names.ndim != 1 or names.dtype.kind not in "US" or len(names) == 0:
         raise DataError(
             f"{where} has dtype {names.dtype} and shape {names.shape}: give one string a class, as np.array(names)."
         )
-    texts = tuple(n.decode() if isinstance(n, bytes) else str(n) for n in names.tolist())
-    for row, text in enumerate(texts):
-        if text in texts[:row]:
-            raise DataError(f"{where} row {row} repeats {text!r}: give every class a name of its own.")
-    return texts
+    texts: dict[str, None] = {}
+    for row, text in enumerate(as_text(where, names).tolist()):
+        if text in texts or not text.strip():
+            said = f"repeats {text!r}" if text in texts else "is empty"
+            raise DataError(f"{where} row {row} {said}: give every class a name of its own.")
+        texts[text] = None
+    return tuple(texts)
+
+
+def as_text(where: str, names: np.ndarray) -> np.ndarray:
+    """Strings, or what bytes ``[...]`` say in UTF-8."""
+    try:
+        return np.char.decode(names, "utf-8") if names.dtype.kind == "S" else names
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where} is not UTF-8 text: save it as np.array(names, dtype=str).") from error
 
 
 def split_of(inputs: ArrayLike, labels: ArrayLike | None = None) -> Split:

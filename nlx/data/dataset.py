@@ -189,7 +189,9 @@ class Dataset:
         return replace(self, train=self.train.take(np.sort(rows)))
 
     def trust(self, fraction: float, seed: int) -> Dataset:
-        """Trust the true labels of a random part of the training split; where only some are known, of these.
+        """Trust the true labels of a random part of the training split.
+
+        Where only some are known, or the data say which are trusted, it is these, whatever the fraction below 1.
 
         Args:
           fraction: share of the training examples, in (0, 1].
@@ -204,10 +206,10 @@ class Dataset:
         if self.train.label is None:
             raise DataError(f"{self.name} has no true training labels to trust: leave out `clean_fraction`.")
         known, n = self.train.known, len(self.train)
+        if self.train.trusted is not None and (fraction < 1 or not known.all()):
+            return self
         if not known.all():
-            return replace(
-                self, train=replace(self.train, trusted=known if self.train.trusted is None else self.train.trusted)
-            )
+            return replace(self, train=replace(self.train, trusted=known))
         trusted = np.zeros(n, bool)
         trusted[np.random.default_rng([seed, n, 0x74727573]).permutation(n)[: max(1, round(fraction * n))]] = True
         return replace(self, train=replace(self.train, trusted=trusted))

@@ -7,6 +7,9 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
+from typing import Any
+
+import numpy as np
 
 from nlx.data.dataset import DataError
 
@@ -46,6 +49,27 @@ def numbers_as_one(names: Iterable[str]) -> dict[str, str]:
     return {name: spelled(name) for name in names}
 
 
+def numbered(arrays: Sequence[np.ndarray], names: Sequence[str] | None) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """Class numbers of names.
+
+    Args:
+      arrays: names, strings ``[n]`` each.
+      names: the classes, of which every name is one; by default all names, in order.
+
+    Returns:
+      Class numbers, int64 ``[n]`` each, -1 for an empty name and -2 for one that is no class; and the classes.
+
+    Examples:
+      >>> numbered([np.array(["cat", " ant"]), np.array(["", "cat"])], None)
+      ([array([1, 0]), array([-1,  1])], ('ant', 'cat'))
+    """
+    cleaned = [list(map(clean_name, array.tolist())) for array in arrays]
+    one = numbers_as_one(name for column in cleaned for name in column)
+    classes = in_order({name for name in one.values() if name}) if names is None else tuple(names)
+    index = {"": -1, **{name: number for number, name in enumerate(classes)}}
+    return [np.array([index.get(name, index.get(one[name], -2)) for name in column]) for column in cleaned], classes
+
+
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
     """Names sorted, as numbers where all of them are.
 
@@ -59,18 +83,20 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def alike(names: Sequence[str]) -> list[str]:
-    """Sentences on names that differ by case, spaces, joiners or leading zeros alone, or that may mean none."""
-    groups: dict[str, list[str]] = {}
+    """Sentences on names that differ by case, spaces, joiners or how a number is written, or that may mean none."""
+    groups: dict[Any, list[str]] = {}
     for name in names:
-        key = re.sub(r"[\s_\-\u200c\u200d]+", "", unicodedata.normalize("NFKC", name).casefold())
-        groups.setdefault(re.sub(r"^0+(?=\d+$)", "", key) if not name.startswith("-") else name, []).append(name)
+        key: Any = re.sub(r"[\s_\-\u200c\u200d]+", "", unicodedata.normalize("NFKC", name).casefold())
+        if re.fullmatch(r"[+-]?\d+([.,]\d+)?(e[+-]?\d{1,3})?", name):
+            key = Decimal(name.replace(",", "."))
+        groups.setdefault(key, []).append(name)
     told = [
         f"classes {' and '.join(map(repr, group))} differ by case, spaces or zeros alone: are they one?"
         for group in groups.values()
         if len(group) > 1
     ]
     none = [name for name in names if name.casefold() in _MISSING or name == "-1"]
-    return told + [f"class {name!r} may mean that there is no label: leave the cell empty then" for name in none]
+    return told + [f"class {name!r} may mean that there is no label: leave it empty, or such rows out" for name in none]
 
 
 def check_unused(where: str, given: Collection[str], known: Collection[str]) -> tuple[str, ...]:

@@ -105,7 +105,8 @@ class RecipeOptions:
 
     def check(self) -> None:
         """Raise an ArgumentError for the first value that cannot be meant."""
-        positive = ("image_size", "batch_size", "epochs", "learning_rate", "method_rate", "seeds", "evaluate_every")
+        require(self, "[1, 16384]", "image_size")
+        positive = ("batch_size", "epochs", "learning_rate", "method_rate", "seeds", "evaluate_every")
         require(self, "(0, inf)", *positive)
         require(self, "[0, 1)", "momentum", "dropout", "clean_fraction", "known_outliers", "validation_fraction")
         require(self, "[0, inf)", "weight_decay", "seed", "noise_seed", "checkpoint_seconds", "in_memory_gib")

@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.typing import ArrayLike
 
 from nlx.arguments import ArgumentError
+from nlx.data.checks import memory
 from nlx.data.dataset import Split
 from nlx.methods.method import Method, Shapes
 from nlx.models import Model
@@ -77,6 +78,9 @@ def state_maker(model: Model, method: Method, optimizer: optax.GradientTransform
     """The jitted function from a key to a state at step 0, placed on the mesh, for a training set of the split's form.
 
     Memory is spread over the mesh by index, the rest is on every device.
+
+    Raises:
+      ArgumentError: the state would not fit into memory.
     """
     sample = jax.ShapeDtypeStruct((mesh.size, *split.inputs.shape[1:]), split.inputs.dtype)
     outputs = output_shapes(model, sample)
@@ -92,8 +96,19 @@ def state_maker(model: Model, method: Method, optimizer: optax.GradientTransform
         params = {"model": model_params, "method": method_params}
         return TrainState(jnp.zeros((), jnp.int32), key, params, stats, optimizer.init(params), memory, {})
 
-    shardings = state_shardings(jax.eval_shape(make, jax.random.key(0)), mesh)
-    return jax.jit(make, out_shardings=shardings)
+    form = jax.eval_shape(make, jax.random.key(0))
+    _check_memory(form)
+    return jax.jit(make, out_shardings=state_shardings(form, mesh))
+
+
+def _check_memory(form: TrainState) -> None:
+    size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(form))
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit") or memory()
+    if size > limit:
+        raise ArgumentError(
+            f"the model, the method and the optimizer need {size / 2**30:,.0f} GiB of memory, and there are "
+            f"{limit / 2**30:,.0f}: make their `widths` smaller, or the data's number of classes or examples"
+        )
 
 
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:

@@ -154,16 +154,22 @@ def test_dtypes_of_features_and_labels_that_others_use(digits):
     [
         (np.ones((3, 2)), [0, 1], "of the same examples, got 3 and 2"),
         (np.ones((3, 2)), [0, 0, 0], "at least two classes"),
-        (np.ones((3, 2)), [0, 1, np.nan], "missing values"),
+        (np.ones((3, 2)), [0, 1, np.nan], r"`labels`\[2\] is missing \(1 such\): remove these examples"),
+        (np.ones((3, 2)), ["a", np.nan, "b"], r"`labels`\[1\] is missing"),
+        (np.ones((3, 2)), ["a", "b", " "], r"`labels`\[2\] is missing"),
+        (np.ones((3, 2)), ["", "b", ""], r"`labels`\[0\] is missing \(2 such\)"),
+        (np.ones((3, 2)), [b"", b"b", b"a"], r"`labels`\[0\] is missing"),
+        (np.ones((3, 2)), np.array(["a", 1, "b"], object), "`labels` are of several types"),
         (np.ones((3, 2)), np.ones((3, 2, 2)), r"classes \[n\] or a"),
         (np.ones((3, 2)), [[0, 2], [1, 0], [0, 0]], "only 0 and 1"),
         (np.array([[1.0, np.inf], [1, 1]]), [0, 1], r"`inputs`\[0, 1\] is inf"),
+        (np.array([[1.0, 1e200], [1, 1]]), [0, 1], r"`inputs`\[0, 1\] is 1e\+200"),
         (np.ones(3), [0, 1, 0], r"features, float \[n, F\]"),
         (np.array([["a"], ["b"]]), [0, 1], r"features, float \[n, F\]"),
         (np.zeros((0, 2)), [], "empty"),
         ([[1.0, 2.0], [1.0]], [0, 1], "`inputs` must be an array: its rows differ"),
         (np.ones((2, 2)) * 1j, [0, 1], r"features, float \[n, F\]"),
-        (np.ones((3, 2)), ["a", None, "b"], "`labels` are of several types or missing"),
+        (np.ones((3, 2)), ["a", None, "b"], r"`labels`\[1\] is missing"),
         (np.ones((3, 2)), 1, "of the same examples, got 3 and 1"),
         (np.zeros((2, 200, 200, 3), np.uint8), [0, 1], "give embeddings"),
         (np.ones((3, 2)), [0, 1, 0], "`folds` must lie between 2 and the 3"),
@@ -192,3 +198,20 @@ def test_features_are_standardized_and_constant_ones_are_left_alone():
     y = standard.apply(x)
     np.testing.assert_allclose(y[:, [0, 2]].std(axis=0), 16 / np.sqrt(3), rtol=1e-4)
     np.testing.assert_array_equal(y[:, 1], 0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["a", " a", "b", "b\u200b"], ("a", "b")),
+        (["10", "10.0", "9", "9"], ("9", "10")),
+        ([b"10", b"10.0", b"9", b"9"], ("9", "10")),
+        ([1.0, 1.0, 0.0, 0.0], ("0", "1")),
+        ([[1], [1], [0], [0]], ("0", "1")),
+        (np.array(["e\u0301", "\u00e9", "x", "x"], object), ("x", "\u00e9")),
+    ],
+)
+def test_a_class_has_one_spelling(labels, names):
+    noisy, found = classes_of(labels, None)
+    assert found == names
+    assert noisy[0] == noisy[1] != noisy[2] == noisy[3]

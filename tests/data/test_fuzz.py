@@ -9,6 +9,8 @@ from PIL import Image
 
 from nlx.arguments import ArgumentError
 from nlx.cleaning.table import label_table, read_labels, write_labels
+from nlx.cli import read_array
+from nlx.cli import read_labels as read_plain_labels
 from nlx.data import DataError
 from nlx.data.decode import broken_files, decode, survey
 from nlx.data.sources.idx import read_idx
@@ -51,6 +53,8 @@ LABELS = label_table(np.full((6, 3), 1 / 3), np.arange(6) % 3)
 KINDS = {
     "x.npz": written(lambda s: np.savez(s, **ARRAYS)),
     "y.npz": written(lambda s: np.savez_compressed(s, **ARRAYS)),
+    "x.npy": written(lambda s: np.save(s, ARRAYS["features"])),
+    "x.txt": "ant\nbée\n".encode(),
     "labels.csv": TABLE.encode(),
     "x.idx": IDX,
     "x.gz": gzip.compress(IDX, mtime=0),
@@ -61,6 +65,11 @@ KINDS = {
 def read(path):
     if path.suffix == ".parquet":
         assert read_labels(path).posterior.ndim == 2
+        return
+    if path.suffix in (".npy", ".txt"):
+        inputs, labels = path.suffix == ".npy", path.suffix == ".txt"
+        assert not inputs or isinstance(read_array(path, ()), np.ndarray)
+        assert not labels or read_plain_labels(path).ndim == 1
         return
     if path.suffix == ".npz":
         data = npz(path)

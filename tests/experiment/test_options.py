@@ -23,7 +23,7 @@ def test_the_defaults_are_sound():
     [
         ("epochs", 0, "`epochs` must be above 0, got 0"),
         ("batch_size", -5, "`batch_size` must be above 0, got -5"),
-        ("image_size", 0, "`image_size` must be above 0, got 0"),
+        ("image_size", 0, "`image_size` must lie in [1, 16384], got 0"),
         ("seeds", 0, "`seeds` must be above 0, got 0"),
         ("evaluate_every", 0, "`evaluate_every` must be above 0, got 0"),
         ("learning_rate", 0.0, "`learning_rate` must be above 0, got 0.0"),
@@ -37,6 +37,8 @@ def test_the_defaults_are_sound():
         ("weight_decay", -1e-4, "`weight_decay` must be at least 0, got -0.0001"),
         ("weight_decay", NAN, "`weight_decay` must be at least 0, got nan"),
         ("seed", -1, "`seed` must be at least 0, got -1"),
+        ("noise_seed", 2**32, "`noise_seed` must lie in [0, 4294967296), got 4294967296"),
+        ("label_separator", "", "`label_separator` must not be empty; write ; say"),
         ("noise_seed", -1, "`noise_seed` must be at least 0, got -1"),
         ("checkpoint_seconds", -1.0, "`checkpoint_seconds` must be at least 0, got -1.0"),
         ("decay_every", 0.0, "`decay_every` must lie in (0, 1], got 0.0"),

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from nlx.arguments import ArgumentError
 from nlx.methods.noise_types import noise_types, second_backbone, shared_trunk
 from nlx.methods.plain import cross_entropy, plain
 from nlx.models import build
@@ -41,6 +42,12 @@ def test_fresh_heads_change_last_layers_and_nothing_else(split, trainer_for, bra
     for path, gathered in jax.tree.leaves_with_path(state.opt_state):
         if gathered.dtype == jnp.float32:
             np.testing.assert_array_equal(gathered, 0 if jax.tree_util.DictKey("head") in path else 1)
+
+
+def test_a_state_that_memory_cannot_hold_is_refused_before_it_is_made(split):
+    trainer = Trainer(build("mlp", (F,), K, widths=(10**6, 10**6)), plain(cross_entropy), optax.sgd(0.1), batch_size=B)
+    with pytest.raises(ArgumentError, match=r"need 3,7\d\d GiB of memory, .* make their `widths` smaller"):
+        trainer.fit(split, jax.random.key(0), 1)
 
 
 def test_stages_draw_heads_and_start_the_optimizer_anew_where_they_begin(split):

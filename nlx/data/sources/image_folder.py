@@ -260,8 +260,9 @@ def _class_names(root: Path, table: Path, rows: list[TableRow]) -> tuple[str, ..
     except UnicodeDecodeError as error:
         raise DataError(f"{listed}: not UTF-8 text: save it in UTF-8.") from error
     names = tuple(line for line in lines if line)
+    first: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
-        if line and line in lines[: number - 1]:
+        if line and first.setdefault(line, number) != number:
             raise DataError(f"{listed}: line {number} repeats the class {line!r}: list every class once.")
     known = set(names)
     for row in rows:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from nlx.data.checks import check_class_range, check_length, checked_inputs, checked_labels, checked_names
+from nlx.data.checks import (
+    as_text,
+    check_class_range,
+    check_length,
+    checked_inputs,
+    checked_labels,
+    checked_names,
+    memory,
+)
 from nlx.data.dataset import DataError, Dataset, Split
-from nlx.data.names import check_unused
+from nlx.data.names import alike, check_unused, numbered
 
 Arrays = dict[str, np.ndarray]
+MARKERS = (99, 255, 999, 9999, 65535, 99999)  # that stand for no label, where nothing else comes near
 KEYS = ("image", "features", "label", "trusted", "test_image", "test_features", "test_label", "class_names")
 
 
@@ -21,10 +29,10 @@ def npz(path: str | Path, labels: str | None = None, *, clean: bool = False) -> 
     """A data set from one ``.npz`` file.
 
     Keys: ``image`` (uint8 NHWC) or ``features`` (float ``[n, F]``); ``noisy_label`` or several ``noisy_NAME``;
-    optionally ``label`` (true ones; -1 or NaN where unknown, those known then being trusted), ``trusted`` (which of
-    them may be learnt from, bool ``[n]``), ``test_image`` or ``test_features`` with ``test_label``, and
-    ``class_names``. Labels are class numbers ``[n]`` or {0, 1} matrices ``[n, K]``, all in the same form. Other keys
-    are noted.
+    optionally ``label`` (true; -1 or NaN where unknown, the known ones then being trusted), ``trusted`` (bool ``[n]``,
+    which true labels may be learnt from), ``test_image`` or ``test_features`` with ``test_label``, and ``class_names``.
+    Labels are class numbers ``[n]``, class names ``[n]`` or {0, 1} matrices ``[n, K]``, all in the same form. Other
+    keys are noted.
 
     Args:
       path: the file.
@@ -44,8 +52,12 @@ def npz(path: str | Path, labels: str | None = None, *, clean: bool = False) -> 
     input_key, test_key = _input_keys(path, arrays)
 
     inputs = checked_inputs(f"{path}: '{input_key}'", arrays[input_key], images=input_key == "image")
-    given = {key: _labels(path, arrays, key, noisy_key) for key in (noisy_key, "label", "test_label") if key in arrays}
+    keys = [key for key in (noisy_key, "label", "test_label") if key in arrays]
+    if any(arrays[key].dtype.kind in "US" for key in keys):
+        arrays |= _numbered(path, arrays, keys, noisy_key)
+    given = {key: _labels(path, arrays, key, noisy_key) for key in keys}
     names, names_from = _classes(path, arrays, given)
+    notes += tuple(alike(names)) if "class_names" in arrays else ()
     for key, array in given.items():
         check_class_range(f"{path}: '{key}'", array, len(names), names_from)
         if key != "test_label":
@@ -62,7 +74,8 @@ def npz(path: str | Path, labels: str | None = None, *, clean: bool = False) -> 
             )
         test = Split(test_inputs, None, given["test_label"])
     name = path.stem if noisy_key in ("noisy_label", "label") else f"{path.stem}/{noisy_key.removeprefix('noisy_')}"
-    train = _trusted(path, arrays, Split(inputs, given[noisy_key], given.get("label")))
+    train = Split(inputs, given[noisy_key], given.get("label"))
+    train = train if clean else _trusted(path, arrays, train)
     return Dataset(name, names, train, test, notes=notes)
 
 
@@ -104,10 +117,12 @@ def check_members(path: Path, file: np.lib.npyio.NpzFile, keys: list[str]) -> No
     """
     archive, total = file.zip, 0
     assert archive is not None
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    free = memory()
     for key in keys:
+        info = archive.getinfo(key if key in archive.namelist() else f"{key}.npy")
+        if info.flag_bits & 1:
+            raise DataError(f"{path}: '{key}' is encrypted: save it again without a password.")
         try:
-            info = archive.getinfo(key if key in archive.namelist() else f"{key}.npy")
             with archive.open(info) as member:
                 version = np.lib.format.read_magic(member)
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -116,10 +131,15 @@ def check_members(path: Path, file: np.lib.npyio.NpzFile, keys: list[str]) -> No
         except Exception as error:  # a broken file can raise anything
             raise DataError(
                 f"{path}: '{key}' cannot be read ({str(error).rstrip('.')}): save it again as a plain array of numbers "
-                f"or strings, without a password."
+                f"or strings."
             ) from error
+        if dtype.hasobject:
+            raise DataError(
+                f"{path}: '{key}' holds Python objects, which may run code: save numbers, or strings by "
+                f"np.array(values, dtype=str), '' where one is unknown."
+            )
         size = math.prod(shape) * dtype.itemsize
-        if not dtype.hasobject and size != held:
+        if size != held:
             raise DataError(
                 f"{path}: '{key}' is broken, its header says {size:,} bytes and the file holds {held:,}: save it again."
             )
@@ -158,11 +178,14 @@ def _trusted(path: Path, arrays: Arrays, train: Split) -> Split:
     trusted, label = arrays["trusted"], train.label
     if label is None or trusted.dtype != bool or trusted.shape != (len(train),):
         raise DataError(f"{path}: 'trusted' must be bool [{len(train)}], and go with true labels under 'label'.")
+    rows = np.flatnonzero(trusted & ~train.known)
+    if len(rows) or not trusted.any():
+        trouble = f"trusts row {rows[0]}, whose 'label' is unknown" if len(rows) else "trusts no row"
+        raise DataError(f"{path}: 'trusted' {trouble}: correct it, or leave it out.")
     if (label[~trusted] == train.observed[~trusted]).all():
         label = label.astype(np.int32 if label.ndim == 1 else np.int8)
         label[~trusted] = -1
-    split = replace(train, label=label)
-    return replace(split, trusted=trusted & split.known)
+    return replace(train, label=label, trusted=trusted)
 
 
 def _true_labelling(path: Path, arrays: Arrays) -> str:
@@ -203,6 +226,28 @@ def _labels(path: Path, arrays: Arrays, key: str, noisy_key: str) -> np.ndarray:
     return labels
 
 
+def _numbered(path: Path, arrays: Arrays, keys: list[str], noisy_key: str) -> Arrays:
+    """Labels that are names as class numbers, and the names of the classes."""
+    for key in keys:
+        if arrays[key].dtype.kind not in "US" or arrays[key].shape[1:] not in ((), (1,)):
+            other = next(k for k in keys if arrays[k].dtype.kind in "US")
+            raise DataError(
+                f"{path}: '{key}' is {arrays[key].dtype} {list(arrays[key].shape)}, and '{other}' holds names: give "
+                f"names [n] in both, or class numbers in both."
+            )
+    texts = [as_text(f"{path}: '{key}'", arrays[key]).ravel() for key in keys]
+    names = checked_names(f"{path}: 'class_names'", arrays["class_names"]) if "class_names" in arrays else None
+    columns, names = numbered(texts, names)
+    for key, column, text in zip(keys, columns, texts, strict=True):
+        optional = key == "label" != noisy_key
+        rows = np.flatnonzero(column < (-1 if optional else 0))
+        if len(rows):
+            empty = column[rows[0]] == -1
+            fix = "no name: remove the rows without one" if empty else "which 'class_names' lacks: add it there"
+            raise DataError(f"{path}: '{key}' row {rows[0]} is {str(text[rows[0]])!r} ({len(rows)} such rows), {fix}.")
+    return {**dict(zip(keys, columns, strict=True)), "class_names": np.array(names)}
+
+
 def _partly_known(where: str, labels: np.ndarray, allowed: bool) -> np.ndarray:
     """Checked labels; where allowed, rows of -1 or NaN are unknown, and -1 in the result."""
     if not allowed or labels.ndim not in (1, 2) or labels.dtype.kind not in "if" or len(labels) == 0:
@@ -210,7 +255,9 @@ def _partly_known(where: str, labels: np.ndarray, allowed: bool) -> np.ndarray:
     flat = labels.reshape(len(labels), -1)
     unknown = (np.isnan(flat) | (flat == -1)).all(axis=1)
     known = labels[~unknown]
-    if unknown.all() or not unknown.any():
+    if unknown.all():
+        raise DataError(f"{where} is unknown in every row: leave it out.")
+    if not unknown.any():
         return checked_labels(where, labels)
     if known.dtype.kind == "f" and (known == np.round(known)).all():
         known = known.astype(np.int64)
@@ -228,4 +275,11 @@ def _classes(path: Path, arrays: Arrays, given: Arrays) -> tuple[tuple[str, ...]
         ((key, array.shape[1] if array.ndim == 2 else int(array.max()) + 1) for key, array in given.items()),
         key=lambda pair: pair[1],
     )
+    if given[key].ndim == 1 and k - 1 in MARKERS:
+        rows, others = np.flatnonzero(given[key] == k - 1), given[key][given[key] < k - 1]
+        if len(others) == 0 or others.max() < (k - 1) // 2:
+            raise DataError(
+                f"{path}: '{key}' row {rows[0]} is {k - 1} ({len(rows)} such rows), far above the others: remove these "
+                f"rows if it means no label, or name {k} classes in 'class_names' if it is one."
+            )
     return tuple(str(c) for c in range(k)), f"'{key}'"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -160,7 +161,32 @@ MISTAKES = {
     "fewer test labels": ({"test_label": TRUE[:3]}, "'test_label' has 3 rows but 'test_features' has 6"),
     "widths": ({"test_features": FEATURES[:, :3]}, r"'test_features' has shape \(3,\), but one of 'features' \(4,\)"),
     "float labels": ({"noisy_label": NOISY + 0.5}, "'noisy_label' has dtype float64: labels must be integers"),
-    "text labels": ({"label": np.array(["a"] * 6)}, "'label' has dtype <U1: labels must be integers"),
+    "names beside numbers": ({"label": np.array(["a"] * 6)}, "'noisy_label' is int64 .6., and 'label' holds names"),
+    "missing label": (
+        {"noisy_label": with_value(NOISY.astype(float), 2, np.nan)},
+        "'noisy_label' has dtype float64: .* row 2 is missing .1 such.: remove these rows",
+    ),
+    "signs": ({"noisy_label": 2 * (NOISY % 2) - 1}, r"row 0 is -1, .*\(4 such rows\): remove .*or number the classes"),
+    "a marker": (
+        {"noisy_label": with_value(NOISY.astype(np.uint8), (slice(2, 4),), 255)},
+        r"'noisy_label' row 2 is 255 \(2 such rows\), far above the others: remove these rows",
+    ),
+    "column of seconds": (
+        {"features": FEATURES + np.array([0, 0, 1.7e9, 0])},
+        "'features' column 2 loses its digits in float32, 17000000.* subtract the mean first",
+    ),
+    "bfloat16": ({"features": FEATURES.astype(ml_dtypes.bfloat16)}, r"np.asarray\(features, 'float32'\) before saving"),
+    "complex": ({"features": FEATURES + 1j}, "features must be floating point; give each example a row of numbers"),
+    "nothing trusted": ({"trusted": np.zeros(6, bool)}, "'trusted' trusts no row: correct it, or leave it out"),
+    "unknown but trusted": (
+        {"trusted": np.ones(6, bool), "label": with_value(TRUE, 4, -1)},
+        "'trusted' trusts row 4, whose 'label' is unknown",
+    ),
+    "no truth": ({"label": TRUE * 0 - 1}, "'label' is unknown in every row: leave it out"),
+    "empty name": ({"class_names": np.array(["a", " ", "b"])}, "'class_names' row 1 is empty"),
+    "names of no text": ({"class_names": np.array([b"a", b"\xff", b"b"])}, "'class_names' is not UTF-8 text"),
+    "near miss": ({"Labels": TRUE, "label": None}, "'Labels' is not read: rename it to 'label'"),
+    "mask without truth": ({"trusted": TRUE > 0, "label": None}, "'trusted' must be bool .6., and go with true labels"),
     "cube of labels": ({"noisy_label": MATRIX[:, :, None]}, r"'noisy_label' has shape \(6, 3, 1\): give class numbers"),
     "no matrix of bits": (
         {"noisy_label": with_value(MATRIX, (4, 1), 3), "label": None, "test_label": MATRIX},
@@ -186,7 +212,7 @@ MISTAKES = {
     "names are numbers": ({"class_names": np.arange(3)}, "'class_names' has dtype int64 .* one string a class"),
     "object names": (
         {"class_names": np.array(["a", None, "c"], object)},
-        "'class_names' cannot be read .*save it again",
+        "'class_names' holds Python objects, which may run code: save numbers, or strings",
     ),
 }
 
