@@ -36,6 +36,7 @@ from nlx.experiment.console import Console
 from nlx.experiment.run_folder import versions, write_json
 from nlx.experiment.signals import Stopped
 from nlx.training.loop import Diverged
+from nlx.training.observers import Interrupted
 
 PROTOCOLS: dict[str, Protocol] = {
     "can-5": can.can_5,
@@ -105,7 +106,7 @@ def main() -> int:
     workers = options.workers or (cores if jax.default_backend() == "cpu" else 1)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (
-        contextlib.suppress(KeyboardInterrupt, Stopped),
+        contextlib.suppress(KeyboardInterrupt, Stopped, Interrupted),
         tempfile.TemporaryDirectory(prefix="nlx-compiled-") as compiled,
         Runner(
             console,

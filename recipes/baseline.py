@@ -2,8 +2,8 @@
 
   python recipes/baseline.py --loss=cross_entropy --dataset=web   # web/sample, 1 minute on two cores: test mAP 90.7 %
   python recipes/baseline.py --loss=generalized_ce --dataset=digits --noise=symmetric:0.4   # seconds, accuracy 94.7 %
-  python recipes/baseline.py --loss=forward --transition=anchors:runs/plain-digits-symmetric-0.4/labels.parquet \\
-      --dataset=digits --noise=symmetric:0.4
+
+A matrix from another run is given as --transition=anchors:RUN/labels.parquet.
 """
 
 from __future__ import annotations
@@ -103,9 +103,7 @@ def train(options: BaselineOptions, run: Run) -> Result:
     data, training = run.load()
     if options.loss == "clean":
         if not data.train.known.all():
-            raise ArgumentError(
-                f"`loss`=clean needs all true labels, which {data.name} does not have; take another loss"
-            )
+            raise ArgumentError(f"`loss`=clean needs all true labels, {data.name} has not; take another loss")
         data = data.trust(1.0, 0)
     model = build_model(options, training, data)
     beta = BETA.get(options.loss, 1.0) if options.beta is None else options.beta

@@ -68,11 +68,12 @@ class NoiseLayerOptions(RecipeOptions):
             raise ArgumentError("`layer`=outliers learns from a few known ones; add `known_outliers`=0.1, say")
         where = f"with `layer`={self.layer}"
         if self.layer != "learned":
-            refuse_idle(self, where, "learn_from", "learn_until", "penalty", "strength", "gradient_limit")
+            refuse_idle(self, where, "learn_from", "learn_until", "penalty", "strength")
+            refuse_idle(self, where, "gradient_limit", "transition_rate")
         if self.layer != "given":
             refuse_idle(self, where, "transition")
         if self.layer != "outliers":
-            refuse_idle(self, where, "alpha", "known_outliers")
+            refuse_idle(self, where, "alpha", "known_outliers", "method_rate")
         if self.transition != "trusted":
             refuse_idle(self, "without `transition`=trusted", "clean_fraction")
 

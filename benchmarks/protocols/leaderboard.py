@@ -20,7 +20,7 @@ from benchmarks.protocols.common import (
     tune,
 )
 from benchmarks.protocols.data import human
-from benchmarks.protocols.layer import PLAIN, STRENGTHS, estimate
+from benchmarks.protocols.layer import PLAIN, RATE, STRENGTHS, estimate
 from benchmarks.protocols.runner import Entry, Runner
 from recipes import baseline, can, crf, noise_layer, noise_types, self_learning
 
@@ -47,7 +47,7 @@ def entries_of(runner: Runner, case: str) -> tuple[dict[str, Entry], dict[str, d
     # An epoch visits the trusted tenth as often as half of the others: 20 of these are no more steps than 30 of theirs.
     stages: dict[str, Any] = {"pretrain_epochs": 10, "types_epochs": 10, "epochs": 20, "clean_fraction": 0.1}
     systems = {
-        "noise layer": Entry(noise_layer.NoiseLayerOptions(**base), noise_layer.train),
+        "noise layer": Entry(noise_layer.NoiseLayerOptions(transition_rate=RATE, **base), noise_layer.train),
         "CAN": Entry(can.CANOptions(**base), can.train),
         "CRF, analytic": Entry(crf.CRFOptions(transition=estimated, **base), crf.train),
         TRUSTED: Entry(noise_types.NoiseTypesOptions(**{**base, **stages}), noise_types.train),

@@ -26,6 +26,7 @@ from nlx.experiment.options import RecipeOptions
 from nlx.experiment.run_folder import write_json
 from nlx.experiment.signals import Stopped
 from nlx.files import replacing
+from nlx.training.observers import Interrupted
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
@@ -170,7 +171,7 @@ def _train_or_end(entry: Entry, keep: Path | None) -> dict[str, Any]:
     """:func:`train` in a worker, which ends where it is asked to stop, so that nothing that waits is begun."""
     try:
         return train(entry, keep)
-    except Stopped:
+    except (Stopped, Interrupted):
         os._exit(1)
 
 

@@ -59,7 +59,8 @@ class Console(Observer):
         self.close(None)
         shown = [text.format(row[name]) for name, text in _SHOWN.items() if row.get(name) is not None]
         line = f"{self._name}  epoch {row['epoch']}/{self._epochs}  {', '.join(shown)}"
-        self.say(f"{line}  ({row['seconds']:.1f} s, {row['examples_per_second']:,.0f} examples/s)")
+        speed = row["examples_per_second"]  # None where the epoch's steps were taken before a stop
+        self.say(line if speed is None else f"{line}  ({row['seconds']:.1f} s, {speed:,.0f} examples/s)")
 
     def close(self, error: BaseException | None) -> None:
         """Remove the bar."""

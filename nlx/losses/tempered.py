@@ -72,8 +72,9 @@ def _tempered_log_probs(x: Array, s: Array) -> Array:
         return shift + _expm1_over(s, log_sum) / slope
 
     fixed = jax.lax.stop_gradient(x)
-    start = jnp.zeros_like(fixed[..., :1])
-    shift = jax.lax.fori_loop(0, _NEWTON_STEPS, lambda _, shift: newton(shift, fixed), start)
+    shift = jnp.zeros_like(fixed[..., :1])
+    for _ in range(_NEWTON_STEPS):
+        shift = newton(shift, fixed)
     # Taken twice more with x in hand: that gives lambda its first and second derivatives, at no loss of digits.
     return _log_probs(x, newton(newton(jax.lax.stop_gradient(shift), x), x), s)
 

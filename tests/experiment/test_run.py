@@ -51,7 +51,7 @@ def test_data_are_as_they_are_and_what_depends_on_them_is_filled_in(tmp_path):
     run = Run(replace(OPTIONS, run_dir=tmp_path / "run"), data=DATA)
     data, training = run.load()
     assert data is DATA
-    assert (training.model, training.epochs, training.batch_size, training.schedule) == ("mlp", 2, 8, "step")
+    assert (training.model, training.epochs, training.batch_size, training.schedule) == ("mlp", 2, 8, "cosine")
     assert not (tmp_path / "run").exists()
 
 

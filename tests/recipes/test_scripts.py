@@ -83,6 +83,13 @@ def parameters_from_options(name):
             passed = isinstance(value, ast.Attribute) and ast.unparse(value.value) == "options"
             if passed and parameters[parameter].default is not inspect.Parameter.empty:
                 yield value.attr, defaults[value.attr], function, parameters[parameter].default
+    for option in getattr(recipe, "OWN", ()):  # those that self-learning passes on by name
+        yield (
+            option,
+            defaults[option],
+            recipe.self_learning,
+            inspect.signature(recipe.self_learning).parameters[option].default,
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)
