@@ -13,14 +13,14 @@ from nlx.crf.field import (
     y_logits,
     z_logits,
 )
-from nlx.crf.inference import Start, marginals, mean_field
+from nlx.crf.inference import Start, marginal_logits, mean_field
 
 __all__ = [
     "Start",
     "categorical_posterior",
     "contrast",
     "energy",
-    "marginals",
+    "marginal_logits",
     "mean_field",
     "posterior_logits",
     "rbm",

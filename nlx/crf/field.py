@@ -182,17 +182,23 @@ def contrast(
     return -(_dot(y - jnp.mean(y_neg, 1), b) + _dot(z - jnp.mean(z_neg, 1), a) + pairs)
 
 
-def split_weights(trusted: ArrayLike) -> Array:
+def split_weights(trusted: ArrayLike, share: float | None = None) -> Array:
     r"""Weights that turn a mean over a batch into the mean over noisy plus the mean over clean examples.
 
     :math:`w_i = B / m` with m the number of examples of i's kind in the batch, so that
-    :math:`\tfrac1B \sum_i w_i \ell_i` is the sum of both means (Eq. 8); a kind that is absent adds nothing.
+    :math:`\tfrac1B \sum_i w_i \ell_i` is the sum of both means (Eq. 8); a kind that is absent adds nothing. Where a
+    kind is so rare that many batches have none, its mean counts for less than the other's: with the share of the whole
+    set, weights are 1/share and 1/(1 - share), and the expectation over batches is the sum of the set's two means.
 
     Args:
       trusted: which examples' clean labels are known, bool ``[B]``.
+      share: of such examples in the whole set, in [0, 1]; None for the batch's.
 
     Returns:
       Weights, float32 ``[B]``.
+
+    Raises:
+      ValueError: share outside [0, 1].
 
     Examples:
       >>> print(split_weights(jnp.array([True, False, False])))
@@ -203,8 +209,10 @@ def split_weights(trusted: ArrayLike) -> Array:
     """
     is_known = mask(trusted, jnp.shape(trusted)[:1], "trusted")
     assert is_known is not None
-    clean = jnp.sum(is_known.astype(jnp.float32))
-    return is_known.size / jnp.where(is_known, clean, is_known.size - clean)
+    if share is not None:
+        in_range(share, "share", 0, 1)
+    clean = jnp.sum(is_known.astype(jnp.float32)) if share is None else jnp.float32(share * is_known.size)
+    return is_known.size / jnp.maximum(jnp.where(is_known, clean, is_known.size - clean), 1e-6)
 
 
 def floats(**arrays: ArrayLike) -> list[Array]:

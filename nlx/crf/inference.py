@@ -60,7 +60,7 @@ def _mean_field(u: Array, b: Array, a: Array, iterations: int) -> tuple[Array, A
     return jax.lax.fori_loop(0, iterations, update, (y, z))
 
 
-def marginals(
+def marginal_logits(
     key: Array,
     coupling: ArrayLike,
     y_bias: ArrayLike,
@@ -73,9 +73,10 @@ def marginals(
     generator: Generator = "threefry",
     dtype: DTypeLike = jnp.bfloat16,
 ) -> Array:
-    r"""p(z = 1 given x) by Gibbs sampling, from averaged conditional probabilities :math:`\sigma(a + U y)`.
+    r"""Log-odds of p(z = 1 given x) by Gibbs sampling, from averaged conditionals :math:`\sigma(a + U y)`.
 
-    Averaging probabilities instead of draws (Rao-Blackwell) gives the same mean with less variance.
+    Averaging probabilities instead of draws (Rao-Blackwell) gives the same mean with less variance. Those of 0 are
+    averaged as well as those of 1, so that scores keep their order where a probability would be rounded to 1.
 
     Args:
       key: typed PRNG key.
@@ -91,14 +92,14 @@ def marginals(
       dtype: operands of the matrix products.
 
     Returns:
-      Probabilities, float32 ``[B, M]``; the first C are the clean labels'.
+      Log-odds, float32 ``[B, M]``, within 88 of 0; the first C are the clean labels'.
 
     Raises:
       ValueError: unknown start, or as :func:`nlx.samplers.gibbs.step`.
 
     Examples:
-      >>> print(marginals(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(2), jnp.array([[1.0]])).round(3))
-      [[0.731]]
+      >>> print(marginal_logits(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(2), jnp.array([[17.0]])).round(2))
+      [[17.]]
 
     References:
       Vahdat, 2017, section 3.2 (test time).
@@ -118,4 +119,6 @@ def marginals(
     init_key, burn_key, key = jax.random.split(typed_key(key), 3)
     state = gibbs.init(init_key, a.shape[0], chains, num_y, num_z, mean=mean)
     state, _ = gibbs.step(burn_key, state, u, b, a, burn_in, generator=generator, dtype=dtype)
-    return gibbs.step(key, state, u, b, a, sweeps, generator=generator, dtype=dtype, average=True)[1].z_mean
+    info = gibbs.step(key, state, u, b, a, sweeps, generator=generator, dtype=dtype, average=True)[1]
+    least = jnp.finfo(jnp.float32).tiny
+    return jnp.log(jnp.maximum(info.z_mean, least)) - jnp.log(jnp.maximum(info.z_off, least))

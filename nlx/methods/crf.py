@@ -76,6 +76,7 @@ def crf(
     *,
     alpha: optax.Schedule,
     auxiliary: RBM | None,
+    trusted_share: float | None = None,
     hidden: int = 50,
     link: bool = False,
     pairwise: bool = True,
@@ -92,14 +93,14 @@ def crf(
 
     A batch's ``noisy_label`` is {0, 1} float ``[B, N]``; ``trusted_label`` ``[B, C]``, where there is one, holds clean
     labels, and negative numbers in the rows of examples whose clean labels are unknown. The backbone's logits
-    ``[B, C]`` are the clean labels' biases a(x). The means of the loss over the noisy and over the clean examples of a
-    batch are added (Eq. 8).
+    ``[B, C]`` are the clean labels' biases a(x). The means over noisy and over clean examples are added (Eq. 8).
 
     Args:
       num_clean: C.
       num_noisy: N.
       alpha: alpha(step) >= 0, the auxiliary distribution's weight (:func:`annealed`).
       auxiliary: the fitted machine over (y, clean labels, hidden units), frozen; None to do without, whatever alpha.
+      trusted_share: as ``share`` of :func:`nlx.crf.split_weights`.
       hidden: H (paper 200 for 1,000 noisy labels); 0 leaves the hidden units out. The auxiliary machine's are the same.
       link: whether the noisy labels' biases are a linear function of the backbone's ``features``; without, they depend
         on no input (the paper's best: without the x-y link).
@@ -174,7 +175,7 @@ def crf(
             label = batch["trusted_label"].astype(jnp.float32)
             known = jnp.all(label >= 0, axis=-1)
             clean = jnp.where(known[:, None], label, q[:, :num_clean])
-            z, weights = jnp.concatenate([clean, q[:, num_clean:]], axis=-1), field.split_weights(known)
+            z, weights = jnp.concatenate([clean, q[:, num_clean:]], axis=-1), field.split_weights(known, trusted_share)
         z = jax.lax.stop_gradient(z)
         metrics, weights_used = {"alpha": weight}, jnp.full(len(y), weight)
         if not pairwise:
@@ -207,7 +208,7 @@ def crf(
         if prediction == "mean_field":
             y = field.mean_field(params["coupling"], b, a)[0]
             return field.z_logits(y, params["coupling"], a)[:, :num_clean]
-        probs = field.marginals(
+        return field.marginal_logits(
             jax.random.key(0),
             params["coupling"],
             b,
@@ -219,13 +220,11 @@ def crf(
             generator=generator,
             dtype=dtype,
         )[:, :num_clean]
-        inside = jnp.clip(probs, 1e-37, 1 - 6e-8)
-        return jnp.log(inside) - jnp.log1p(-inside)
 
     return Method("crf", loss, posterior, init, predict=predict)
 
 
-def crf_analytic(table: ArrayLike, *, alpha: optax.Schedule) -> Method:
+def crf_analytic(table: ArrayLike, *, alpha: optax.Schedule, trusted_share: float | None = None) -> Method:
     r"""The robust CNN-CRF for one label per example, without pairwise terms: its posterior is in closed form.
 
     The loss is the cross-entropy of the classifier against
@@ -236,6 +235,7 @@ def crf_analytic(table: ArrayLike, *, alpha: optax.Schedule) -> Method:
     Args:
       table: p_aux(true class given noisy class), rows are noisy classes and sum to 1, float ``[K, K]``.
       alpha: alpha(step) >= 0 (:func:`annealed`; paper: from 8 to 1 in 10 epochs).
+      trusted_share: as in :func:`crf`.
 
     Returns:
       The method, with the one candidate ``posterior``.
@@ -272,7 +272,7 @@ def crf_analytic(table: ArrayLike, *, alpha: optax.Schedule) -> Method:
             label = batch["trusted_label"]
             known = label >= 0
             target = jnp.where(known[:, None], jax.nn.one_hot(label, len(rows)), target)
-            weights = field.split_weights(known)
+            weights = field.split_weights(known, trusted_share)
         losses = soft_cross_entropy(logits, jax.lax.stop_gradient(target))
         return weights * losses, memory._replace(alpha=jnp.full(len(logits), weight)), {"alpha": weight}
 

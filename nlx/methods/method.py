@@ -131,6 +131,8 @@ class Method(NamedTuple):
         has no use for it, so that no pass over the data is spent.
       refresh_after: whether ``refresh`` is wanted after the given number of epochs.
       predict: (params, outputs) -> scores ``[B, K]``, log-odds or logits, of examples without a noisy label.
+      outliers: whether ``loss`` learns from known outliers; otherwise the step leaves them out of its mean, for their
+        noisy label is a random one.
       transition: params -> the transition matrix that the method believes in, ``[K, K]`` or ``[K, 2, 2]``; None where
         it has none.
     """
@@ -144,3 +146,4 @@ class Method(NamedTuple):
     refresh_after: Callable[[int], bool] = lambda epochs: True
     predict: Callable[[Params, Outputs], Array] = lambda params, outputs: outputs["logits"]
     transition: Callable[[Params], Array] | None = None
+    outliers: bool = False

@@ -183,7 +183,7 @@ def outliers(num_classes: int, alpha: float) -> Method:
         column = Column(score, "outlier_score")
         return single_posterior("classifier", jax.nn.softmax(outputs["logits"]), {"outlier_score": column})
 
-    return Method("outlier_layer", loss, posterior, init)
+    return Method("outlier_layer", loss, posterior, init, outliers=True)
 
 
 def _forward(logits: Array, labels: Array, transition: Array) -> Array:

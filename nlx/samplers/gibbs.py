@@ -47,6 +47,7 @@ class Info(NamedTuple):
       y_mean: mean over chains of p(y = 1 given z) (Rao-Blackwell), float32 ``[B, N]``; of the last sweep, or over all
         sweeps where asked for.
       z_mean: likewise, float32 ``[B, M]``.
+      z_off: likewise p(z = 0 given y), which keeps its digits where z_mean is all but 1, float32 ``[B, M]``.
       flip_rate: share of the carried side's units that differ from the state that came in, float32 ``[B]``.
       y_mixing: ESS and R-hat of y; None unless asked for.
       z_mixing: likewise.
@@ -56,6 +57,7 @@ class Info(NamedTuple):
     z: Array
     y_mean: Array
     z_mean: Array
+    z_off: Array
     flip_rate: Array
     y_mixing: Mixing | None
     z_mixing: Mixing | None
@@ -191,11 +193,15 @@ def _step(
         carried_logits = _rows_times(other, to_carried) + carried_bias
         return _Sweep(other, other_logits, bernoulli16(u_carried, carried_logits).astype(dtype), carried_logits)
 
+    def z_logits(s: _Sweep) -> Array:
+        return s.other_logits if y_carried else s.carried_logits
+
     def sums(s: _Sweep) -> dict[str, Array]:
         out = {}
         if average:
             out["other"] = jnp.sum(jax.nn.sigmoid(s.other_logits), axis=1)
             out["carried"] = jnp.sum(jax.nn.sigmoid(s.carried_logits), axis=1)
+            out["off"] = jnp.sum(jax.nn.sigmoid(-z_logits(s)), axis=1)
         if mixing:
             out["other_draws"] = s.other.astype(jnp.float32)
             out["carried_draws"] = s.carried.astype(jnp.float32)
@@ -230,15 +236,17 @@ def _step(
     given_other = jax.nn.sigmoid(last.carried_logits)
     if average:
         means = total["carried"] / (chains * count), total["other"] / (chains * count)
+        z_off = total["off"] / (chains * count)
     else:
         means = jnp.mean(given_other, axis=1), jnp.mean(jax.nn.sigmoid(last.other_logits), axis=1)
+        z_off = jnp.mean(jax.nn.sigmoid(-z_logits(last)), axis=1)
     mixed: tuple[Mixing | None, Mixing | None] = (None, None)
     if mixing:
         mixed = mixing_of(total["carried_draws"] / count, count), mixing_of(total["other_draws"] / count, count)
     y, z = (0, 1) if y_carried else (1, 0)
     pair = given_other, last.other.astype(jnp.float32)
     flip_rate = flips / (chains * min(num_y, num_z))
-    return State(packed), Info(pair[y], pair[z], means[y], means[z], flip_rate, mixed[y], mixed[z])
+    return State(packed), Info(pair[y], pair[z], means[y], means[z], z_off, flip_rate, mixed[y], mixed[z])
 
 
 def _used(units: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from nlx.methods.method import Batch, Memory, Method, Metrics
+from nlx.methods.method import KNOWN_OUTLIER, Batch, Memory, Method, Metrics
 from nlx.models import Model
 from nlx.training.mesh import by_example
 from nlx.training.state import ORDER, TrainState, step_key
@@ -46,7 +46,7 @@ def make_step(
       loss_of: a method whose loss takes the place of ``method``'s, as a stage may want.
       rate: step -> factor on the optimizer's updates; None for 1.
     """
-    loss = (loss_of or method).loss
+    loss, outliers = (loss_of or method).loss, (loss_of or method).outliers
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         if unknown := set(batch) - _ALLOWED:
@@ -60,19 +60,29 @@ def make_step(
             losses, new_rows, metrics = loss(method_key, params["method"], rows, outputs, batch, state.step)
             # What came back as it was is not to be written.
             written = jax.tree.map(lambda old, new: None if new is old else new, rows, new_rows)
-            return jnp.mean(losses), (stats, losses, written, metrics)
+            mean = jnp.mean(losses) if outliers else _mean_of_classes(losses, batch)
+            return mean, (stats, mean, written, metrics)
 
-        grads, (stats, losses, written, metrics) = jax.grad(objective, has_aux=True)(state.params)
+        grads, (stats, mean, written, metrics) = jax.grad(objective, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         if rate is not None:
             updates = jax.tree.map(lambda u: u * jnp.asarray(rate(state.step), u.dtype), updates)
         params = optax.apply_updates(state.params, updates)
         params = {**params, "method": method.project(params["method"])}
         memory = jax.tree.map(lambda m, new: m if new is None else m.at[batch["index"]].set(new), state.memory, written)
-        means = {name: jnp.mean(value, dtype=jnp.float32) for name, value in {"train_loss": losses, **metrics}.items()}
+        means = {name: jnp.mean(value, dtype=jnp.float32) for name, value in {"train_loss": mean, **metrics}.items()}
         return TrainState(state.step + 1, state.key, params, stats, opt_state, memory, state.sums), means
 
     return step
+
+
+def _mean_of_classes(losses: Array, batch: Batch) -> Array:
+    """Mean over the examples that may be of a class; 0 where all are known outliers."""
+    trusted = batch.get("trusted_label")
+    if trusted is None or trusted.ndim > 1:
+        return jnp.mean(losses)
+    counts = trusted != KNOWN_OUTLIER
+    return jnp.sum(jnp.where(counts, losses, 0.0)) / jnp.maximum(jnp.sum(counts, dtype=losses.dtype), 1)
 
 
 def take_rows(memory: Memory, batch: Batch) -> Memory:

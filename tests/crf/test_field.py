@@ -147,6 +147,21 @@ def test_weights_make_a_mean_the_sum_of_two_means():
         np.testing.assert_array_equal(crf.split_weights(jnp.full(5, kind)), 1)
 
 
+def test_with_the_share_of_the_whole_set_the_clean_mean_counts_once_however_rare_it_is():
+    known = jnp.arange(3200) % 100 == 7
+    batches = known[jax.random.permutation(jax.random.key(0), 3200)].reshape(100, 32)
+
+    def of_clean(share):
+        return float(np.mean([jnp.mean(jnp.where(k, crf.split_weights(k, share), 0.0)) for k in batches]))
+
+    assert of_clean(0.01) == pytest.approx(1, rel=1e-5)
+    assert of_clean(None) < 0.4
+    assert np.isfinite(crf.split_weights(jnp.zeros(4, bool), 0.0)).all()
+    assert np.isfinite(crf.split_weights(jnp.ones(4, bool), 1.0)).all()
+    with pytest.raises(ValueError, match=r"share must lie in \[0, 1\]"):
+        crf.split_weights(known, 1.5)
+
+
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 8.0])
 def test_categorical_posterior_is_its_formula(alpha):
     logits = rng.normal(size=(6, 4))
@@ -167,7 +182,7 @@ def test_categorical_posterior_at_impossible_classes_and_extreme_logits():
 @pytest.mark.parametrize("start", ["mean_field", "random"])
 def test_marginals_are_those_of_the_enumerated_model(key, start):
     sweeps, chains = 100, 200
-    ours = crf.marginals(
+    ours = crf.marginal_logits(
         key,
         U,
         B[0],
@@ -180,7 +195,16 @@ def test_marginals_are_those_of_the_enumerated_model(key, start):
     )
     exact = jax.nn.softmax(-energies(U, B[0], A[0]), axis=None).sum(1) @ ALL_Z
     # Neighbouring sweeps are alike: count one sweep in four.
-    np.testing.assert_allclose(ours, jnp.tile(exact, (2, 1)), atol=4.5 * 0.5 / np.sqrt(sweeps * chains / 4))
+    np.testing.assert_allclose(
+        jax.nn.sigmoid(ours), jnp.tile(exact, (2, 1)), atol=4.5 * 0.5 / np.sqrt(sweeps * chains / 4)
+    )
+
+
+def test_marginals_keep_their_order_where_they_are_all_but_certain(key):
+    a = jnp.array([[14.0, 15.0, 17.0, 60.0, -60.0, 1e4]])
+    ours = crf.marginal_logits(key, jnp.zeros((6, 2)), jnp.zeros(2), a, sweeps=4, chains=4)
+    np.testing.assert_allclose(ours[0, :5], a[0, :5], rtol=1e-4)
+    assert 80 < ours[0, 5] < 90
 
 
 def test_mean_field_is_exact_without_coupling_and_a_fixed_point_with_it():
@@ -206,4 +230,4 @@ def test_bad_input_is_named(key):
     with pytest.raises(ValueError, match=r"negative samples must be \[B, chains, .\]"):
         crf.contrast((Y, A), (Y, A), U, B, A)
     with pytest.raises(ValueError, match="unknown start 'cold'"):
-        crf.marginals(key, U, B, A, start="cold")
+        crf.marginal_logits(key, U, B, A, start="cold")

@@ -214,8 +214,8 @@ def table(n=8, k=3, dtype=np.float32):
         "crf.mean_field": Case(
             lambda u, b, a: crf.mean_field(u, b, a, 3), (coupling, y_bias, z_bias), (1, 2), double=True
         ),
-        "crf.marginals": Case(
-            lambda key, u, b, a: crf.marginals(key, u, b, a, sweeps=2, burn_in=1, chains=2),
+        "crf.marginal_logits": Case(
+            lambda key, u, b, a: crf.marginal_logits(key, u, b, a, sweeps=2, burn_in=1, chains=2),
             (key, coupling, y_bias, z_bias),
             (2, 3),
         ),

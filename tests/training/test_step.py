@@ -11,11 +11,14 @@ import pytest
 from jax import Array
 
 from nlx.data import Split
-from nlx.methods.method import Method
+from nlx.methods.method import KNOWN_OUTLIER, UNKNOWN, Method
+from nlx.methods.noise_layer import outliers
 from nlx.methods.plain import cross_entropy, plain
 from nlx.models import Model, build, prepared
 from nlx.training.mesh import by_example, make_mesh
 from nlx.training.stages import Stage, cosine
+from nlx.training.state import state_maker
+from nlx.training.step import make_step
 from nlx.training.trainer import Trainer
 from tests.training.conftest import REMEMBERING, STEPS, VISITING, B, K, N, counted
 
@@ -197,3 +200,29 @@ def test_training_lowers_the_loss(split, trainer_for):
     learnable = Split(split.inputs, (split.inputs[:, 0] > 0).astype(np.int32), None)
     history = trainer_for(learnable, counted(PLAIN)).fit(learnable, jax.random.key(0), 20).history
     assert history[-1]["train_loss"] < 0.3 * history[0]["train_loss"]
+
+
+def test_known_outliers_are_left_out_unless_the_method_learns_from_them(split, trainer_for):
+    outlier = np.arange(N) % 4 == 0
+    told = np.where(outlier, KNOWN_OUTLIER, UNKNOWN).astype(np.int32)
+
+    def after(method, noisy):
+        batch = {
+            "inputs": jnp.asarray(split.inputs),
+            "noisy_label": jnp.asarray(noisy),
+            "index": jnp.arange(N),
+            "trusted_label": jnp.asarray(told),
+        }
+        model = build("mlp", split.inputs.shape[1:], K)
+        optimizer = optax.sgd(0.1)
+        mesh = make_mesh(jax.devices()[:1])
+        state = state_maker(model, method, optimizer, split, mesh)(jax.random.key(0))
+        state, means = jax.jit(make_step(model, method, optimizer, mesh))(state, batch)
+        return state.params, means["train_loss"]
+
+    other = np.where(outlier, (split.noisy_label + 1) % K, split.noisy_label)
+    left_out, changed = (after(PLAIN, labels) for labels in (split.noisy_label, other))
+    jax.tree.map(np.testing.assert_array_equal, left_out, changed)
+    learning = PLAIN._replace(outliers=True)
+    assert after(learning, split.noisy_label)[1] != after(learning, other)[1]
+    assert outliers(K, 0.5).outliers
