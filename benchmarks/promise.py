@@ -17,7 +17,7 @@ import tyro
 from sklearn.datasets import load_digits, make_blobs, make_classification
 
 import nlx
-from nlx.cleaning.clean import held_out
+from nlx.cleaning.clean import evidence_of
 from nlx.cleaning.estimates import decided, estimate
 
 _PRECISIONS = (0.8, 0.9, 0.95)
@@ -101,7 +101,7 @@ def line(found: list[dict[str, np.ndarray]]) -> str:
 def judged(x: np.ndarray, given: np.ndarray, true: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """What a set shows: precision and recall of the lists, and whether intervals hold."""
     table = nlx.clean(x, given, seed=seed, class_names=[str(i) for i in range(int(true.max()) + 1)])
-    probs, wrong, lists = held_out(table), given != true, []
+    probs, wrong, lists = evidence_of(table), given != true, []
     for precision in _PRECISIONS:
         listed = decided(probs, given, precision)
         right = (wrong & listed).sum()

@@ -13,7 +13,7 @@ import tyro
 
 from nlx.arguments import ArgumentError
 from nlx.cleaning.arrays import classes_of
-from nlx.cleaning.clean import clean, held_out
+from nlx.cleaning.clean import clean, evidence_of
 from nlx.cleaning.estimates import estimate
 from nlx.cleaning.table import LabelTable, write_issues, write_labels
 from nlx.data import DataError
@@ -97,9 +97,8 @@ def _told(table: LabelTable) -> dict[str, str]:
     """What is known of the noise, and of the decided list, in words."""
     if table.multi_label:
         return {}
-    known = estimate(held_out(table), table.noisy_label)
-    about = {"labels that are wrong": known.noise_rate, "labels still wrong after cleaning": known.remaining}
-    told = {name: f"{x.value:.1%} (between {x.low:.1%} and {x.high:.1%})" for name, x in about.items()}
+    remaining = estimate(evidence_of(table), table.noisy_label).remaining
+    told = {"labels still wrong after cleaning": remaining.percent()}
     if "decided" in table.extras:
         listed = int(table.extras["decided"].sum())
         told["decided to be wrong"] = f"{listed:,}" if listed else "none: the evidence allows no such promise"

@@ -35,7 +35,7 @@ def test_a_list_and_a_report_come_out(user, tmp_path):
     call, true = user
     code, out, err = call("clean", "x.npy", "labels.txt", "--out=mine", "--precision=0.5")
     assert (code, err) == (0, "")
-    assert "labels that are wrong: " in out
+    assert "given ones look wrong: " in out
     assert "decided to be wrong: " in out
     assert "120 examples of shape [5]; labels are 3 classes: ant, bee, cat\n" in out
     changed = table_changes(tmp_path / "mine")

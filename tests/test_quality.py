@@ -68,3 +68,11 @@ def test_no_module_imports_itself_by_way_of_others():
 def test_the_primitives_need_no_flax():
     code = "import sys, nlx; sys.exit(any(m.split('.')[0] in ('flax', 'optax', 'orbax') for m in sys.modules))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_needs_flax_loads_when_it_is_asked_for():
+    code = (
+        "import sys, nlx; assert 'flax' not in sys.modules; nlx.models.build; nlx.methods; nlx.training; nlx.data; "
+        "nlx.cleaning; assert 'flax' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -16,10 +16,10 @@ from numpy.typing import ArrayLike
 from nlx import losses
 from nlx.arguments import ArgumentError
 from nlx.cleaning.arrays import given_split
-from nlx.cleaning.estimates import decided
+from nlx.cleaning.estimates import decided, estimate
 from nlx.cleaning.evidence import NEIGHBOURS, fuse, neighbours, weigh
 from nlx.cleaning.folds import out_of_fold
-from nlx.cleaning.guard import beliefs_of, guard_of, merits
+from nlx.cleaning.guard import best_belief, guard_of
 from nlx.cleaning.held_out import judge, rows_to_judge
 from nlx.cleaning.table import LabelTable, label_table, with_trusted
 from nlx.data.dataset import Split
@@ -105,13 +105,13 @@ def clean(
     if method is not None or split.observed.ndim == 2:
         raise ArgumentError("`precision` needs held-out evidence of one label per example: leave `method` out")
     table = train(split, names, method, folds, seed).table
-    listed = decided(held_out(table), table.noisy_label, precision)
+    listed = decided(evidence_of(table), table.noisy_label, precision)
     if split.trusted is not None:
         listed = np.where(split.trusted, table.changed, listed)
     return replace(table, extras=table.extras | {"decided": listed})
 
 
-def held_out(table: LabelTable) -> np.ndarray:
+def evidence_of(table: LabelTable) -> np.ndarray:
     """p(true label | x) without the label itself, ``[n, K]``, from the table of one label per example by default."""
     return table.extras.get("evidence", table.extras["out_of_fold"])
 
@@ -148,10 +148,7 @@ def train(
     trainer, stage = trainer_for(split, method, n if method else n - n // folds, len(names), hidden, epochs)
     if method is not None:
         states = [trainer.fit(split, key, stage).state]
-        posterior = trainer.posterior(states[0], split)
-        merit = merits(judged, posterior)
-        chosen = max(merit, key=lambda name: merit[name])
-        probs = beliefs_of(posterior)[chosen]
+        chosen, probs, _ = best_belief(judged, trainer.posterior(states[0], split))
     else:
         taught = split if split.trusted is None else replace(split, noisy_label=split.label)
         trained = out_of_fold(trainer, taught, key, folds=folds, stages=stage)
@@ -165,7 +162,12 @@ def train(
             probs = weigh(probs, noisy).posterior
     about: dict[str, Any] = {"class_names": names, "chosen": chosen, "method": trainer.method.name}
     table = label_table(with_trusted(probs, split), noisy, extras=extras, **about)
-    return Trained(trainer, states, replace(table, guard=guard_of(judged, table).summary()))
+    guard = guard_of(judged, table)
+    if (
+        method is None and noisy.ndim == 1
+    ):  # the better evidence of the two; the judges stay others than what they judge
+        guard = guard._replace(noise=estimate(evidence_of(table), noisy).noise_rate)
+    return Trained(trainer, states, replace(table, guard=guard.summary()))
 
 
 def affordable(n: int, width: int) -> bool:

@@ -33,6 +33,10 @@ class Interval(NamedTuple):
     low: np.ndarray
     high: np.ndarray
 
+    def percent(self, sign: str = "", unit: str = " %") -> str:
+        """A scalar in words, such as ``2.4 % [1.5, 3.3]``."""
+        return f"{100 * self.value:{sign}.1f}{unit} [{100 * self.low:{sign}.1f}, {100 * self.high:{sign}.1f}]"
+
 
 class Estimates(NamedTuple):
     """What is known of the noise; bounds hold both what sampling and what the assumptions leave open.

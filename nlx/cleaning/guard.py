@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from nlx.cleaning.estimates import Interval
 from nlx.cleaning.held_out import Judge, as_vectors
 from nlx.cleaning.table import LabelTable
 from nlx.methods.method import Posterior, chosen_candidate
@@ -16,21 +17,9 @@ _SHOWN_CLASSES = 10
 _FEWEST = 4  # labels of a class, below which its loss may be chance
 
 
-class Interval(NamedTuple):
-    """A mean with its 95 % interval: of chance among the examples, not of how good the judging models are."""
-
-    mean: float
-    low: float
-    high: float
-
-    def percent(self, sign: str = "", unit: str = "%") -> str:
-        """In words, such as ``2.4 % [1.5, 3.3]``."""
-        return f"{100 * self.mean:{sign}.1f} {unit} [{100 * self.low:{sign}.1f}, {100 * self.high:{sign}.1f}]"
-
-
 def interval_of(values: np.ndarray) -> Interval:
-    """The interval of the mean of ``[m]`` values."""
-    mean, half = float(np.mean(values)), 1.96 * float(np.std(values)) / math.sqrt(len(values))
+    """The mean of ``[m]`` values with its 95 % interval: of chance among the examples, not of how good judges are."""
+    mean, half = np.mean(values), 1.96 * np.std(values) / math.sqrt(len(values))
     return Interval(mean, mean - half, mean + half)
 
 
@@ -38,20 +27,19 @@ class Guard(NamedTuple):
     """What speaks for and against cleaned labels; no true label has been looked at.
 
     Attributes:
-      noise: estimated share of the given labels (of several classes: of their entries) that are wrong.
-      gain: how many more of the cleaned labels are right, as a share.
+      noise: estimated share of the given labels that are wrong; None where there are several to an example.
+      gain: how many more of the cleaned labels are right, as a share; None likewise.
       hits: share of held-out given labels that models of the given and of the cleaned labels predict, or their mean
         average precision where there are several to an example.
       difference: the second of these less the first.
       classes: given and cleaned labels of each class, ``[K]`` each.
       lost: classes that have a quarter of the cleaned labels that they should have, or less.
-      verdict: ``better`` or ``worse`` where the interval of the gain says so. With several labels to an example, what
-        is missing cannot be told from what is hard to see; cleaned labels are worse then, too, if models of them
-        predict held-out given ones worse.
+      verdict: ``better`` or ``worse`` where the interval of the gain says so, or that of the difference where there is
+        no gain.
     """
 
-    noise: Interval
-    gain: Interval
+    noise: Interval | None
+    gain: Interval | None
     hits: tuple[float, float]
     difference: Interval
     classes: tuple[list[int], list[int]]
@@ -67,15 +55,20 @@ class Guard(NamedTuple):
         more = f" and {len(self.lost) - _SHOWN_CLASSES} more" if len(self.lost) > _SHOWN_CLASSES else ""
         gone = f"; nearly LOST: {', '.join(self.lost[:_SHOWN_CLASSES])}{more}" if self.lost else ""
         words = {"better": "better than", "worse": "WORSE than", "open": "not shown to differ from"}[self.verdict]
-        gain, hits = self.gain.percent("+", "points"), [f"{100 * share:.1f}" for share in self.hits]
-        return (
-            f"cleaned labels look {words} the given ones: right more often by {gain}; given ones look wrong: "
-            f"{self.noise.percent()}; held-out given labels hit {' -> '.join(hits)} %{counts}{gone}"
-        )
+        hits = " -> ".join(f"{100 * share:.1f}" for share in self.hits)
+        known = f"held-out given labels ranked, mAP {hits} %"
+        if self.noise is not None and self.gain is not None:
+            known = f"right more often by {self.gain.percent('+', ' points')}; given ones look wrong: "
+            known += f"{self.noise.percent()}; held-out given labels hit {hits} %"
+        return f"cleaned labels look {words} the given ones: {known}{counts}{gone}"
 
     def summary(self) -> dict[str, Any]:
         """For JSON."""
-        intervals = {name: getattr(self, name)._asdict() for name in ("noise", "gain", "difference")}
+        each = {name: getattr(self, name) for name in ("noise", "gain", "difference")}
+        intervals = {
+            name: None if value is None else {bound: float(x) for bound, x in value._asdict().items()}
+            for name, value in each.items()
+        }
         hits, classes = (dict(zip(("given", "cleaned"), pair, strict=True)) for pair in (self.hits, self.classes))
         about = {"held_out_hits": hits, "classes": classes, "classes_lost": self.lost}
         return {"verdict": self.verdict, **intervals, **about, "line": self.line}
@@ -85,37 +78,53 @@ def guard_of(judged: Judge, table: LabelTable) -> Guard:
     """Compare a table's cleaned labels with the given ones."""
     num_classes = table.posterior.shape[1]
     given, cleaned = (as_vectors(labels, num_classes) for labels in (table.noisy_label, table.cleaned_label))
-    gain = interval_of(judged.right(cleaned[judged.rows]) - judged.right(judged.given))
+    noise, gain, expected = None, None, given.sum(axis=0)
+    if judged.beliefs is not None:
+        right = [np.sum(judged.beliefs * labels, axis=1) for labels in (judged.given, cleaned[judged.rows])]
+        noise, gain = interval_of(1 - right[0]), interval_of(right[1] - right[0])
+        expected = judged.beliefs.mean(axis=0) * len(table)
     before, after = (_hits(judged, labels[judged.rows]) for labels in (given, cleaned))
-    expected = judged.beliefs.mean(axis=0) * len(table)
     lost = (cleaned.sum(axis=0) <= expected / 4) & (expected >= _FEWEST)
     change = interval_of(after - before)
-    worse = gain.high < 0 or (not judged.one_class and change.high < 0)
+    decides = change if gain is None else gain
     return Guard(
-        interval_of(1 - judged.right(judged.given)),
+        noise,
         gain,
         (float(np.mean(before)), float(np.mean(after))),
         change,
         (given.sum(axis=0, dtype=int).tolist(), cleaned.sum(axis=0, dtype=int).tolist()),
         [table.class_names[c] for c in np.flatnonzero(lost)],
-        "worse" if worse else "better" if gain.low > 0 else "open",
+        "worse" if decides.high < 0 else "better" if decides.low > 0 else "open",
     )
 
 
-def merits(judged: Judge, posterior: Posterior) -> dict[str, float]:
-    """How many labels each belief of a posterior gets right, as models judge that have not seen the given ones.
+class Belief(NamedTuple):
+    """What labels are cleaned with.
 
-    A belief that copies the given labels gains nothing by it. Candidates of infinite cost are left out.
-
-    Returns:
-      Shares by name, the method's own choice first.
+    Attributes:
+      name: of a candidate or a column of the posterior.
+      probs: p(true label), ``[n, K]``.
+      merits: of one label to an example, the share that each belief gets right, as the judges see it.
     """
-    own, merit = chosen_candidate(posterior), {}
-    for name, probs in sorted(beliefs_of(posterior).items(), key=lambda pair: pair[0] != own):
-        judged_probs = probs[judged.rows]
-        classes = as_vectors(np.argmax(judged_probs, axis=1), probs.shape[1])
-        merit[name] = float(np.mean(judged.right(classes if judged.one_class else judged_probs >= 0.5)))
-    return merit
+
+    name: str
+    probs: np.ndarray
+    merits: dict[str, float]
+
+
+def best_belief(judged: Judge, posterior: Posterior) -> Belief:
+    """The belief that gets most labels right, as models judge that have not seen the given ones.
+
+    One that copies the given labels gains nothing by it. Candidates of infinite cost are left out. Among equals, and
+    where there are several labels to an example, it is the method's own choice.
+    """
+    beliefs, name, merits = beliefs_of(posterior), chosen_candidate(posterior), {}
+    if judged.beliefs is not None:
+        each = np.arange(len(judged.rows))
+        for belief, probs in beliefs.items():
+            merits[belief] = float(np.mean(judged.beliefs[each, np.argmax(probs[judged.rows], axis=1)]))
+        name = max(merits, key=lambda belief: (merits[belief], belief == name))
+    return Belief(name, beliefs[name], merits)
 
 
 def beliefs_of(posterior: Posterior) -> dict[str, np.ndarray]:

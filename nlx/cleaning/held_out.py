@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import expit, log_expit, log_softmax, softmax
+from scipy.special import log_softmax, softmax
 
 from nlx import transitions
 from nlx.cleaning.arrays import standard_form
@@ -91,21 +91,16 @@ class Judge(NamedTuple):
       rows: of the training set, those that are judged, int ``[m]``: all, or 20,000 at random.
       one_class: whether a label is one class.
       given: their labels as vectors, {0, 1} ``[m, K]``.
-      beliefs: p(true label given input and given label), float32 ``[m, K]``.
+      beliefs: p(true label given input and given label), float32 ``[m, K]``; None where there are several labels to an
+        example: what is missing cannot be told from what is hard to see.
       models: what gives scores to other labels of these rows.
     """
 
     rows: np.ndarray
     one_class: bool
     given: np.ndarray
-    beliefs: np.ndarray
+    beliefs: np.ndarray | None
     models: Discriminant
-
-    def right(self, labels: np.ndarray) -> np.ndarray:
-        """How likely each label is right, of several entries their mean, ``[m]``, of labels as vectors ``[m, K]``."""
-        if self.one_class:
-            return np.sum(np.where(labels == 1, self.beliefs, 0.0), axis=1)
-        return np.mean(np.where(labels == 1, self.beliefs, 1 - self.beliefs), axis=1)
 
 
 def rows_to_judge(n: int) -> np.ndarray:
@@ -128,16 +123,12 @@ def judge(rows: np.ndarray, inputs: np.ndarray, given: np.ndarray, num_classes: 
     """
     labels, one_class = given[rows], given.ndim == 1
     models, vectors = Discriminant(inputs, labels), as_vectors(labels, num_classes)
-    scores = models.scores(vectors, one_class)
-    if one_class:
-        own = [log_softmax(scores / t, axis=1)[np.arange(len(rows)), labels] for t in _TEMPERATURES]
-        probs = softmax(scores / _likeliest(own, num_classes), axis=1).astype(np.float32)
-        return Judge(rows, True, vectors, _bayes(probs, labels), models)
-    sign = np.where(vectors == 1, 1.0, -1.0)
-    heat = _TEMPERATURES[np.argmax([np.mean(log_expit(sign * scores / t)) for t in _TEMPERATURES])]
-    probs = expit(scores / heat).astype(np.float32)
-    beliefs = [_bayes_of_two(p, y) for p, y in zip(probs.T, labels.T.astype(np.int32), strict=True)]
-    return Judge(rows, False, vectors, np.stack(beliefs, axis=1), models)
+    if not one_class:
+        return Judge(rows, False, vectors, None, models)
+    scores = models.scores(vectors, True)
+    own = [log_softmax(scores / t, axis=1)[np.arange(len(rows)), labels] for t in _TEMPERATURES]
+    probs = softmax(scores / _likeliest(own, num_classes), axis=1).astype(np.float32)
+    return Judge(rows, True, vectors, _bayes(probs, labels), models)
 
 
 def as_vectors(labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -156,20 +147,6 @@ def _likeliest(own: list[np.ndarray], num_classes: int) -> float:
         return float(np.mean(np.log((1 - random) * p + random / num_classes)))
 
     return float(_TEMPERATURES[np.argmax([likelihood(log_p) for log_p in own])])
-
-
-def _bayes_of_two(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """p(class is there given input and label) ``[m]``; tags go missing more often than not by chance alone.
-
-    Rates differ, so that no share of random labels is taken out with the temperature: p(noisy = 1|x) is solved for
-    p(true = 1|x) instead.
-    """
-    pairs = np.stack([1 - probs, probs], axis=1)
-    matrix = np.asarray(transitions.from_confident_joint(transitions.confident_joint(pairs, labels), labels))
-    (_, spurious), (_, kept) = matrix
-    there = np.clip((probs - spurious) / max(kept - spurious, 0.05), 0, 1)
-    joint = there * matrix[1, labels], (1 - there) * matrix[0, labels]
-    return joint[0] / np.maximum(joint[0] + joint[1], 1e-12)
 
 
 def _bayes(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nlx.cleaning.guard import beliefs_of, guard_of, merits
+from nlx.cleaning.guard import best_belief, guard_of
 from nlx.cleaning.held_out import Judge
 from nlx.cleaning.table import LabelTable, label_table, with_trusted, write_issues, write_labels
 from nlx.data import Dataset
@@ -28,26 +28,25 @@ Picture = Callable[[Path, LabelTable, Dataset], list[Path]]
 def table_of(posterior: Posterior, data: Dataset, method: str, judged: Judge) -> LabelTable:
     """Cleaned labels, with a method's own columns and candidates, and whether the true label was trusted.
 
-    They are cleaned with the belief that held-out models judge best, and the table says what these hold of the result.
+    Held-out models choose the belief that they are cleaned with, and the table says what these hold of the result.
     """
-    merit = merits(judged, posterior)
-    chosen = max(merit, key=lambda name: merit[name])
+    belief = best_belief(judged, posterior)
     extras = {name: np.asarray(column.values) for name, column in posterior.columns.items()}
     if len(posterior.candidates) > 1:
         extras |= {f"{name}_posterior": np.asarray(c.probs) for name, c in posterior.candidates.items()}
     if data.train.trusted is not None:
         extras["trusted"] = data.train.trusted
     table = label_table(
-        with_trusted(beliefs_of(posterior)[chosen], data.train),
+        with_trusted(belief.probs, data.train),
         data.given(data.train),
         extras=extras,
         true_label=data.train.label if data.train.known.all() else None,
-        chosen=chosen,
+        chosen=belief.name,
         class_names=data.class_names,
         dataset=data.name,
         method=method,
     )
-    return replace(table, guard=guard_of(judged, table).summary() | {"merit": merit})
+    return replace(table, guard=guard_of(judged, table).summary() | {"merit": belief.merits})
 
 
 def write_products(

@@ -55,11 +55,7 @@ def forward_corrected(
     t = floating(transition, "transition")
 
     def loss(x: Array, y: Array) -> Array:
-        same_shape("transition", t.shape, "[K, K]", (x.shape[-1],) * 2)
-        distributions(transition, "transition")
-        # Taking columns and turning them over is faster than turning over all of T, and so is its gradient.
-        columns = jnp.moveaxis(jnp.take(t.astype(x.dtype), y, axis=1, mode="clip"), 0, -1)
-        return mixture_loss(x, columns, slope_limit(t, y.size))
+        return _through(x, y, t)
 
     return per_label(logits, labels, where, loss)
 
@@ -99,15 +95,21 @@ def importance_reweighted(
     t = floating(transition, "transition")
 
     def loss(x: Array, y: Array) -> Array:
-        same_shape("transition", t.shape, "[K, K]", (x.shape[-1],) * 2)
-        distributions(transition, "transition")
-        columns = jnp.moveaxis(jnp.take(t.astype(x.dtype), y, axis=1, mode="clip"), 0, -1)
         nll = negative_log_likelihood(x, y)
         # Where T holds the label for impossible, the weight is without bound; it is cut as T's slopes are.
-        odds = jnp.minimum(mixture_loss(x, columns, slope_limit(t, y.size)) - nll, _MAX_LOG_SLOPE)
+        odds = jnp.minimum(_through(x, y, t) - nll, _MAX_LOG_SLOPE)
         return jnp.exp(odds) * nll
 
     return per_label(logits, labels, where, loss)
+
+
+def _through(x: Array, y: Array, transition: Array) -> Array:
+    """-log sum_i T_iy softmax(x)_i."""
+    same_shape("transition", transition.shape, "[K, K]", (x.shape[-1],) * 2)
+    distributions(transition, "transition")
+    # Taking columns and turning them over is faster than turning over all of T, and so is its gradient.
+    columns = jnp.moveaxis(jnp.take(transition.astype(x.dtype), y, axis=1, mode="clip"), 0, -1)
+    return mixture_loss(x, columns, slope_limit(transition, y.size))
 
 
 def backward_corrected(

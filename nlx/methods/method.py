@@ -76,7 +76,7 @@ class Posterior(NamedTuple):
     Attributes:
       candidates: by name. Most methods have one. While training, the one of lowest mean cost over the training set
         is scored, see :func:`chosen_candidate`; which belief labels are cleaned with in the end, models decide that
-        have not seen them, see :func:`nlx.cleaning.guard.merits`.
+        have not seen them, see :func:`nlx.cleaning.guard.best_belief`.
       columns: further columns, by name.
     """
 

@@ -186,10 +186,10 @@ def test_the_constant_schedule_is_none():
     assert build_schedule(RecipeOptions(), replace(MLP, schedule="constant")) is Stage(1).schedule
 
 
-def walk(grads, steps, learning_rate=0.1, start=2.0, decay=0.0, **options):
+def walk(grads, steps, learning_rate=0.1, start=2.0, decay=0.0, of_method=None, **options):
     """Where one weight of the backbone and one of the method go, under the same gradient at every step."""
     training = replace(MLP, learning_rate=learning_rate, weight_decay=decay)
-    optimizer = build_optimizer(RecipeOptions(**options), training)
+    optimizer = build_optimizer(RecipeOptions(**options), training, of_method)
     params = {"model": {"w": jnp.float32(start)}, "method": {"v": jnp.float32(start)}}
     path = []
     with jax.numpy_dtype_promotion("standard"):  # which optax leans on
@@ -217,6 +217,13 @@ def test_weight_decay_is_an_l2_penalty():
     np.testing.assert_allclose(path[:, 0], 2 * (1 - 0.1 * 0.2) ** np.arange(1, 5), rtol=1e-5)
     np.testing.assert_allclose(path[:, 1], 2 * (1 - 0.05 * 0.2) ** np.arange(1, 5), rtol=1e-5)
     np.testing.assert_array_equal(walk(0.0, 2, **options), 2)
+
+
+@pytest.mark.parametrize("options", [{"optimizer": "adam"}, {"momentum": 0.9, "decay": 0.2, "learning_rate": 7.0}])
+def test_a_method_may_bring_an_optimizer_of_its_own(options):
+    path = walk(1.0, 3, of_method=optax.sgd(0.5), **options)
+    np.testing.assert_allclose(path[:, 1], 2 - 0.5 * np.array([1, 2, 3]), rtol=1e-6)
+    np.testing.assert_array_equal(walk(0.0, 3, of_method=optax.sgd(0.5), **options)[:, 1], 2)
 
 
 def test_adam_steps_by_the_learning_rate_whatever_the_gradients_size():

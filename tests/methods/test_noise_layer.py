@@ -114,6 +114,8 @@ def test_learning_finds_the_matrix_where_the_classifier_is_right():
 def test_outliers_have_a_class_of_their_own():
     method = outliers(K, 0.25)
     params, _ = method.init(KEY, OUTPUTS, K, 10)
+    rare = method.posterior(params, (), OUTPUTS, {"noisy_label": LABELS}).columns["outlier_score"].values
+    assert rare.max() < 1 / (1 + K)  # at first, lest it swallow a class
     params = {"weights": jnp.ones((F, 1)), "bias": jnp.full(1, 0.3)}
     trusted = jnp.array([UNKNOWN, KNOWN_OUTLIER, UNKNOWN, UNKNOWN, UNKNOWN, KNOWN_OUTLIER])
     loss, _, _ = method.loss(KEY, params, (), OUTPUTS, {"noisy_label": LABELS, "trusted_label": trusted}, jnp.int32(0))

@@ -8,11 +8,14 @@ import shlex
 from dataclasses import fields
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 import tyro
 
 from nlx import losses
 from nlx.arguments import ArgumentError
+from nlx.data import Dataset, Split
 from nlx.experiment.options import RecipeOptions
 from nlx.experiment.run import Result, Run
 from nlx.methods import crf as methods_crf
@@ -99,6 +102,21 @@ def test_defaults_of_a_recipe_are_those_of_the_functions_it_calls(name):
         assert default == other, f"{option} is {default}, {function.__name__} has {other}"
     expected = {"can": 10, "crf": 4, "icnm": 1, "noise_layer": 3, "noise_types": 2, "self_learning": 11, "baseline": 2}
     assert len(compared) >= expected[name], compared
+
+
+@pytest.mark.parametrize(("steps", "first"), [(8, 32), (100, 100)])
+def test_t_is_learned_after_an_epoch_and_not_before_32_steps(steps, first):
+    recipe, types = load("noise_layer")
+    data = Dataset("mine", ("cat", "dog"), Split(np.zeros((2, 2), np.float32), np.array([0, 1], np.int32), None), None)
+    method = recipe.layer(types["options"](strength=0.0), data, steps)
+    batch, outputs = {"noisy_label": np.array([0, 1])}, {"logits": np.eye(2, dtype=np.float32)}
+
+    def slope(step):
+        loss = lambda params: method.loss(None, params, (), outputs, batch, step)[0].sum()  # noqa: E731
+        return np.abs(jax.grad(loss)({"transition": np.eye(2, dtype=np.float32)})["transition"]).max()
+
+    assert slope(first - 1) == 0
+    assert slope(first) > 0
 
 
 def test_defaults_that_a_recipe_works_out_are_the_librarys():

@@ -8,19 +8,9 @@ import pytest
 
 from nlx.data import DataError
 from nlx.data.sources.npz import npz
+from tests.data.sources.conftest import FEATURES, IMAGES, MATRIX, NOISY, TRUE, save, with_value
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "cifar10n_features.npz"
-IMAGES = np.arange(6 * 4 * 5 * 3, dtype=np.uint8).reshape(6, 4, 5, 3)
-FEATURES = np.linspace(-1, 1, 6 * 4).reshape(6, 4)
-NOISY = np.array([0, 1, 2, 0, 1, 2])
-TRUE = np.array([0, 1, 2, 0, 1, 1])
-MATRIX = np.array([[0, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1]])
-
-
-def save(tmp_path, **arrays):
-    path = tmp_path / "mine.npz"
-    np.savez(path, **arrays)
-    return path
 
 
 def test_images_with_everything(tmp_path):
@@ -119,12 +109,6 @@ def test_labels_that_are_partly_known_are_trusted_exactly_there(tmp_path, arrays
         np.testing.assert_array_equal(data.train.trusted, KNOWN)
         np.testing.assert_array_equal(data.train.known, KNOWN)
         assert not data.train.scored.any()
-
-
-def with_value(array, position, value):
-    array = np.array(array)
-    array[position] = value
-    return array
 
 
 BASE = {"features": FEATURES, "noisy_label": NOISY, "label": TRUE, "test_features": FEATURES, "test_label": TRUE}

@@ -9,23 +9,7 @@ import pytest
 from nlx.data import DataError
 from nlx.data.sources.npz import npz
 from nlx.data.understanding import understood
-
-IMAGES = np.arange(6 * 4 * 5 * 3, dtype=np.uint8).reshape(6, 4, 5, 3)
-FEATURES = np.linspace(-1, 1, 6 * 4).reshape(6, 4)
-NOISY = np.array([0, 1, 2, 0, 1, 2])
-TRUE = np.array([0, 1, 2, 0, 1, 1])
-MATRIX = np.array([[0, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1]])
-
-
-def save(tmp_path, **arrays):
-    np.savez(tmp_path / "mine.npz", **arrays)
-    return tmp_path / "mine.npz"
-
-
-def with_value(array, position, value):
-    array = np.array(array)
-    array[position] = value
-    return array
+from tests.data.sources.conftest import FEATURES, IMAGES, MATRIX, NOISY, TRUE, save, with_value
 
 
 @pytest.mark.parametrize("kind", ["U", "S"])
