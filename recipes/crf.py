@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 
@@ -31,6 +31,7 @@ OF_THE_FIELD = ("field", "hidden", "chains", "sweeps", "prediction", "generator"
 class CRFOptions(RecipeOptions):
     """Options of the CRF, after those of every recipe."""
 
+    single_label_rate: ClassVar[float] = 0.01  # at higher ones its posterior feeds on itself
     field: Literal["no_link", "hidden", "no_hidden", "no_pairwise"] = "no_link"
     """A row of the paper's Table 1. no_pairwise: no interactions; no_hidden: of noisy with clean labels; hidden: both
     with hidden units; no_link: likewise, but the noisy labels do not see the image (the paper's best)."""
@@ -71,8 +72,7 @@ def train(options: CRFOptions, run: Run) -> Result:
     defaults, given = (40.0, 5.0) if data.multi_label else (8.0, 0.25), (options.alpha_start, options.alpha_end)
     start, end = (d if value is None else value for d, value in zip(defaults, given, strict=True))
     alpha = annealed(start, end, max(1, round(options.alpha_share * steps)))
-    noisy, trusted, facts = data.train.observed, data.train.trusted_label, {}
-    share = None if trusted is None else float((trusted >= 0).reshape(len(noisy), -1).all(axis=1).mean())
+    noisy, facts, share = data.train.observed, {}, data.train.trusted_share
     if data.multi_label:
         refuse_idle(options, "for two vocabularies", "transition")
         hidden = options.hidden if options.field in ("no_link", "hidden") else 0
@@ -98,8 +98,8 @@ def train(options: CRFOptions, run: Run) -> Result:
     optimizer = build_optimizer(options, training)
     observers = run.observers(method, data, alpha_start=start, alpha_end=end)
     trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)
-    stage = Stage(training.epochs, schedule=build_schedule(options, training))
-    fitted = trainer.fit(data.train, jax.random.key(options.seed), stage, state=run.restored(trainer, data))
+    stage, key = Stage(training.epochs, schedule=build_schedule(options, training)), jax.random.key(options.seed)
+    fitted = trainer.fit(data.train, key, stage, state=run.restored(trainer, data))
     return run.export(trainer, fitted, data, facts=facts)
 
 

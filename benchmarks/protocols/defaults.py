@@ -135,9 +135,9 @@ def claims_of(results: dict[str, Any]) -> list[Claim]:
     for case, rows in results.items():
         for name, row in rows.items():
             gain, ahead = paired(row["cleaned"], row["given"]), paired(row["test"], rows[PLAIN]["test"])
-            if gain["verdict"] == "behind" and not warned(row):
+            if gain["mean"] < 0 and gain["verdict"] == "behind" and not warned(row):
                 below.append(f"{name} on {case} {100 * gain['mean']:+.1f}")
-            if ahead["verdict"] == "behind" and not warned(row):
+            if ahead["mean"] < 0 and ahead["verdict"] == "behind" and not warned(row):
                 behind.append(f"{name} on {case} {100 * ahead['mean']:+.1f}")
             if name != PLAIN and np.mean(row["given"]) <= 0.8 and gain["mean"] < 0.05:
                 small.append(f"{name} on {case} {100 * gain['mean']:+.1f}")

@@ -84,6 +84,11 @@ class Split:
         known = (self.noisy_label, self.label, self.trusted, self.outlier)
         return Split(inputs, *(None if array is None else array[rows] for array in known))
 
+    @property
+    def trusted_share(self) -> float | None:
+        """Share of the examples whose true label may be learnt from; None where there are no such labels."""
+        return None if self.trusted is None or self.label is None else float(self.trusted.mean())
+
     @cached_property
     def trusted_label(self) -> np.ndarray | None:
         """What methods may learn of the true labels, int32 ``[n]`` or ``[n, C]``; None for nothing.

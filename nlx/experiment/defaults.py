@@ -72,6 +72,7 @@ def training_for(options: RecipeOptions, data: Dataset) -> Training:
     """How to train: what the options say, and the defaults for this kind of data where they do not.
 
     Of a small set a default batch takes an eighth, in equal parts on all devices, and the passes over it become more.
+    It is no more than all trusted examples, which may have a stage of their own.
 
     Raises:
       ArgumentError: there are fewer examples than a batch takes, or an option that does nothing for such data.
@@ -82,11 +83,14 @@ def training_for(options: RecipeOptions, data: Dataset) -> Training:
     size, default = len(data.train), DEFAULTS[kind_of(data)]
     batch = given["batch_size"]
     if batch is None:
-        batch = jax.device_count() * math.ceil(min(default.batch_size, size / _FEWEST_BATCHES) / jax.device_count())
+        devices, trusted = jax.device_count(), round(size * (data.train.trusted_share or 0))
+        parts = math.ceil(min(default.batch_size, size / _FEWEST_BATCHES) / devices)
+        batch = devices * max(1, min(parts, trusted // devices or parts))
     if batch > size:
         raise ArgumentError(f"`batch_size`={batch} is more than the {size} training examples; take a smaller one")
     epochs = max(default.epochs, min(_MOST_EPOCHS, math.ceil(_FEWEST_STEPS * batch / size)))
-    default = replace(default, batch_size=batch, epochs=epochs)
+    rate = default.learning_rate if data.multi_label else min(default.learning_rate, options.single_label_rate)
+    default = replace(default, batch_size=batch, epochs=epochs, learning_rate=rate)
     training = replace(default, **{name: value for name, value in given.items() if value is not None})
     if training.schedule != "step":
         refuse_idle(options, f"with `schedule`={training.schedule}", "decay_every")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from nlx.arguments import ArgumentError
 from nlx.data.prepare import Augmentation
@@ -17,6 +17,9 @@ Schedule = Literal["step", "cosine", "constant"]
 @dataclass(frozen=True)
 class RecipeOptions:
     """Options of every recipe. What is left at None comes from nlx/experiment/defaults.py; config.json records it."""
+
+    single_label_rate: ClassVar[float] = math.inf
+    # The largest learning rate by default where an example has one label: a recipe may need a smaller one.
 
     dataset: str = "web"
     """web (the WEB set where it lies under DATA_DIR/web, else the embedded sample web/sample), digits, mnist,

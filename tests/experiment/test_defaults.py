@@ -71,6 +71,21 @@ def test_a_small_set_is_passed_over_more_often_in_smaller_batches(size, batch, e
     assert (short.batch_size, short.epochs) == (batch, 2)
 
 
+def test_a_default_batch_is_no_more_than_the_trusted_examples(monkeypatch):
+    data = dataset(np.zeros((1000, 5), np.float32))
+    known = {"label": np.zeros(1000, np.int32), "trusted": np.arange(1000) < 20}
+    data = replace(data, train=replace(data.train, **known))
+    for devices, batch in ((1, 20), (8, 16), (32, 128)):
+        monkeypatch.setattr(jax, "device_count", lambda devices=devices: devices)
+        assert training_for(RecipeOptions(), data).batch_size == batch
+
+
+def test_a_recipe_may_need_a_smaller_rate_for_single_labels(monkeypatch):
+    monkeypatch.setattr(RecipeOptions, "single_label_rate", 0.02)
+    assert training_for(RecipeOptions(), dataset(np.zeros((80, 5), np.float32))).learning_rate == 0.02
+    assert training_for(RecipeOptions(learning_rate=1.0), dataset(np.zeros((80, 5), np.float32))).learning_rate == 1.0
+
+
 def test_a_default_batch_divides_over_the_devices(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 8)
     assert training_for(RecipeOptions(), dataset(np.zeros((1000, 8, 8, 1), np.uint8), "digits/0")).batch_size == 56
