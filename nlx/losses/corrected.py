@@ -52,10 +52,9 @@ def forward_corrected(
       Sukhbaatar et al., Training Convolutional Networks with Noisy Labels, 2014, Eq. 3; Patrini et al., Making Deep
       Neural Networks Robust to Label Noise, 2017, Theorem 2.
     """
-    t = floating(transition, "transition")
 
     def loss(x: Array, y: Array) -> Array:
-        return _through(x, y, t)
+        return _through(x, y, transition)
 
     return per_label(logits, labels, where, loss)
 
@@ -92,24 +91,24 @@ def importance_reweighted(
       Liu and Tao, Classification with Noisy Labels by Importance Reweighting, 2016; Xia et al., Are Anchor Points
       Really Indispensable in Label-Noise Learning?, 2019, section 3.
     """
-    t = floating(transition, "transition")
 
     def loss(x: Array, y: Array) -> Array:
         nll = negative_log_likelihood(x, y)
         # Where T holds the label for impossible, the weight is without bound; it is cut as T's slopes are.
-        odds = jnp.minimum(_through(x, y, t) - nll, _MAX_LOG_SLOPE)
+        odds = jnp.minimum(_through(x, y, transition) - nll, _MAX_LOG_SLOPE)
         return jnp.exp(odds) * nll
 
     return per_label(logits, labels, where, loss)
 
 
-def _through(x: Array, y: Array, transition: Array) -> Array:
-    """-log sum_i T_iy softmax(x)_i."""
-    same_shape("transition", transition.shape, "[K, K]", (x.shape[-1],) * 2)
+def _through(x: Array, y: Array, transition: ArrayLike) -> Array:
+    """-log sum_i T_iy softmax(x)_i, with T as it was given: a tracer's rows could not be checked."""
+    t = floating(transition, "transition")
+    same_shape("transition", t.shape, "[K, K]", (x.shape[-1],) * 2)
     distributions(transition, "transition")
     # Taking columns and turning them over is faster than turning over all of T, and so is its gradient.
-    columns = jnp.moveaxis(jnp.take(transition.astype(x.dtype), y, axis=1, mode="clip"), 0, -1)
-    return mixture_loss(x, columns, slope_limit(transition, y.size))
+    columns = jnp.moveaxis(jnp.take(t.astype(x.dtype), y, axis=1, mode="clip"), 0, -1)
+    return mixture_loss(x, columns, slope_limit(t, y.size))
 
 
 def backward_corrected(

@@ -92,11 +92,11 @@ def label_smoothing(
     t = None if transition is None else floating(transition, "transition")
 
     def loss(x: Array, y: Array) -> Array:
-        if t is None:
+        if t is None or transition is None:
             each = -jax.nn.log_softmax(x)
         else:
             same_shape("transition", t.shape, "[K, K]", (x.shape[-1],) * 2)
-            distributions(t, "transition")
+            distributions(transition, "transition")  # as it was given: a tracer's rows could not be checked
             each = _of_every_label(x, t)
         given = jnp.take_along_axis(each, y[..., None], axis=-1, mode="clip")[..., 0]
         return (1 - rate) * given + rate * jnp.mean(each, axis=-1)

@@ -2,7 +2,7 @@
 
 import json
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import jax
@@ -49,7 +49,7 @@ def test_config_json_holds_every_option_the_facts_and_the_versions(folder):
     config = told(folder)
     assert config == {
         "options": {
-            **{name: getattr(OPTIONS, name) for name in OPTIONS.__dataclass_fields__},
+            **{name: getattr(OPTIONS, name) for name in (f.name for f in fields(OPTIONS))},
             "widths": [32, 16],
             "data_dir": "there",
             "run_dir": str(folder),

@@ -154,6 +154,9 @@ def test_a_matrix_whose_rows_are_no_distributions_is_refused_where_it_enters(nam
         lambda: transitions.label_posterior(t, Y),
         lambda: corruption.flips(KEY, Y, t),
         lambda: jax.jit(lambda x: losses.forward_corrected(x, Y, t))(x),
+        lambda: jax.jit(lambda x: losses.importance_reweighted(x, Y, t))(x),
+        lambda: jax.jit(lambda x: losses.label_smoothing(x, Y, transition=t))(x),
+        lambda: jax.jit(lambda x: losses.soft_forward_corrected(x, x, t))(x),
     ]
     if name != "negative":  # an inverse has negative entries, and what is left of the diagonal here sums to 1
         calls += [
