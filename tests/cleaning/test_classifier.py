@@ -69,13 +69,15 @@ def test_a_method_trains_behind_a_small_network():
 
 def test_a_methods_network_and_seed_are_options():
     x, noisy, true, _ = clusters(2)
-    plain = nlx.NoisyLabelClassifier("generalized_ce", hidden=(8, 8), epochs=30, random_state=None)
+    plain = nlx.NoisyLabelClassifier("generalized_ce", hidden=(8, 8), epochs=30, random_state=0)
     assert plain.fit(x, noisy).table_.method == "generalized_ce"
     assert np.mean(plain.predict(x) == np.array(["ant", "bee", "cat"])[true]) > 0.9
     shapes = [leaf.shape for leaf in jax.tree.leaves(plain._states[0].params["model"])]
     assert sorted(shapes) == sorted([(6, 8), (8,), (8, 8), (8,), (8, 3), (3,)])
     again = pickle.loads(pickle.dumps(plain))
     np.testing.assert_array_equal(again.predict_proba(x), plain.predict_proba(x))
+    drawn = [nlx.NoisyLabelClassifier("generalized_ce", hidden=(8, 8), epochs=1, random_state=None) for _ in range(2)]
+    assert (drawn[0].fit(x, noisy).predict_proba(x) != drawn[1].fit(x, noisy).predict_proba(x)).any()
     short = nlx.NoisyLabelClassifier(epochs=1).fit(x, noisy)
     assert (short.table_.posterior != nlx.NoisyLabelClassifier(epochs=2).fit(x, noisy).table_.posterior).any()
 
