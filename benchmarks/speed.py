@@ -26,7 +26,7 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.kernels import confident_joint, gibbs, loading, metrics, noise_types, prototypes, seeds, step
+from benchmarks.kernels import backbones, confident_joint, gibbs, loading, metrics, noise_types, prototypes, seeds, step
 from benchmarks.kernels.timing import Row, met
 from nlx.experiment.run_folder import versions, write_json
 
@@ -35,6 +35,7 @@ PEERS = ("torch", "cleanlab", "thrml", "simplejpeg")
 Kernel = Literal[
     "step",
     "many_classes",
+    "backbones",
     "sampling",
     "dispatch",
     "seeds",
@@ -52,10 +53,10 @@ class Options:
     """What to time."""
 
     only: tuple[Kernel, ...] = get_args(Kernel)
-    """Which measurements: the step of every method, the noise layer at 1000 classes, the CRF's chains beside a
-    ResNet-50, dispatch, several seeds in one program, and the kernels."""
+    """Which measurements: the step of every method, the noise layer at 1000 classes, every method behind a ResNet-18
+    and a ResNet-50, the CRF's chains beside a ResNet-50, dispatch, several seeds in one program, and the kernels."""
     device: Literal["cpu", "gpu"] = "cpu"
-    """Where: one device of this kind. Peers other than JAX stay on the CPU."""
+    """Where: one device of this kind. torch's peers run there too; NumPy, cleanlab and scikit-learn know CPUs only."""
     batch_size: int = 64
     """Examples per step of the ResNet."""
     model: str = "resnet20"
@@ -69,6 +70,7 @@ def measurements(options: Options) -> dict[Kernel, Callable[[int], list[Row]]]:
     return {
         "step": lambda rounds: step.measure(rounds, options.model, options.batch_size),
         "many_classes": lambda rounds: step.many_classes(rounds, options.model, options.batch_size),
+        "backbones": backbones.measure,
         "sampling": step.sampling,
         "dispatch": step.dispatch,
         "seeds": seeds.measure,

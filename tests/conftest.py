@@ -1,14 +1,17 @@
-"""Strict settings for every test: no silent rank or dtype promotion, and eight CPU devices to shard over."""
+"""Strict settings for every test: no silent rank or dtype promotion, and eight CPU devices to shard over.
+
+With ``JAX_PLATFORMS=cuda,cpu`` set, what runs on one device runs on a GPU instead (see CONTRIBUTING).
+"""
 
 import importlib
 import inspect
 import logging
 import os
 
-# Nearly all time of the tests goes into compiling programs that run once: LLVM may leave them as they are.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
-os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=8"
-os.environ["JAX_PLATFORMS"] = "cpu"
+if os.environ.setdefault("JAX_PLATFORMS", "cpu") == "cpu":
+    # Nearly all time of the tests goes into compiling programs that run once: LLVM may leave them as they are.
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 
 import jax
 import numpy as np

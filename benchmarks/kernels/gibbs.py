@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.kernels.timing import Row, against, interleaved
+from benchmarks.kernels.timing import Row, against, interleaved, to_numpy, torch_device
 from nlx.samplers import gibbs
 
 NOISY, UNITS, CHAINS = 1000, 73 + 200, 50
@@ -41,8 +41,8 @@ def measure(rounds: int) -> list[Row]:
         "limit": _limit(u, jnp.asarray(start.reshape(-1, UNITS), jnp.bfloat16)),
         "numpy": _numpy(coupling, y_bias, z_bias, start),
     }
-    if importlib.util.find_spec("torch"):
-        sides["torch"] = _torch(coupling, y_bias, z_bias, start)
+    if device := torch_device():
+        sides["torch"] = _torch(coupling, y_bias, z_bias, start, device)
     _check({name: call for name, call in sides.items() if name != "limit"})
     t = interleaved(sides, rounds)
     about = f"{EXAMPLES} x {CHAINS} chains, {SWEEPS} sweeps"
@@ -54,20 +54,21 @@ def measure(rounds: int) -> list[Row]:
     if "torch" in t:
         rows.insert(0, against(f"Gibbs, {about}: ours / torch (bfloat16, 16 bits)", t, "torch", 0.5, "threefry"))
     if jax.default_backend() == "gpu":
-        rows.append(_milliseconds(u, b[:1], a[:1], rounds))
+        rows += [_milliseconds(u, b[:1], a[:1], rounds, generator) for generator in ("threefry", "hash")]
     if importlib.util.find_spec("thrml"):
         rows.append(_thrml(t["threefry"], rounds))
     return rows
 
 
-def _milliseconds(u: jax.Array, b: jax.Array, a: jax.Array, rounds: int, examples: int = 128, sweeps: int = 100) -> Row:
+def _milliseconds(u: jax.Array, b: jax.Array, a: jax.Array, rounds: int, generator: Any) -> Row:
     """A step's sweeps for a whole batch, for a limit in milliseconds that was set for an H100."""
+    examples, sweeps = 128, 100
     state = gibbs.init(jax.random.key(0), examples, CHAINS, NOISY, UNITS)
     y_bias, z_bias = (jnp.broadcast_to(x, (examples, x.shape[1])) for x in (b, a))
-    run = jax.jit(lambda key, state: gibbs.step(key, state, u, y_bias, z_bias, sweeps))
+    run = jax.jit(lambda key, state: gibbs.step(key, state, u, y_bias, z_bias, sweeps, generator=generator))
     alone = _limit(u, jnp.zeros((examples * CHAINS, UNITS), jnp.bfloat16), sweeps)
     t = interleaved({"ours": lambda: run(jax.random.key(1), state), "limit": alone}, rounds)
-    row = against(f"Gibbs, {examples} x {CHAINS} chains, {sweeps} sweeps: milliseconds", t, "limit", 6.0)
+    row = against(f"Gibbs, {examples} x {CHAINS} chains, {sweeps} sweeps, {generator}: milliseconds", t, "limit", 6.0)
     return {**row, "ratio": 1e3 * t["ours"]}
 
 
@@ -108,14 +109,16 @@ def _numpy(coupling: np.ndarray, y_bias: np.ndarray, z_bias: np.ndarray, start: 
     return run
 
 
-def _torch(coupling: np.ndarray, y_bias: np.ndarray, z_bias: np.ndarray, start: np.ndarray) -> Callable[[], Any]:
-    """Operands in bfloat16 (oneDNN), 16-bit thresholds; the faster of plain and compiled draws."""
+def _torch(
+    coupling: np.ndarray, y_bias: np.ndarray, z_bias: np.ndarray, start: np.ndarray, device: str
+) -> Callable[[], Any]:
+    """Operands in bfloat16, 16-bit thresholds; the faster of plain and compiled draws."""
     import torch
 
-    u = torch.tensor(coupling).bfloat16()
+    u = torch.tensor(coupling, device=device).bfloat16()
     u_t = u.T.contiguous()
-    b, a = (torch.from_numpy(np.repeat(x, CHAINS, 0)) for x in (y_bias, z_bias))
-    first = torch.from_numpy(start.reshape(-1, UNITS)).bfloat16()
+    b, a = (torch.from_numpy(np.repeat(x, CHAINS, 0)).to(device) for x in (y_bias, z_bias))
+    first = torch.from_numpy(start.reshape(-1, UNITS)).to(device).bfloat16()
 
     def draw(product: torch.Tensor, bias: torch.Tensor, random: torch.Tensor) -> torch.Tensor:
         uniform = (random.to(torch.int32) + 2**15).float()
@@ -125,18 +128,21 @@ def _torch(coupling: np.ndarray, y_bias: np.ndarray, z_bias: np.ndarray, start: 
         # One 64-bit random number holds four thresholds.
         count = -(-shape.numel() // 4)
         return (
-            torch.empty(count, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[: shape.numel()].view(shape)
+            torch.empty(count, dtype=torch.int64, device=device)
+            .random_(-(2**63), None)
+            .view(torch.int16)[: shape.numel()]
+            .view(shape)
         )
 
     def sampler(draw: Callable[..., torch.Tensor]) -> Callable[[], Any]:
-        def run() -> np.ndarray:
+        def run() -> torch.Tensor:
             with torch.no_grad():
                 z = first
                 for _ in range(SWEEPS):
                     product = z @ u
                     z = draw(draw(product, b, bits(b.shape)) @ u_t, a, bits(a.shape))
                 probs = torch.sigmoid(product.float() + b)
-            return probs.reshape(EXAMPLES, CHAINS, NOISY).mean(1).numpy()
+            return probs.reshape(EXAMPLES, CHAINS, NOISY).mean(1)
 
         return run
 
@@ -154,7 +160,7 @@ def _check(sides: dict[str, Callable[[], Any]]) -> None:
     results = {name: call() for name, call in sides.items()}
     info = results["threefry"][1]
     means = {
-        name: np.asarray(result if isinstance(result, np.ndarray) else result[1].y_mean, np.float64)
+        name: to_numpy(result[1].y_mean if isinstance(result, tuple) else result).astype(np.float64)
         for name, result in results.items()
     }
     spread = np.sqrt(np.asarray(info.y_mean * (1 - info.y_mean), np.float64))

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.kernels.timing import Row, against, interleaved
+from benchmarks.kernels.timing import Row, against, interleaved, to_numpy, torch_device
 from nlx import posteriors
 
 _SIZES = (
@@ -47,7 +47,7 @@ def measure(rounds: int) -> list[Row]:
         expected = ours()
         for name, side in sides.items():
             for a, b in zip(expected, side(), strict=True):
-                np.testing.assert_allclose(np.asarray(b), np.asarray(a), atol=1e-5, rtol=1e-5, err_msg=name)
+                np.testing.assert_allclose(to_numpy(b), to_numpy(a), atol=1e-5, rtol=1e-5, err_msg=name)
         repeated = {name: _repeat(side, calls) for name, side in sides.items()}
         t = {name: seconds / calls for name, seconds in interleaved(repeated, rounds).items()}
         # Without a compiler for torch.compile the limit holds against torch as it is.
@@ -64,8 +64,8 @@ def measure(rounds: int) -> list[Row]:
 def _repeat(call: Callable[[], Any], times: int) -> Callable[[], Any]:
     """Many calls, all of them finished: JAX hands each to a thread, and waking it is no part of the kernel."""
 
-    def many() -> None:
-        jax.block_until_ready([call() for _ in range(times)])
+    def many() -> Any:
+        return jax.block_until_ready([call() for _ in range(times)])
 
     return many
 
@@ -97,14 +97,15 @@ def _numpy(y: np.ndarray, z: np.ndarray, noisy: np.ndarray, transposed: np.ndarr
 
 
 def _torch_sides(y: np.ndarray, z: np.ndarray, noisy: np.ndarray, transposed: np.ndarray) -> _Sides:
-    try:
-        import torch
-    except ImportError:
+    device = torch_device()
+    if device is None:
         return {}
+    import torch
+
     log_share = float(np.log(y.shape[1] - 1))
 
     def posterior(y: Any, z: Any, noisy: Any, transposed: Any) -> Any:
-        own = torch.arange(y.shape[1]) == noisy[:, None]
+        own = torch.arange(y.shape[1], device=device) == noisy[:, None]
         kept = y.gather(1, noisy[:, None])[:, 0]
         others = y.masked_fill(own, -torch.inf)
         top = others.amax(1)
@@ -119,7 +120,7 @@ def _torch_sides(y: np.ndarray, z: np.ndarray, noisy: np.ndarray, transposed: np
         label = torch.where(own, q[:, :1], e * per_other + confused * per_confused[:, None])
         return label, q, total - torch.logaddexp(kept, all_others) - torch.logsumexp(z, 1)
 
-    args = [torch.from_numpy(x) for x in (y, z, noisy.astype(np.int64), transposed)]
+    args = [torch.from_numpy(x).to(device) for x in (y, z, noisy.astype(np.int64), transposed)]
 
     def side(function: Callable[..., Any]) -> Callable[[], Any]:
         def call() -> Any:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.kernels.timing import Row, against, interleaved
+from benchmarks.kernels.timing import Row, against, interleaved, to_numpy, torch_device
 from nlx import prototypes
 
 K, M, D, P = 14, 1280, 2048, 8
@@ -105,12 +105,10 @@ def _correction(rounds: int) -> list[Row]:
         "ours": lambda: ours(features, selected.mean, present),
         "each": lambda: plain(features, all_prototypes),
     }
-    try:
+    if device := torch_device():
         import torch
-    except ImportError:
-        pass
-    else:
-        theirs, mean = torch.from_numpy(x), torch.from_numpy(np.array(selected.mean))
+
+        theirs, mean = (torch.from_numpy(np.array(array)).to(device) for array in (x, selected.mean))
 
         def in_torch() -> torch.Tensor:
             return (torch.nn.functional.normalize(theirs) @ mean.T).topk(2, dim=1).indices
@@ -119,7 +117,7 @@ def _correction(rounds: int) -> list[Row]:
             # Dividing the product instead of the features, as ours does.
             return ((theirs @ mean.T) / theirs.norm(dim=1, keepdim=True)).topk(2, dim=1).indices
 
-        if not np.array_equal(in_torch().numpy()[clear, 0], label[clear]):
+        if not np.array_equal(to_numpy(in_torch())[clear, 0], label[clear]):
             raise AssertionError("corrected labels should be torch's")
         sides |= {"torch": in_torch, "torch_scaled": in_torch_scaled}
     t = interleaved(sides, rounds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -36,16 +37,42 @@ def interleaved(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, f
 def each_round(sides: dict[str, Callable[[], Any]], rounds: int) -> Times:
     """Run all sides in turn, after a run of each that does not count."""
     for call in sides.values():
-        jax.block_until_ready(call())
+        _finished(call())
     times = Times({name: [] for name in sides}, {name: [] for name in sides})
     for _ in range(max(5, rounds)):
         for name, call in sides.items():
             time.sleep(_PAUSE)
             began = time.perf_counter(), time.process_time()
-            jax.block_until_ready(call())
+            _finished(call())
             times.wall[name].append(time.perf_counter() - began[0])
             times.cpu[name].append(time.process_time() - began[1])
     return times
+
+
+def torch_device() -> str | None:
+    """Where torch runs, the kind of device that JAX runs on; None where it is not installed or has no such device."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    if jax.default_backend() == "cpu":
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else None
+
+
+def to_numpy(x: Any) -> np.ndarray:
+    """A result of JAX, torch or NumPy, to compare."""
+    return np.asarray(x.cpu() if hasattr(x, "cpu") else x)
+
+
+def _finished(result: Any) -> None:
+    """Wait until a side's work is done, on whatever device."""
+    jax.block_until_ready(result)
+    for x in jax.tree.leaves(result):
+        if getattr(getattr(x, "device", None), "type", None) == "cuda":  # a tensor of torch
+            import torch
+
+            torch.cuda.synchronize()
 
 
 def against(name: str, t: dict[str, float], peer: str, limit: float | None, ours: str = "ours") -> Row:
