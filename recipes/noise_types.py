@@ -87,7 +87,7 @@ def train(options: NoiseTypesOptions, run: Run) -> Result:
     model, schedule = build_model(options, training, data), build_schedule(options, training)
     method, types = trusted_cross_entropy()._replace(name=options.strategy), None
     if options.strategy == "bottom_up":
-        method = bottom_up(transitions.from_pairs(trusted[known], noisy[known], k))
+        method = bottom_up(transitions.from_few_pairs(trusted[known], noisy[known], k))
     elif options.strategy == "noise_types":
         confusing = estimate_confusing(trusted[known], noisy[known], k).transition
         network = branch(options, training, data)

@@ -44,7 +44,7 @@ def read_transition(source: str | None, data: Dataset) -> np.ndarray:
         if trusted is None:
             raise ArgumentError("`transition`=trusted needs trusted labels; add `clean_fraction`=0.1, say")
         rows = trusted >= 0
-        return np.asarray(transitions.from_pairs(trusted[rows], data.train.observed[rows], data.num_classes))
+        return np.asarray(transitions.from_few_pairs(trusted[rows], data.train.observed[rows], data.num_classes))
     if kind in ("anchors", "confident"):
         return _estimated(kind, Path(path), data)
     return _from_file(Path(source), data.num_classes)

@@ -108,6 +108,7 @@ def table(n=8, k=3, dtype=np.float32):
         "transitions.posterior": Case(t.posterior, (logits, y, matrix), (0, 1), double=True),
         "transitions.binary_posterior": Case(t.binary_posterior, (logits, vectors, binary), (0, 1), double=True),
         "transitions.from_pairs": on_rows(lambda a, b: t.from_pairs(a, b, k), y, z),
+        "transitions.from_few_pairs": on_rows(lambda a, b: t.from_few_pairs(a, b, k), y, z),
         "transitions.from_anchors": on_rows(partial(t.from_anchors, quantile=0.7), probs, none=pair),
         "transitions.confident_thresholds": on_rows(t.confident_thresholds, probs, y, none=pair, one=few),
         "transitions.confident_joint": on_rows(t.confident_joint, probs, y, none=pair, one=few),

@@ -50,6 +50,7 @@ MASKED = {
     "recovery, vectors": (metrics.recovery, (PROBS, V), (B,)),
     "transition_counts": (metrics.transition_counts, (V, W), (B,)),
     "from_pairs": (partial(transitions.from_pairs, num_classes=K), (Y, Z), (B,)),
+    "from_few_pairs": (partial(transitions.from_few_pairs, num_classes=K), (Y, Z), (B,)),
     "estimate_confusing": (
         lambda y, z, where: transitions.estimate_confusing(y, z, K, where=where)[::2], (Y, Z), (B,)
     ),
@@ -165,6 +166,7 @@ COUNTED = {
     "recovery": lambda y, rows: metrics.recovery(PROBS[rows], y),
     "from_pairs": lambda y, rows: transitions.from_pairs(y, Z[rows], K),
     "from_pairs, noisy": lambda y, rows: transitions.from_pairs(Z[rows], y, K),
+    "from_few_pairs": lambda y, rows: transitions.from_few_pairs(y, Z[rows], K),
     "estimate_confusing": lambda y, rows: transitions.estimate_confusing(Z[rows], y, K)[::2],
     "label_posterior": lambda y, rows: transitions.label_posterior(T, y),
     "confident_thresholds": lambda y, rows: transitions.confident_thresholds(PROBS[rows], y),

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from nlx import transitions
 
@@ -31,6 +32,41 @@ def test_pairs_by_hand():
     np.testing.assert_array_equal(
         transitions.from_pairs(true, noisy, 3, where=mask), transitions.from_pairs(true[mask], noisy[mask], 3)
     )
+
+
+def leaning(true, noisy, k):
+    """Rows towards the noise that all classes share, by the strength of the highest Dirichlet-multinomial evidence."""
+    n = np.zeros((k, k))
+    np.add.at(n, (true, noisy), 1)
+    wrong = n * (1 - np.eye(k))
+    rate, others = wrong.sum() / n.sum(), (wrong.sum(axis=0) + 1)[None, :] * (1 - np.eye(k))
+    shared = (1 - rate) * np.eye(k) + rate * others / others.sum(axis=1, keepdims=True)
+    evidence = [
+        sum(stats.dirichlet_multinomial.logpmf(n[i].astype(int), s * shared[i], int(n[i].sum())) for i in range(k))
+        for s in 2.0 ** np.arange(13)
+    ]
+    strength = 2.0 ** np.argmax(evidence)
+    return (n + strength * shared) / (n.sum(axis=1, keepdims=True) + strength), strength
+
+
+@pytest.mark.parametrize(("kind", "own_way"), [("symmetric", False), ("pair", True)])
+def test_few_pairs_lean_on_what_classes_share_as_far_as_they_share_it(kind, own_way):
+    t = np.asarray(getattr(transitions, kind)(8, 0.4), np.float64)
+    true, noisy = noisy_pairs(t, 8 * 15)
+    expected, strength = leaning(true, noisy, 8)
+    ours = transitions.from_few_pairs(true, noisy, 8)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
+    assert (strength <= 4) == own_way
+    off = [np.abs(estimate - t).sum() for estimate in (ours, transitions.from_pairs(true, noisy, 8))]
+    assert off[0] < (1.3 if own_way else 0.6) * off[1]
+
+
+def test_few_pairs_without_a_wrong_label_or_an_example():
+    labels = np.arange(4).repeat(3)
+    np.testing.assert_array_equal(transitions.from_few_pairs(labels, labels, 4), np.eye(4))
+    np.testing.assert_array_equal(transitions.from_few_pairs(labels[:0], labels[:0], 4), np.eye(4))
+    none_of_3 = transitions.from_few_pairs(np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 1, 0, 2, 1]), 4)
+    np.testing.assert_allclose(none_of_3[3, 3], 0.5, rtol=1e-6)  # as often right as the others
 
 
 def test_anchors_are_the_most_confident_examples():
