@@ -38,13 +38,13 @@ def normalization(inputs: Inputs, *, per_feature: bool = False) -> tuple[np.ndar
         return _IMAGENET[0] * 255, _IMAGENET[1] * 255
     # Summed in float64: along leading axes NumPy adds one by one, and float32 loses what millions of pixels add.
     if inputs.ndim == 2:
-        mean, scale = inputs.mean(axis=0, dtype=np.float64), inputs.std(dtype=np.float64)
+        mean, scale = inputs.mean(axis=0, dtype=np.float64), np.asarray(inputs.std(dtype=np.float64))
         if per_feature:
             own = inputs.std(axis=0, dtype=np.float64)
             scale = np.where(own > 1e-6 * scale, own, scale)  # constant features stay as they are
     else:
         sample = inputs[:: max(1, inputs.size // _SAMPLED)]
-        mean, scale = (f(sample, axis=(0, 1, 2), dtype=np.float64) for f in (np.mean, np.std))
+        mean, scale = (np.asarray(f(sample, axis=(0, 1, 2), dtype=np.float64)) for f in (np.mean, np.std))
     return mean.astype(np.float32), np.maximum(scale, 1e-6).astype(np.float32)
 
 

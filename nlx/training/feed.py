@@ -72,7 +72,7 @@ def batch_shapes(split: Split, batch_size: int) -> dict[str, jax.ShapeDtypeStruc
     """Shapes and dtypes of a training batch."""
 
     def shape(rows: np.ndarray | ImageFiles) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((batch_size, *rows.shape[1:]), rows.dtype)
+        return jax.ShapeDtypeStruct((batch_size, *rows.shape[1:]), jax.dtypes.canonicalize_dtype(rows.dtype))
 
     arrays = {"inputs": split.inputs, "noisy_label": split.noisy_label, "trusted_label": split.trusted_label}
     shapes = {name: shape(rows) for name, rows in arrays.items() if rows is not None}

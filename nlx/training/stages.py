@@ -88,7 +88,7 @@ class Stages:
             raise ArgumentError("`epochs` must be at least 1: there is nothing to train")
         self.rows = tuple(np.arange(size) if s.rows is None else np.asarray(s.rows) for s in self.all)
         for stage, rows in zip(self.all, self.rows, strict=True):
-            if len(rows) and not (rows.dtype.kind in "iu" and rows.min() >= 0 and rows.max() < size):
+            if len(rows) and not (rows.dtype.kind in "iu" and np.min(rows) >= 0 and np.max(rows) < size):
                 raise ArgumentError(f"`rows` of stage {stage.name} must be integers in [0, {size})")
             if not 1 <= batch_size <= len(rows):
                 where = "training" if len(self.all) == 1 else f"{stage.name} stage's"

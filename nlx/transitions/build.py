@@ -64,7 +64,7 @@ def pair(num_classes: int, rate: ArrayLike, targets: Sequence[int] | None = None
     at_least(2, num_classes=num_classes)
     rate = _rate(rate)
     to = (np.arange(num_classes) + 1) % num_classes if targets is None else np.asarray(targets)
-    if to.shape != (num_classes,) or not np.issubdtype(to.dtype, np.integer) or to.min() < 0 or to.max() >= num_classes:
+    if to.shape != (num_classes,) or not np.issubdtype(to.dtype, np.integer) or np.min(to) < 0 or np.max(to) >= num_classes:
         raise ValueError(f"targets must be {num_classes} classes in [0, {num_classes}), got {targets}")
     eye = np.eye(num_classes, dtype=np.float32)
     return (1.0 - rate) * eye + rate * eye[to]
@@ -168,7 +168,7 @@ def from_confusion(counts: ArrayLike, rate: float, *, priors: ArrayLike | None =
     # Where no confused class has any weight, no scale matters: each then flips at the rate, as the others do.
     weighted = np.average(error[confused], weights=weights[confused]) if weights[confused].sum() > 0 else 0.0
     flip = np.where(confused & (weighted > 0), error * rate / (weighted or 1.0), rate)
-    worst = int(flip.argmax())
+    worst = int(np.argmax(flip))
     if flip[worst] > 1.0 + 1e-9:
         raise ValueError(
             f"rate {rate} needs class {worst} to flip with probability {flip[worst]:.3g}; "
@@ -234,8 +234,8 @@ def check(transition: ArrayLike, *, atol: float = 1e-4) -> None:
         name = f"row {index[0] if len(index) == 1 else index} of the transition matrix"
         if not np.isfinite(row).all():
             raise ValueError(f"{name} is not finite")
-        if row.min() < -atol:
-            raise ValueError(f"{name} holds {row.min():.6g}, below 0")
+        if np.min(row) < -atol:
+            raise ValueError(f"{name} holds {np.min(row):.6g}, below 0")
         if abs(row.sum() - 1.0) > atol:
             raise ValueError(f"{name} sums to {row.sum():.6g}, not 1")
 
