@@ -10,7 +10,6 @@ the same files. A malformed input must be refused in one sentence, or be read as
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import random
@@ -22,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,12 +32,10 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import malformed
 from benchmarks.protocols.common import table
 from nlx.cleaning.table import read_labels
-from nlx.data import DataError, load
-from nlx.experiment.main import main as recipe_main
 from nlx.files import locked
-from recipes import baseline
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES: dict[str, tuple[str, ...]] = {
@@ -51,7 +48,6 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "self_learning": (),
 }
 TIMED = ("seconds", "examples_per_second")
-HANG = 20  # seconds
 
 
 @dataclass(frozen=True)
@@ -192,100 +188,6 @@ def processes(runs: Runs) -> Iterator[tuple[str, str]]:
             yield "second process", "one sentence" if code == 1 and told(errors) else f"FAILED: {errors[-200:]}"
 
 
-def inputs(runs: Runs, count: int, rng: random.Random) -> Iterator[tuple[str, str]]:
-    """Arrays with one thing wrong, files with a few wrong bytes, options that make no sense; all in this process."""
-    folder = runs.folder / "malformed"
-    folder.mkdir()
-    intact = load(f"npz:{runs.folder}/arrays.npz").train
-    for i in range(count):
-        path, kind = folder / f"{i}.npz", rng.choice(("value", "bytes", "option"))
-        shutil.copy(runs.folder / "arrays.npz", path)
-        if kind == "option":
-            name, value = rng.choice(WRONG_OPTIONS)
-            yield f"inputs: {kind}", judged(partial(as_option, path, f"--{name}={value}"), lambda code: code == 1)
-            continue
-        if kind == "bytes":
-            content = bytearray(path.read_bytes())
-            for _ in range(rng.choice((1, 3, 40))):
-                content[rng.randrange(len(content))] = rng.randrange(256)
-            path.write_bytes(content[: rng.choice((len(content), rng.randrange(len(content))))])
-        else:
-            name, spoil = rng.choice(SPOILS)
-            np.savez(path, allow_pickle=False, **{**runs.arrays, name: spoil(runs.arrays[name])})
-        same = lambda d: (d.train.inputs == intact.inputs).all() and (d.train.observed == intact.observed).all()  # noqa: E731
-        what = "" if kind == "bytes" else f" {name}"
-        yield f"inputs: {kind}", judged(partial(load, f"npz:{path}"), same, what)
-
-
-SPOILS: list[tuple[str, Callable[[np.ndarray], np.ndarray]]] = [
-    ("features", lambda x: np.where(np.arange(len(x))[:, None] == 7, np.nan, x)),
-    ("features", lambda x: np.where(np.arange(len(x))[:, None] == 7, np.inf, x)),
-    ("features", lambda x: x[:-1]),
-    ("features", lambda x: x[:, :, None]),
-    ("features", lambda x: x.astype(str)),
-    ("features", lambda x: x[:0]),
-    ("features", lambda x: x.astype(np.complex64)),
-    ("features", lambda x: x.astype(np.float64)),  # as right as before
-    ("noisy_label", lambda y: y - 1),
-    ("noisy_label", lambda y: y[:-3]),
-    ("noisy_label", lambda y: np.where(np.arange(len(y)) == 5, np.nan, y)),
-    ("noisy_label", lambda y: y.astype(str)),
-    ("noisy_label", lambda y: y.reshape(-1, 2)),
-    ("noisy_label", lambda y: y.astype(np.uint8)),  # as right as before
-    ("noisy_label", lambda y: y.astype(np.int64)),  # likewise
-    ("noisy_label", lambda y: y + 0.5),
-    ("label", lambda y: y[:-1]),
-    ("label", lambda y: y - 2),
-]
-WRONG_OPTIONS = [
-    (name, value)
-    for names, values in (
-        (("epochs", "batch_size", "seeds", "evaluate_every"), ("0", "-1", "-99999")),
-        (("learning_rate", "method_rate", "decay_every"), ("0", "-1", "nan", "inf")),
-        (("momentum", "dropout", "validation_fraction"), ("1", "-0.1", "nan", "2")),
-        (("weight_decay", "checkpoint_seconds", "in_memory_gib", "seed"), ("-1",)),
-        (("model", "labels"), ("none such", "../..", "\u202ekcab")),
-        (("noise",), ("symmetric", "symmetric:", "symmetric:2", "symmetric:nan", ":0.4", "\u202e:0.4")),
-        (("transition",), ("guess", "anchors:", "confident:/dev/null", "/dev/null")),
-        (("clean_fraction", "known_outliers", "beta", "q", "alpha"), ("0.25",)),
-    )
-    for name in names
-    for value in values
-]
-
-
-def as_option(path: Path, option: str) -> int:
-    """The exit code of a recipe with an option, which must say one sentence."""
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
-        arguments = [f"--dataset=npz:{path}", f"--run_dir={path.with_suffix('')}", option]
-        code = recipe_main(baseline.BaselineOptions, baseline.train, arguments)
-    if not (said.getvalue().startswith("error: ") and said.getvalue().count("\n") == 1):
-        raise RuntimeError(f"{option} is told as {said.getvalue()!r}")
-    return code
-
-
-def judged(call: Callable[[], Any], right: Callable[[Any], bool], what: str = "") -> str:
-    """What became of a malformed input."""
-
-    def give_up(*_: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(HANG)
-    try:
-        return "one sentence, or right" if right(call()) else f"FAILED: wrong in silence{what}"
-    except DataError as error:
-        return "one sentence, or right" if "\n" not in str(error) else f"FAILED: several lines{what}"
-    except TimeoutError:
-        return f"FAILED: hangs{what}"
-    except Exception as error:  # what a user would see as a traceback
-        return f"FAILED: {type(error).__name__}{what}: {str(error)[:80]}"
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def main() -> int:
     """Run all parts and print the table; 1 where anything failed."""
     options = tyro.cli(Options, description=__doc__, use_underscores=True)
@@ -294,7 +196,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="nlx-faults-") as folder:
         runs = Runs(Path(folder))
         parts = {
-            "inputs": inputs(runs, 60 if options.quick else options.inputs, rng),
+            "inputs": malformed.inputs(runs.folder, runs.arrays, 60 if options.quick else options.inputs, rng),
             "kills": kills(runs, len(RECIPES) if options.quick else options.kills, rng),
             "disk": disk(runs, few, rng),
             "checkpoints": checkpoints(runs, few, rng),
