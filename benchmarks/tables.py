@@ -51,6 +51,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "crf-1": crf.table_1,
     "crf-q": crf.posterior,
     "crf-2": crf.table_2,
+    "crf-flips": crf.flips,
     "self-2": self_learning.self_2,
     "self-3": self_learning.self_3,
     "self-4": self_learning.self_4,
@@ -69,10 +70,10 @@ class Options:
     can-fig6: less data. layer-1: learned T against plain training and the clean part alone. layer-fig3: plain,
     learned and true transition matrix at every noise rate. layer-fig5: outliers. losses: all losses on human label
     noise. types-2, types-fig8: strategies with a few trusted labels, and the most suspicious labels. crf-1, crf-q,
-    crf-2: parts of the CRF, its posterior, prediction and recovery by noise. self-2, self-3, self-4, self-fig4:
-    corrected labels, members, selection, prototypes and alpha. defaults: every system as its recipe sets it, on sets
-    of many kinds. leaderboard: every method on four labellings. all:
-    every one of them."""
+    crf-2, crf-flips: parts of the CRF, its posterior, prediction and recovery by symmetric noise and by the paper's.
+    self-2, self-3, self-4, self-fig4: corrected labels, members, selection, prototypes and alpha. defaults: every
+    system as its recipe sets it, on sets of many kinds. leaderboard: every method on four labellings. all: every one
+    of them."""
     small: bool = False
     """The form that runs on two CPU cores; the papers' full data sets need accelerators and are not here yet."""
     quick: bool = False

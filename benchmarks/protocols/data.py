@@ -42,6 +42,21 @@ def human(runner: Runner, labels: str = "worst") -> dict[str, Any]:
     return {"dataset": f"npz:{path}", "labels": labels, **training, "evaluate_every": EVALUATE_EVERY}
 
 
+def named(runner: Runner) -> dict[str, Any]:
+    """Options of CIFAR-10's features whose classes have their names, for noise that goes by them.
+
+    Raises:
+      Missing: the file is not there.
+    """
+    options = human(runner)
+    path = RESULTS / "runs" / "cifar10_named.npz"
+    if not path.exists():
+        with np.load(options["dataset"].removeprefix("npz:")) as file, replacing(path) as to:
+            kept = {name: file[name] for name in ("features", "label", "test_features", "test_label")}
+            np.savez(to, class_names=np.array(CLASS_NAMES), **kept)
+    return {**options, "dataset": f"npz:{path}", "labels": None}
+
+
 def images(runner: Runner) -> dict[str, Any] | None:
     """Options of a quarter of CIFAR-10N's images with their worst labels, None where they do not lie there.
 

@@ -12,11 +12,15 @@ from nlx import corruption, transitions
 from nlx.data.dataset import DataError, Dataset, ImageFiles, Inputs, Split
 from nlx.data.decode import decode_all
 
-SINGLE_LABEL = ("symmetric", "pair", "sparse", "adversarial", "instance", "shuffle", "outlier")
+SINGLE_LABEL = ("symmetric", "pair", "asymmetric", "sparse", "adversarial", "instance", "shuffle", "outlier")
 MULTI_LABEL = ("shuffle", "tags")
 NOISE_KINDS = ("none", *SINGLE_LABEL, "tags")
 
-_BY_CLASS = ("symmetric", "pair", "sparse", "adversarial")  # a transition matrix says all there is to say
+_BY_CLASS = ("symmetric", "pair", "asymmetric", "sparse", "adversarial")  # a transition matrix says all there is to say
+_ASYMMETRIC = (  # Patrini et al., 2017, section 5: true class and what it is taken for, of CIFAR-10 and of MNIST
+    {"truck": "automobile", "bird": "airplane", "deer": "horse", "cat": "dog", "dog": "cat"},
+    {"2": "7", "3": "8", "5": "6", "6": "5", "7": "1"},
+)
 _FEATURES = 64  # what instance and adversarial noise see of an input: at most so many numbers
 _THUMBNAIL = 16  # height and width, pixels, of what they see of a picture on disk
 _TILES = 4  # an image is cut into so many tiles each way, to be scrambled
@@ -47,6 +51,9 @@ def parse_noise(text: str) -> NoiseSpec:
 
         - ``symmetric``: to any other class with equal probability;
         - ``pair``: to the next class;
+        - ``asymmetric``: half of the classes to one that looks alike, by the names of CIFAR-10's classes (truck to
+          automobile, bird to airplane, deer to horse, cat to dog and back) or of the ten digits (2 to 7, 3 to 8, 7 to
+          1, 5 to 6 and back);
         - ``sparse``: to a few random other classes (at most ten, and a third of them) with equal probability;
         - ``adversarial``: to what a simple classifier confuses the class with;
         - ``instance``: how likely and to what depends on the input;
@@ -105,7 +112,7 @@ def with_noise(dataset: Dataset, noise: NoiseSpec, seed: int, elsewhere: Dataset
     if noise.kind == "outlier":
         named += f"+{elsewhere.name}" if elsewhere else ""
         return replace(dataset, name=named, train=_with_outliers(dataset, label, noise.rate, seed, elsewhere))
-    noisy = _noisy_labels(dataset.train, label, noise, dataset.num_classes, seed)
+    noisy = _noisy_labels(dataset.train, label, noise, dataset.class_names, seed)
     return replace(dataset, name=named, train=replace(dataset.train, noisy_label=noisy))
 
 
@@ -135,8 +142,9 @@ def _checked_truth(dataset: Dataset, noise: NoiseSpec) -> np.ndarray:
     return label
 
 
-def _noisy_labels(train: Split, label: np.ndarray, noise: NoiseSpec, num_classes: int, seed: int) -> np.ndarray:
+def _noisy_labels(train: Split, label: np.ndarray, noise: NoiseSpec, names: tuple[str, ...], seed: int) -> np.ndarray:
     """Noisy labels in the form of the clean ones, an array of their own."""
+    num_classes = len(names)
     key = jax.random.key(seed)
     if noise.kind == "shuffle":
         return np.array(corruption.vector_shuffle(key, label, noise.rate, num_classes).labels)
@@ -149,17 +157,28 @@ def _noisy_labels(train: Split, label: np.ndarray, noise: NoiseSpec, num_classes
         return np.array(corruption.tag_noise(key, label, noise.rate, spurious, batch_copied=0.0).labels)
     if noise.kind in _BY_CLASS:
         matrix_key, flip_key = jax.random.split(key)
-        matrix = _transition(train.inputs, label, noise, num_classes, matrix_key)
+        matrix = _transition(train.inputs, label, noise, names, matrix_key)
         return np.array(corruption.flips(flip_key, label, matrix).labels)
     return label.copy()
 
 
-def _transition(inputs: Inputs, label: np.ndarray, noise: NoiseSpec, num_classes: int, key: jax.Array) -> jax.Array:
+def _transition(
+    inputs: Inputs, label: np.ndarray, noise: NoiseSpec, names: tuple[str, ...], key: jax.Array
+) -> jax.Array:
     """``T[i, j] = p(noisy = j | true = i)``, float32 ``[K, K]``."""
+    num_classes = len(names)
     if noise.kind == "symmetric":
         return transitions.symmetric(num_classes, noise.rate)
     if noise.kind == "pair":
         return transitions.pair(num_classes, noise.rate)
+    if noise.kind == "asymmetric":
+        flips = next((pairs for pairs in _ASYMMETRIC if num_classes == 10 and {*pairs} <= {*names}), None)
+        if flips is None:
+            raise DataError(
+                f"noise '{noise}' goes by the names of CIFAR-10's classes or of the ten digits, and these are "
+                f"{', '.join(names[:10])}: choose pair or adversarial."
+            )
+        return transitions.pair(num_classes, noise.rate, [names.index(flips.get(name, name)) for name in names])
     if noise.kind == "sparse":
         return transitions.sparse(key, num_classes, noise.rate, targets=min(10, max(1, (num_classes - 1) // 3)))
     confusion = _confusion(_small_features(inputs), label, num_classes)

@@ -51,7 +51,8 @@ DEFAULTS = {
     "large images": Training("resnet34", 90, 50, 0.01, "crop-flip"),  # the paper's
 }
 
-_FEWEST_BATCHES, _FEWEST_STEPS, _MOST_EPOCHS = 8, 300, 100  # of an epoch and of a training on a small set
+_FEWEST_BATCHES, _MOST_EPOCHS = 8, 100  # of an epoch and of a training on a small set
+_FEWEST_STEPS, _STEPS_PER_CLASS = 300, 30
 
 
 def kind_of(data: Dataset) -> str:
@@ -88,7 +89,8 @@ def training_for(options: RecipeOptions, data: Dataset) -> Training:
         batch = devices * max(1, min(parts, trusted // devices or parts))
     if batch > size:
         raise ArgumentError(f"`batch_size`={batch} is more than the {size} training examples; take a smaller one")
-    epochs = max(default.epochs, min(_MOST_EPOCHS, math.ceil(_FEWEST_STEPS * batch / size)))
+    steps = max(_FEWEST_STEPS, _STEPS_PER_CLASS * data.num_classes)
+    epochs = max(default.epochs, min(_MOST_EPOCHS, math.ceil(steps * batch / size)))
     rate = default.learning_rate if data.multi_label else min(default.learning_rate, options.single_label_rate)
     default = replace(default, batch_size=batch, epochs=epochs, learning_rate=rate)
     training = replace(default, **{name: value for name, value in given.items() if value is not None})

@@ -30,9 +30,10 @@ class RecipeOptions:
     file's noisy_NAME is called NAME. Not together with NOISE."""
     noise: str | None = None
     """Synthetic noise on the true training labels, in place of the data's own noisy ones, KIND:RATE. symmetric: to any
-    other class; pair: to the next one; sparse: to a few; adversarial: to what a simple classifier confuses it with;
-    instance: as the input has it; shuffle: CAN's vector shuffle; outlier: inputs from elsewhere; tags: missing and
-    spurious ones, for label vectors; or none. Default: shuffle:0.4 for digits, the labels as they are for others."""
+    other class; pair: to the next one; asymmetric: to one that looks alike (CIFAR-10, digits); sparse: to a few;
+    adversarial: to what a simple classifier confuses it with; instance: as the input has it; shuffle: CAN's vector
+    shuffle; outlier: inputs from elsewhere; tags: missing and spurious ones, for label vectors; or none. Default:
+    shuffle:0.4 for digits, the labels as they are for others."""
     data_dir: Path = Path("data")
     """Where data sets of your own lie."""
     image_size: int = 256

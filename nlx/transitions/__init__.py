@@ -2,9 +2,9 @@
 
 Made to order (:func:`symmetric`, :func:`pair`, :func:`sparse`, :func:`from_confusion`, :func:`outlier`), estimated from
 data (:func:`from_pairs`, :func:`from_few_pairs`, :func:`from_anchors`, :func:`confident_joint` with
-:func:`from_confident_joint`, :func:`estimate_confusing`), learned (:func:`project` after the optimizer's step), inverted
-(:func:`invert`), and turned into cleaned labels (:func:`posterior`, :func:`binary_posterior`; without a classifier
-:func:`label_posterior`).
+:func:`from_confident_joint`, :func:`estimate_confusing`), learned (:func:`project` after the optimizer's step),
+inverted (:func:`invert`), and turned into cleaned labels (:func:`posterior`, :func:`binary_posterior`; without a
+classifier :func:`label_posterior`).
 :func:`check` is for the places where a matrix enters.
 """
 

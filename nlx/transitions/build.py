@@ -64,7 +64,12 @@ def pair(num_classes: int, rate: ArrayLike, targets: Sequence[int] | None = None
     at_least(2, num_classes=num_classes)
     rate = _rate(rate)
     to = (np.arange(num_classes) + 1) % num_classes if targets is None else np.asarray(targets)
-    if to.shape != (num_classes,) or not np.issubdtype(to.dtype, np.integer) or np.min(to) < 0 or np.max(to) >= num_classes:
+    if (
+        to.shape != (num_classes,)
+        or not np.issubdtype(to.dtype, np.integer)
+        or np.min(to) < 0
+        or np.max(to) >= num_classes
+    ):
         raise ValueError(f"targets must be {num_classes} classes in [0, {num_classes}), got {targets}")
     eye = np.eye(num_classes, dtype=np.float32)
     return (1.0 - rate) * eye + rate * eye[to]

@@ -1,5 +1,7 @@
 """Noise read from text and applied to data sets."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +9,8 @@ from PIL import Image
 from nlx.data import DataError, Dataset, ImageFiles, Split
 from nlx.data import noise as noise_module
 from nlx.data.noise import MULTI_LABEL, NOISE_KINDS, SINGLE_LABEL, NoiseSpec, parse_noise, with_noise
+from nlx.data.sources.cifar10n import CLASS_NAMES as CIFAR10
+from nlx.data.sources.digits import CLASS_NAMES as DIGITS
 
 N, K = 4000, 10
 LABELS = np.arange(N, dtype=np.int32) % K
@@ -55,7 +59,10 @@ def test_reads_what_it_writes(text, expected):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("pears:0.4", r"unknown noise 'pears' in 'pears:0.4': choose one of none, symmetric, pair, .*, tags\.$"),
+        (
+            "pears:0.4",
+            r"unknown noise 'pears' in 'pears:0.4': choose one of none, symmetric, .*, tags\.$",
+        ),
         ("uniform:0.4", "unknown noise 'uniform'"),
         ("", "unknown noise ''"),
         ("symmetric", "has no rate: write it as 'symmetric:0.4'"),
@@ -80,7 +87,7 @@ def test_single_labels_go_wrong_at_the_rate_and_nothing_else_changes(base, kind)
     result = with_noise(base, spec, 1)
     assert result.name == f"mine/{spec}"
     assert result.train.noisy_label.dtype == np.int32
-    share = spec.rate * (1 - 1 / K if kind in ("shuffle", "outlier") else 1)
+    share = spec.rate * {"shuffle": 1 - 1 / K, "outlier": 1 - 1 / K, "asymmetric": 0.5}.get(kind, 1)
     wrong = (result.train.noisy_label != LABELS).sum()
     assert wrong == 0 if kind == "none" else z_score(wrong, N, share) < 4
     if kind != "outlier":
@@ -114,6 +121,24 @@ def test_kinds_differ_in_what_a_class_becomes():
     away = np.abs(np.arange(K)[:, None] - np.arange(K))
     assert adversarial[away == 1].sum() > 0.9 * adversarial[wrong].sum()
     assert adversarial[0, 0] > adversarial[5, 5]  # a class at the end has one neighbour to be mistaken for
+
+
+@pytest.mark.parametrize(
+    ("names", "flips"),
+    [
+        (CIFAR10, {"truck": "automobile", "bird": "airplane", "deer": "horse", "cat": "dog", "dog": "cat"}),
+        (DIGITS, {"2": "7", "3": "8", "5": "6", "6": "5", "7": "1"}),
+    ],
+)
+def test_asymmetric_noise_goes_by_the_names_of_classes(names, flips):
+    data = replace(FEATURES_SET, class_names=names)
+    counts = noisy_counts(with_noise(data, NoiseSpec("asymmetric", 0.4), 2))
+    wrong = counts * ~np.eye(K, dtype=bool)
+    taken_for = {names[i]: {names[j] for j in np.flatnonzero(wrong[i])} for i in range(K) if wrong[i].any()}
+    assert taken_for == {name: {other} for name, other in flips.items()}
+    assert all(z_score(counts[i, i], N / K, 0.6) < 4 for i in range(K) if names[i] in flips)
+    with pytest.raises(DataError, match=r"'asymmetric:0.4' goes by the names of .* and these are c0, c1"):
+        with_noise(replace(data, class_names=tuple(f"c{i}" for i in range(K))), NoiseSpec("asymmetric", 0.4), 2)
 
 
 def test_sparse_noise_has_ten_targets_where_there_are_many_classes():
