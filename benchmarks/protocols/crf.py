@@ -168,8 +168,8 @@ def by_noise(runner: Runner, title: str, cases: dict[str, dict[str, Any]], about
     for case, options in cases.items():
         entries = {
             "plain": Entry(baseline.BaselineOptions(**options), baseline.train),
-            "backward": Entry(baseline.BaselineOptions(loss="backward", **options), baseline.train),
-            "forward": Entry(baseline.BaselineOptions(loss="forward", **options), baseline.train),
+            "backward": Entry(baseline.BaselineOptions(loss="backward", transition="true", **options), baseline.train),
+            "forward": Entry(baseline.BaselineOptions(loss="forward", transition="true", **options), baseline.train),
             CRF_PAPER: Entry(crf.CRFOptions(alpha_end=1.0, transition="true", **options), crf.train),
             CRF: Entry(crf.CRFOptions(transition="true", **options), crf.train),
         }

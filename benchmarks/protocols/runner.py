@@ -12,7 +12,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import connection
 from pathlib import Path
@@ -116,11 +116,14 @@ class Runner:
             return [function(item) for item in items]
         waiting = list(items)
         with ThreadPoolExecutor(max(1, len(waiting))) as threads:
+            futures = [threads.submit(function, item) for item in waiting]
             try:
-                return list(threads.map(function, waiting))
+                for future in as_completed(futures):  # what failed first says why; what is then dropped does not
+                    future.result()
             except BaseException:
                 self._end_workers()  # the threads wait for them
                 raise
+            return [future.result() for future in futures]
 
     def _end_workers(self) -> None:
         """Drop what waits in line, and stop what is running."""
