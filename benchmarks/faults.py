@@ -42,6 +42,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "baseline": (),
     "can": (),
     "crf": ("--transition=true",),
+    "elr": (),
     "icnm": (),
     "noise_layer": (),
     "noise_types": ("--pretrain_epochs=8", "--types_epochs=8"),

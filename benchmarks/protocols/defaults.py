@@ -12,13 +12,14 @@ from benchmarks.protocols.data import features
 from benchmarks.protocols.runner import RESULTS, Entry, Runner
 from nlx.data.sources.idx import DEBIAN
 from nlx.files import replacing
-from recipes import baseline, can, crf, noise_layer, noise_types, self_learning
+from recipes import baseline, can, crf, elr, noise_layer, noise_types, self_learning
 
 PLAIN = "plain"
 TRUSTED: dict[str, Any] = {"clean_fraction": 0.1}  # for the systems that cannot do without
 SYSTEMS: dict[str, Entry] = {
     PLAIN: Entry(baseline.BaselineOptions(), baseline.train),
     "generalized CE": Entry(baseline.BaselineOptions(loss="generalized_ce"), baseline.train),
+    "ELR": Entry(elr.ELROptions(), elr.train),
     "CAN": Entry(can.CANOptions(), can.train),
     "noise layer": Entry(noise_layer.NoiseLayerOptions(), noise_layer.train),
     "self-learning": Entry(self_learning.SelfLearningOptions(), self_learning.train),

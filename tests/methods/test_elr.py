@@ -1,4 +1,4 @@
-"""That a method needs one file and no other: ELR, written by the contract alone, trains like the library's own."""
+"""ELR, and that a method needs one file and no other, written by the contract alone."""
 
 import ast
 from pathlib import Path
@@ -10,21 +10,23 @@ import optax
 import pytest
 from flax import nnx
 
+from nlx.arguments import ArgumentError
+from nlx.methods import elr as module
+from nlx.methods.elr import Targets, elr
 from nlx.methods.plain import cross_entropy, plain
 from nlx.models import build
 from nlx.training.mesh import make_mesh
 from nlx.training.step import epoch_order
 from nlx.training.trainer import Trainer
-from tests.methods.elr import Targets, elr
 
 RNG = np.random.default_rng(0)
 
 
 def test_it_is_one_short_file_that_imports_the_contract_and_primitives():
-    text = Path(__file__).with_name("elr.py").read_text()
+    text = Path(module.__file__).read_text()
     assert len(text.splitlines()) <= 60
     modules = {node.module for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)}
-    assert {m for m in modules if m.startswith("nlx")} == {"nlx.losses", "nlx.methods.method"}
+    assert {m for m in modules if m.startswith("nlx")} == {"nlx.arguments", "nlx.losses", "nlx.methods.method"}
 
 
 def test_loss_and_memory_follow_the_paper():
@@ -38,6 +40,12 @@ def test_loss_and_memory_follow_the_paper():
         t = 0.7 * before[i] + 0.3 * p
         np.testing.assert_allclose(after.mean[i], t, rtol=1e-4)
         np.testing.assert_allclose(loss[i], -np.log(p[labels[i]]) + 3 * np.log(1 - p @ t), rtol=1e-3)
+
+
+@pytest.mark.parametrize("options", [{"strength": -1.0}, {"momentum": 1.0}, {"momentum": float("nan")}])
+def test_options_out_of_range_are_told(options):
+    with pytest.raises(ArgumentError, match=r"`strength` must be at least 0 and `momentum` in \[0, 1\)"):
+        elr(**options)
 
 
 def test_a_whole_training_is_that_of_a_float64_loop():

@@ -20,6 +20,7 @@ from nlx.crf.rbm import RBM
 from nlx.methods import method as contract
 from nlx.methods.can import can, paper_schedule
 from nlx.methods.crf import annealed, crf, crf_analytic
+from nlx.methods.elr import elr
 from nlx.methods.icnm import icnm
 from nlx.methods.method import Candidate, Column, Posterior, chosen_candidate, single_posterior
 from nlx.methods.noise_layer import forward, noise_layer, outliers
@@ -28,7 +29,6 @@ from nlx.methods.plain import backward, cross_entropy, per_class, plain, trusted
 from nlx.methods.self_learning import self_learning
 from nlx.models import from_nnx
 from nlx.training.mesh import by_example, make_mesh, replicated
-from tests.methods.elr import elr
 
 K, B, F, N = 3, 16, 5, 24
 EYE = np.eye(K, dtype=np.float32)

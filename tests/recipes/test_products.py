@@ -78,6 +78,10 @@ def test_the_outlier_layer_ranks_outliers(run):
     products.check("outlier_layer", {"outliers.png"}, {"outlier_score"}, {"outlier_ap", "outliers"})
 
 
+def test_elr_runs(run):
+    run("elr").check("elr", set(), set(), {"test_accuracy", "recovery"})
+
+
 def test_icnm_runs(run):
     run("icnm").check("icnm", set(), {"classifier"}, {"test_accuracy", "recovery_bayes"})
 

@@ -100,7 +100,16 @@ def test_defaults_of_a_recipe_are_those_of_the_functions_it_calls(name):
     compared = [pair for pair in parameters_from_options(name) if (name, pair[0]) not in OTHERWISE]
     for option, default, function, other in compared:
         assert default == other, f"{option} is {default}, {function.__name__} has {other}"
-    expected = {"can": 10, "crf": 4, "icnm": 1, "noise_layer": 3, "noise_types": 2, "self_learning": 11, "baseline": 2}
+    expected = {
+        "can": 10,
+        "crf": 4,
+        "elr": 1,
+        "icnm": 1,
+        "noise_layer": 3,
+        "noise_types": 2,
+        "self_learning": 11,
+        "baseline": 2,
+    }
     assert len(compared) >= expected[name], compared
 
 
