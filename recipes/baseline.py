@@ -23,6 +23,7 @@ from nlx.experiment.main import main
 from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
 from nlx.experiment.transition_source import read_transition
+from nlx.methods.dynamics import with_dynamics
 from nlx.methods.method import Method
 from nlx.methods.noise_layer import forward
 from nlx.methods.plain import backward, cross_entropy, per_class, plain, trusted_cross_entropy, with_vectors
@@ -86,10 +87,8 @@ def baseline(options: BaselineOptions, data: Dataset, beta: float) -> Method:
             return plain(cross_entropy, "plain")
         case "binary_cross_entropy":
             return plain(per_class, "plain_binary")
-        case "bootstrap_soft":
-            return plain(with_vectors(partial(losses.bootstrap_soft, beta=beta)), options.loss)
-        case "bootstrap_hard":
-            return plain(with_vectors(partial(losses.bootstrap_hard, beta=beta)), options.loss)
+        case "bootstrap_soft" | "bootstrap_hard":
+            return plain(with_vectors(partial(getattr(losses, options.loss), beta=beta)), options.loss)
         case "generalized_ce":
             return plain(partial(losses.generalized_cross_entropy, q=options.q), options.loss)
         case "symmetric_ce":
@@ -108,6 +107,7 @@ def train(options: BaselineOptions, run: Run) -> Result:
     model = build_model(options, training, data)
     beta = BETA.get(options.loss, 1.0) if options.beta is None else options.beta
     method = baseline(options, data, beta)
+    method = method if data.multi_label else with_dynamics(method)
     optimizer = build_optimizer(options, training)
     observers = run.observers(method, data, beta=beta)
     trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)

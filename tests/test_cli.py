@@ -33,10 +33,11 @@ def user(tmp_path, monkeypatch, capsys):
 
 def test_a_list_and_a_report_come_out(user, tmp_path):
     call, true = user
-    code, out, err = call("clean", "x.npy", "labels.txt", "--out=mine", "--precision=0.5")
+    code, out, err = call("clean", "x.npy", "labels.txt", "--out=mine", "--precision=0.5", "--network")
     assert (code, err) == (0, "")
     assert "given ones look wrong: " in out
     assert "decided to be wrong: " in out
+    assert "labels that the networks change: " in out
     assert "120 examples of shape [5]; labels are 3 classes: ant, bee, cat\n" in out
     changed = table_changes(tmp_path / "mine")
     assert "cleaned labels look better than the given ones" in out

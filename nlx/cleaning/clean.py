@@ -21,6 +21,7 @@ from nlx.cleaning.evidence import NEIGHBOURS, fuse, neighbours, weigh
 from nlx.cleaning.folds import out_of_fold
 from nlx.cleaning.guard import best_belief, guard_of
 from nlx.cleaning.held_out import judge, rows_to_judge
+from nlx.cleaning.margins import join, margins
 from nlx.cleaning.table import LabelTable, label_table, with_trusted
 from nlx.data.dataset import Split
 from nlx.methods.can import can, paper_schedule
@@ -53,6 +54,7 @@ def clean(
     class_names: Sequence[str] | None = None,
     precision: float | None = None,
     folds: int = 5,
+    network: bool = False,
     seed: int = 0,
 ) -> LabelTable:
     """Find wrong labels and propose right ones.
@@ -75,6 +77,9 @@ def clean(
       precision: 0.9 adds the column ``decided``: a list of labels of which at least 90 % are wrong, at 95 % confidence,
         empty where that cannot be promised; see :func:`nlx.cleaning.estimates.decided`.
       folds: number of models.
+      network: also train three small networks on all labels, and join how each label fares on the way
+        (:mod:`nlx.cleaning.margins`): better labels for more time, and the columns ``aum``, ``confidence`` and
+        ``variability``.
       seed: decides folds and everything else that is random.
 
     Returns:
@@ -98,13 +103,15 @@ def clean(
     split, names = given_split(inputs, labels, trusted or {}, class_names)
     if not 2 <= folds <= len(split):
         raise ArgumentError(f"`folds` must lie between 2 and the {len(split)} examples, got {folds}")
+    if network and (method is not None or split.observed.ndim == 2):
+        raise ArgumentError("`network` is for one label per example and joins no other system: leave `method` out")
     if precision is None:
-        return train(split, names, method, folds, seed).table
+        return train(split, names, method, folds, seed, network=network).table
     if not 0 < precision < 1:
         raise ArgumentError(f"`precision` must lie between 0 and 1, got {precision}")
     if method is not None or split.observed.ndim == 2:
         raise ArgumentError("`precision` needs held-out evidence of one label per example: leave `method` out")
-    table = train(split, names, method, folds, seed).table
+    table = train(split, names, method, folds, seed, network=network).table
     listed = decided(evidence_of(table), table.noisy_label, precision)
     if split.trusted is not None:
         listed = np.where(split.trusted, table.changed, listed)
@@ -138,6 +145,7 @@ def train(
     seed: int,
     hidden: tuple[int, ...] = (128,),
     epochs: int | None = None,
+    network: bool = False,
 ) -> Trained:
     """Train on prepared features and clean their labels, see :func:`clean`; ``hidden`` is of a method's network."""
     key, n, noisy, extras = jax.random.key(seed), len(split), split.observed, {}
@@ -160,6 +168,9 @@ def train(
                 probs, _ = fuse(probs, noisy, neighbours(np.asarray(split.inputs), min(NEIGHBOURS, n - 1)))
                 extras["evidence"] = probs
             probs = weigh(probs, noisy).posterior
+            if network:
+                extras |= margins(taught, key, len(names))
+                probs, chosen = join(probs, noisy, extras["aum"]), "bayes_margins"
     about: dict[str, Any] = {"class_names": names, "chosen": chosen, "method": trainer.method.name}
     table = label_table(with_trusted(probs, split), noisy, extras=extras, **about)
     guard = guard_of(judged, table)

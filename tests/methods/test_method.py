@@ -20,6 +20,7 @@ from nlx.crf.rbm import RBM
 from nlx.methods import method as contract
 from nlx.methods.can import can, paper_schedule
 from nlx.methods.crf import annealed, crf, crf_analytic
+from nlx.methods.dynamics import with_dynamics
 from nlx.methods.elr import elr
 from nlx.methods.icnm import icnm
 from nlx.methods.method import Candidate, Column, Posterior, chosen_candidate, single_posterior
@@ -59,6 +60,7 @@ SINGLE_LABEL = {
     "self_learning": self_learning(K, refresh_after=lambda epochs: True),
     "self_learning_short": self_learning(K, refresh_after=lambda epochs: True, keep_scores=False),
     "elr": elr(),
+    "dynamics": with_dynamics(plain(cross_entropy)),
 }
 MULTI_LABEL = {
     "noise_layer": noise_layer(K, learn_from=0, multi_label=True),
@@ -82,7 +84,8 @@ LABELS = {
 }
 DRAWS = ("can", "crf-")  # a draw is the whole batch's, so that parts of a batch draw otherwise
 BATCH_WISE = ("crf", "crf_analytic", "crf_without_pairs")  # Eq. 8 adds means over noisy and over trusted examples
-ANEW = ("crf", "crf_analytic", "crf_without_pairs", "elr")  # every leaf of their memory is written at every step
+# Every leaf of their memory is written at every step.
+ANEW = ("crf", "crf_analytic", "crf_without_pairs", "elr", "dynamics")
 
 
 def each(cases):
