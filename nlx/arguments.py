@@ -20,6 +20,7 @@ trace, and not in arrays of more than a million entries on an accelerator, which
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import overload
 
 import jax
 import jax.numpy as jnp
@@ -123,6 +124,12 @@ def distributions(x: ArrayLike, name: str, *, signed: bool = False, diagonal: bo
         raise ValueError(f"{name} row {row} is no distribution: it must sum to 1{below}")
 
 
+@overload
+def mask(where: ArrayLike, shape: tuple[int, ...], name: str = "where") -> Array: ...
+@overload
+def mask(where: None, shape: tuple[int, ...], name: str = "where") -> None: ...
+@overload
+def mask(where: ArrayLike | None, shape: tuple[int, ...], name: str = "where") -> Array | None: ...
 def mask(where: ArrayLike | None, shape: tuple[int, ...], name: str = "where") -> Array | None:
     """A mask of exactly this shape; None stays None."""
     if where is None:

@@ -208,7 +208,6 @@ def split_weights(trusted: ArrayLike, share: float | None = None) -> Array:
       Vahdat, 2017, Eq. 8 and Algorithm 1.
     """
     is_known = mask(trusted, jnp.shape(trusted)[:1], "trusted")
-    assert is_known is not None
     if share is not None:
         in_range(share, "share", 0, 1)
     clean = jnp.sum(is_known.astype(jnp.float32)) if share is None else jnp.float32(share * is_known.size)

@@ -64,13 +64,10 @@ def with_dynamics(method: Method) -> Method:
         }
         return belief._replace(columns={**belief.columns, **{name: Column(x) for name, x in columns.items()}})
 
-    def refresh(key: Array, memory: Memory, features: Array, labels: dict[str, Array]) -> Memory:
-        assert method.refresh is not None
-        return method.refresh(key, memory[0], features, labels), memory[1]
-
-    return method._replace(
-        loss=loss, posterior=posterior, init=init, refresh=None if method.refresh is None else refresh
-    )
+    again, refresh = method.refresh, None
+    if again is not None:
+        refresh = lambda key, memory, features, labels: (again(key, memory[0], features, labels), memory[1])  # noqa: E731
+    return method._replace(loss=loss, posterior=posterior, init=init, refresh=refresh)
 
 
 def _seen(kept: Dynamics, logits: Array, labels: Array) -> Dynamics:

@@ -145,5 +145,4 @@ def _checked(features: ArrayLike, where: ArrayLike) -> tuple[Array, Array]:
     if x.ndim != 2 or not x.shape[0] or x.dtype != jnp.float32:
         raise ValueError(f"features must be float32 [m, d] with m of at least 1, got {x.dtype} {x.shape}")
     members = mask(where, x.shape[:1])
-    assert members is not None
     return x, members

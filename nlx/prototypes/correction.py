@@ -62,7 +62,7 @@ def class_scores(features: ArrayLike, mean: ArrayLike, present: ArrayLike) -> Ar
     inner = jnp.matmul(x, mean.astype(x.dtype).T, precision=jax.lax.Precision.HIGHEST, preferred_element_type=dtype)
     length = jnp.linalg.norm(x.astype(dtype), axis=1, keepdims=True)
     cosine = as_type(inner / jnp.where(length > 0, length, jnp.ones_like(length)), x.dtype)
-    return jnp.where(mask(present, mean.shape[:1], "present")[None, :], cosine, -jnp.inf)  # type: ignore[index]
+    return jnp.where(mask(present, mean.shape[:1], "present")[None, :], cosine, -jnp.inf)
 
 
 def decide(scores: ArrayLike) -> Correction:

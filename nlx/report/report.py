@@ -124,15 +124,15 @@ def _figures(plots: Sequence[Path]) -> Iterator[str]:
 
 
 def _suspicious(labels: LabelTable, names: list[str], inputs: Inputs | None, top: int) -> str:
-    pictured = inputs is not None and len(inputs.shape) == 4
-    header = ["Image"] if pictured else []
+    images = inputs if inputs is not None and len(inputs.shape) == 4 else None
+    header = [] if images is None else ["Image"]
     header += ["Example", "Given", "p(given)", "Suggested", "p(suggested)"]
     header += ["True"] if labels.true_label is not None else []
     rows = []
     for row in labels.most_suspicious(top):
         index = int(labels.index[row])
         suggested = _changes(labels, names, row) if labels.multi_label else _class(labels, names, row)
-        cells = [_thumbnail(inputs, index)] if pictured else []
+        cells = [] if images is None else [_thumbnail(images, index)]
         cells += [f"{index}", _label(labels.noisy_label[row], names), _percent(labels.label_score[row])]
         cells += [suggested, _percent(labels.probability[row].min())]
         cells += [_label(labels.true_label[row], names)] if labels.true_label is not None else []
@@ -186,8 +186,7 @@ def _by_class(labels: LabelTable, names: list[str]) -> str:
     return note + page.table(header, rows, numbers=header[1:], style="narrow")
 
 
-def _thumbnail(inputs: Inputs | None, index: int) -> str:
-    assert inputs is not None
+def _thumbnail(inputs: Inputs, index: int) -> str:
     if isinstance(inputs, ImageFiles):
         pixels = decode(inputs.paths[index], min(inputs.size, _THUMBNAIL), inputs.top)
     else:

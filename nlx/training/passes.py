@@ -46,9 +46,10 @@ class Passes:
         def extract(rows: Array, state: TrainState, inputs: Array, index: Array) -> Array:
             return rows.at[index].set(features(state, inputs))
 
+        again = method.refresh or (lambda key, memory, rows, labels: memory)
+
         def refresh(memory: Memory, rows: Array, labels: Batch, key: Array) -> Memory:
-            assert method.refresh is not None
-            return method.refresh(key, memory, rows, labels)
+            return again(key, memory, rows, labels)
 
         self._method, self._mesh, self._batch = method, mesh, -(-_BATCH // mesh.size) * mesh.size
         self._eager_features = features

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -115,8 +117,7 @@ def check_members(path: Path, file: np.lib.npyio.NpzFile, keys: list[str]) -> No
     Raises:
       DataError: names the array.
     """
-    archive, total = file.zip, 0
-    assert archive is not None
+    archive, total = cast(ZipFile, file.zip), 0  # an open one has its archive
     free = memory()
     for key in keys:
         info = archive.getinfo(key if key in archive.namelist() else f"{key}.npy")
