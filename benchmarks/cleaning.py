@@ -61,7 +61,7 @@ def peers(x: np.ndarray, given: np.ndarray, seed: int) -> dict[str, tuple[np.nda
     score, likeliest = probs[np.arange(len(given)), given], probs.argmax(axis=1)
     found = {"logistic": (likeliest, score)}
     if importlib.util.find_spec("cleanlab"):
-        issues = importlib.import_module("cleanlab.filter").find_label_issues(given, probs)
+        issues = importlib.import_module("cleanlab.filter").find_label_issues(given, probs, n_jobs=1)
         quality = importlib.import_module("cleanlab.rank").get_label_quality_scores(given, probs)
         found["cleanlab"] = (np.where(issues, likeliest, given), quality)
     return found
