@@ -60,10 +60,10 @@ def long_tail(path: Path) -> np.ndarray:
 def cases(runner: Runner) -> dict[str, dict[str, Any]]:
     """Options that name the data, by the set's name."""
 
-    def stored(name: str, arrays: dict[str, np.ndarray]) -> str:
+    def stored(name: str, arrays: dict[str, Any]) -> str:
         path = RESULTS / "runs" / f"{name}.npz"
         with replacing(path) as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]  # its stubs take keywords for allow_pickle
+            np.savez(file, **arrays)
         return f"npz:{path}"
 
     listed: dict[str, dict[str, Any]] = {

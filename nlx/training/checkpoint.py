@@ -130,6 +130,8 @@ class Checkpoints(Observer):
         for step in sorted((c.step for c in self._orbax.checkpoints), reverse=True):
             try:
                 found = self._orbax.metadata(step)
+                if self._about and not found.custom_metadata:
+                    raise ValueError("it does not say what it is of")
                 stored, wanted = found.metadata, _with_sums(found.metadata, abstract)
                 difference = _difference(stored, abstract) or _other(found.custom_metadata or {}, self._about)
                 state = None if difference else self._orbax.load(step, abstract_state=wanted)

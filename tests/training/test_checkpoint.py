@@ -51,9 +51,9 @@ def abstract_state(state):
 
 
 @contextmanager
-def opened(folder):
+def opened(folder, about=None):
     """Checkpoints that are closed at the end, as a trainer does."""
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(folder, about=about)
     try:
         yield checkpoints
     except BaseException as error:
@@ -270,6 +270,19 @@ def test_a_damaged_checkpoint_is_passed_over_and_written_again(runs, tmp_path):
         assert_same(checkpoints.load(abstract_state(state)), state)
         checkpoints.save(at(state, 4))
     assert_same(load(tmp_path, state), at(state, 4))
+
+
+@pytest.mark.parametrize("kept", [0, 0.5])
+def test_a_checkpoint_that_does_not_say_what_it_is_of_is_damaged(kept, runs, tmp_path):
+    state, about = runs[1].state, {"inputs_digest": "1f"}
+    with opened(tmp_path, about) as checkpoints:
+        checkpoints.save(state)
+        checkpoints.save(at(state, 4))
+    file = tmp_path / "4" / "_CHECKPOINT_METADATA"
+    file.write_bytes(file.read_bytes()[: int(kept * file.stat().st_size)])
+    with opened(tmp_path, about) as checkpoints:
+        assert_same(checkpoints.load(abstract_state(state)), state)
+        assert checkpoints.damaged == {4}
 
 
 def test_arrays_that_cannot_be_read_are_damage_too(runs, tmp_path):
