@@ -102,6 +102,11 @@ class Runs:
         errors = process.communicate(timeout=300)[1]
         return process.returncode, errors
 
+    def unlike(self, run: str, whole: str) -> str:
+        """What one run left otherwise than another, in a word; empty where nothing is."""
+        parts = zip(("files", "last checkpoint", "metrics", "labels"), self.left(run), self.left(whole), strict=True)
+        return ", ".join(name for name, one, other in parts if one != other)
+
     def left(self, run: str) -> tuple[Any, ...]:
         """All that a run leaves and that another one must leave as well: names of files, epochs' rows, labels."""
         folder = self.folder / run
@@ -176,8 +181,11 @@ def checkpoints(runs: Runs, count: int, rng: random.Random) -> Iterator[tuple[st
         file = rng.choice(sorted(p for p in steps[-1].rglob("*") if p.is_file() and p.stat().st_size))
         file.write_bytes(file.read_bytes()[: rng.randrange(file.stat().st_size)])
         code, errors = runs.call("baseline", run, "--resume")
-        same = code == 0 and "Traceback" not in errors and runs.left(run) == runs.left("whole-baseline")
-        yield "damaged checkpoint", "as uninterrupted" if same else f"FAILED ({file.name}): {errors.splitlines()[-1:]}"
+        unlike = runs.unlike(run, "whole-baseline") if code == 0 and "Traceback" not in errors else errors[-200:]
+        yield (
+            "damaged checkpoint",
+            f"FAILED ({file.parent.name}/{file.name}): {unlike}" if unlike else "as uninterrupted",
+        )
 
 
 def processes(runs: Runs) -> Iterator[tuple[str, str]]:

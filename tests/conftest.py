@@ -3,10 +3,12 @@
 With ``JAX_PLATFORMS=cuda,cpu`` set, what runs on one device runs on a GPU instead (see CONTRIBUTING).
 """
 
+import gc
 import importlib
 import inspect
 import logging
 import os
+from pathlib import Path
 
 if os.environ.setdefault("JAX_PLATFORMS", "cpu") == "cpu":
     # Nearly all time of the tests goes into compiling programs that run once: LLVM may leave them as they are.
@@ -19,6 +21,19 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+_MAPPINGS = 20_000  # of memory; Linux allows 65,530 to a process, and every compiled program takes some
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """Let compiled programs go before there are so many that the next one crashes the process."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > _MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
