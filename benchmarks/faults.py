@@ -181,11 +181,9 @@ def checkpoints(runs: Runs, count: int, rng: random.Random) -> Iterator[tuple[st
         file = rng.choice(sorted(p for p in steps[-1].rglob("*") if p.is_file() and p.stat().st_size))
         file.write_bytes(file.read_bytes()[: rng.randrange(file.stat().st_size)])
         code, errors = runs.call("baseline", run, "--resume")
-        unlike = runs.unlike(run, "whole-baseline") if code == 0 and "Traceback" not in errors else errors[-200:]
-        yield (
-            "damaged checkpoint",
-            f"FAILED ({file.parent.name}/{file.name}): {unlike}" if unlike else "as uninterrupted",
-        )
+        unlike = errors.strip().splitlines()[-1] if code else runs.unlike(run, "whole-baseline")
+        outcome = f"FAILED ({file.parent.name}/{file.name}): {unlike}" if unlike else "as uninterrupted"
+        yield "damaged checkpoint", outcome + ", with tracebacks printed" * ("Traceback" in errors)
 
 
 def processes(runs: Runs) -> Iterator[tuple[str, str]]:
