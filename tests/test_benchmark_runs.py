@@ -4,8 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,23 @@ def test_one_run_that_two_ask_for_at_a_time_is_run_once(counted):
     with Runner(Console("", quiet=True), 1, Path("shared")) as runner, ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: runner("a", ENTRY), range(4)))
     assert len(counted) == 1
+
+
+def test_what_fails_first_is_told_and_not_what_it_ends(monkeypatch, tmp_path):
+    monkeypatch.setattr(runs, "RESULTS", tmp_path)
+    ended = threading.Event()
+    with Runner(Console("", quiet=True), 1, Path("."), workers=2) as runner:
+        monkeypatch.setattr(runner, "_end_workers", ended.set)
+
+        def run(item):
+            if item == 1:
+                raise ValueError("the cause")
+            assert ended.wait(60)
+            raise CancelledError
+
+        with pytest.raises(ValueError, match="the cause"):
+            runner.map(run, range(3))
+        assert runner.map(lambda item: 2 * item, range(3)) == [0, 2, 4]
 
 
 STOPPED = """

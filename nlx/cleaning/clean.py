@@ -169,14 +169,12 @@ def train(
                 extras["evidence"] = probs
             probs = weigh(probs, noisy).posterior
             if network:
-                extras |= margins(taught, key, len(names))
-                probs, chosen = join(probs, noisy, extras["aum"]), "bayes_margins"
+                extras |= margins(taught, jax.random.fold_in(key, 0), len(names))
+                probs, chosen = join(probs, taught.observed, extras["aum"]), "bayes_margins"
     about: dict[str, Any] = {"class_names": names, "chosen": chosen, "method": trainer.method.name}
     table = label_table(with_trusted(probs, split), noisy, extras=extras, **about)
     guard = guard_of(judged, table)
-    if (
-        method is None and noisy.ndim == 1
-    ):  # the better evidence of the two; the judges stay others than what they judge
+    if "out_of_fold" in extras:  # better evidence than the judges', who stay others than what they judge
         guard = guard._replace(noise=estimate(evidence_of(table), noisy).noise_rate)
     return Trained(trainer, states, replace(table, guard=guard.summary()))
 

@@ -31,7 +31,7 @@ def with_dynamics(method: Method) -> Method:
     r"""The same method, which keeps beside its own memory how each given label fared while training.
 
     A label that the network comes to believe against its own opinion has a low margin on the way, however well it is
-    memorized in the end. Labels without a class, and outputs of several labels per example, are not for this.
+    memorized in the end. With a single class margins are 0. For one label per example.
 
     Args:
       method: for one label per example.
@@ -75,6 +75,7 @@ def _seen(kept: Dynamics, logits: Array, labels: Array) -> Dynamics:
     own = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
     given = jnp.sum(jnp.where(own, logits, 0.0), axis=1)
     margin = given - jnp.max(jnp.where(own, -jnp.inf, logits), axis=1)
+    margin = jnp.where(jnp.isposinf(margin), 0.0, margin)  # of a class that has no other
     prob = jnp.sum(jnp.where(own, jax.nn.softmax(logits), 0.0), axis=1)
     visits, off = kept.visits + 1, prob - kept.prob
     mean = kept.prob + off / visits

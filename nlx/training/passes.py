@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from nlx.arguments import ArgumentError
 from nlx.data.batches import eval_batches
 from nlx.data.dataset import Split
-from nlx.methods.method import Batch, Memory, Method, Posterior
+from nlx.methods.method import Batch, Method, Posterior
 from nlx.models import Model
 from nlx.training.mesh import by_example, replicated, to_device
 from nlx.training.state import REFRESH, TrainState, key_for
@@ -46,11 +46,6 @@ class Passes:
         def extract(rows: Array, state: TrainState, inputs: Array, index: Array) -> Array:
             return rows.at[index].set(features(state, inputs))
 
-        again = method.refresh or (lambda key, memory, rows, labels: memory)
-
-        def refresh(memory: Memory, rows: Array, labels: Batch, key: Array) -> Memory:
-            return again(key, memory, rows, labels)
-
         self._method, self._mesh, self._batch = method, mesh, -(-_BATCH // mesh.size) * mesh.size
         self._eager_features = features
         # Results come back whole to every process, so that each can reduce and export them.
@@ -58,7 +53,9 @@ class Passes:
         self._scores = jax.jit(scores, out_shardings=replicated(mesh))
         self._features = jax.jit(features, out_shardings=replicated(mesh))
         self._extract = jax.jit(extract, donate_argnums=0, out_shardings=by_example(mesh))
-        self._refresh = jax.jit(refresh, out_shardings=by_example(mesh))  # not donated: it may be left and done again
+        self._refresh = None
+        if method.refresh is not None:  # its memory is not donated: it may be left and done again
+            self._refresh = jax.jit(method.refresh, out_shardings=by_example(mesh))
 
     def posterior(self, state: TrainState, split: Split) -> Posterior:
         """The posterior of every example of a split, as NumPy arrays."""
@@ -83,7 +80,7 @@ class Passes:
 
         Features are extracted batch by batch into one array, spread over the mesh by example as the memory is.
         """
-        if self._method.refresh is None or not self._method.refresh_after(epochs):
+        if self._refresh is None or not self._method.refresh_after(epochs):
             return state
         size = jax.tree.leaves(state.memory)[0].shape[0]
         sharding = by_example(self._mesh)
@@ -99,7 +96,7 @@ class Passes:
             for name, array in labels.items()
             if array is not None
         }
-        memory = self._refresh(state.memory, rows, to_device(padded, sharding), key_for(state, REFRESH, epochs))
+        memory = self._refresh(key_for(state, REFRESH, epochs), state.memory, rows, to_device(padded, sharding))
         return state._replace(memory=memory)
 
     def _batches(self, split: Split) -> Iterator[tuple[Batch, int]]:

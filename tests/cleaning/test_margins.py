@@ -65,6 +65,16 @@ def test_a_network_is_added_where_it_is_asked_for():
     assert "aum" not in clean(x, noisy).extras
 
 
+def test_a_trusted_label_is_certain_with_a_network_too():
+    rng = np.random.default_rng(1)
+    true = rng.integers(0, 3, 150)
+    x, noisy = 3 * np.eye(3, 8)[true] + rng.normal(size=(150, 8)), (true + (np.arange(150) < 9)) % 3
+    table = clean(x, noisy, trusted={0: int(true[0])}, network=True)
+    assert table.cleaned_label[0] == true[0]
+    assert table.probability[0] == 1
+    assert table.extras["aum"][0] > table.extras["aum"][1:9].mean()  # it is the true label's margin
+
+
 @pytest.mark.parametrize("options", [{"method": "generalized_ce"}, {"several": True}])
 def test_a_network_is_for_the_default_and_one_label(options):
     labels = np.eye(3, dtype=int)[np.arange(30) % 3] if options.pop("several", False) else np.arange(30) % 3

@@ -71,6 +71,13 @@ def test_a_small_set_is_passed_over_more_often_in_smaller_batches(size, batch, e
     assert (short.batch_size, short.epochs) == (batch, 2)
 
 
+@pytest.mark.parametrize(("classes", "epochs"), [(10, 30), (20, 39), (40, 77), (1000, 100)])
+def test_many_classes_get_thirty_steps_each(classes, epochs, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    data = replace(dataset(np.zeros((2000, 5), np.float32)), class_names=tuple(map(str, range(classes))))
+    assert training_for(RecipeOptions(), data).epochs == epochs
+
+
 def test_a_default_batch_is_no_more_than_the_trusted_examples(monkeypatch):
     data = dataset(np.zeros((1000, 5), np.float32))
     known = {"label": np.zeros(1000, np.int32), "trusted": np.arange(1000) < 20}

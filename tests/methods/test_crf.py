@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from nlx import crf as field
-from nlx import losses
+from nlx import losses, transitions
 from nlx.crf import rbm
 from nlx.methods.crf import annealed, crf, crf_analytic
 from nlx.samplers import bits
@@ -245,3 +245,39 @@ def test_bad_options_are_named():
         crf_analytic(TABLE[:2], alpha=ALPHA)
     with pytest.raises(ValueError, match="distribution over the true classes"):
         crf_analytic(TABLE * 2, alpha=optax.constant_schedule(0.0))
+
+
+FLIPS = [0, 1, 0, 5, 7, 3, 6, 7, 8, 1]  # half of CIFAR-10's classes to one that looks alike, see docs/crf.md
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate", "alpha", "right"),
+    [
+        ("symmetric", 0.1, 1.0, 0.90),
+        ("symmetric", 0.3, 1.0, 0.70),
+        ("symmetric", 0.3, 0.25, 1.00),
+        ("flips", 0.1, 1.0, 0.98),
+        ("flips", 0.2, 1.0, 0.96),
+        ("flips", 0.3, 1.0, 0.94),
+        ("flips", 0.4, 1.0, 0.92),
+    ],
+)
+def test_where_the_classifier_settles_on_inputs_whose_class_is_certain(kind, rate, alpha, right):
+    matrix = transitions.symmetric(10, rate) if kind == "symmetric" else transitions.pair(10, rate, FLIPS)
+    matrix = np.asarray(matrix, np.float64)
+    noisy, true = np.tile(np.arange(10), 10), np.arange(10).repeat(10)
+    method = crf_analytic((matrix / matrix.sum(axis=0)).T, alpha=lambda step: alpha)
+
+    @jax.jit
+    def q_of(p):
+        memory = method.init(jax.random.key(0), {}, 10, 100)[1]._replace(alpha=jnp.full(100, alpha))
+        belief = method.posterior(
+            {}, memory, {"logits": jnp.log(jnp.maximum(p, 1e-30))[true]}, {"noisy_label": jnp.asarray(noisy)}
+        )
+        return next(iter(belief.candidates.values())).probs
+
+    p = jnp.full((10, 10), 0.1)
+    for _ in range(300):
+        p = jnp.einsum("cn,cnk->ck", jnp.asarray(matrix, jnp.float32), q_of(p).reshape(10, 10, 10))
+    recovered = np.asarray(q_of(p)).reshape(10, 10, 10).argmax(axis=2) == np.arange(10)[:, None]
+    assert (matrix * recovered).sum() / 10 == pytest.approx(right, abs=1e-6)

@@ -61,9 +61,10 @@ def test_margins_of_wrong_labels_are_low_and_another_methods_memory_is_kept():
     assert aum[noisy != true].mean() + 0.5 < aum[noisy == true].mean()
 
 
-def test_a_label_without_another_class_has_no_margin():
+def test_a_class_that_has_no_other_has_a_margin_of_nought():
     method = with_dynamics(plain(cross_entropy))
     params, memory = method.init(jax.random.key(0), {}, 1, 2)
     batch = {"noisy_label": jnp.zeros(2, jnp.int32), "index": jnp.arange(2)}
     _, after, _ = method.loss(jax.random.key(0), params, memory, {"logits": jnp.ones((2, 1))}, batch, jnp.int32(0))
+    assert after[1].margin.tolist() == [0, 0]
     assert after[1].prob.tolist() == pytest.approx([1, 1])
