@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import optax
@@ -19,7 +21,7 @@ from nlx.training.stages import Stage, cosine
 from nlx.training.trainer import Trainer
 
 _NETWORKS, _HIDDEN, _BATCH, _EPOCHS, _STEPS = 3, 256, 128, 8, 400
-_RATE, _DECAY, _LIMIT = 0.02, 5e-4, 1.0  # the last one of a gradient's norm: a few features may be large
+_RATE, _DECAY = 0.05, 5e-4
 _LEAST = 1e-4  # probability
 
 
@@ -35,12 +37,14 @@ def margins(split: Split, key: Array, num_classes: int) -> dict[str, np.ndarray]
       ``aum``, ``confidence`` and ``variability``, float32 ``[n]``, means over the networks, see
       :func:`nlx.methods.dynamics.with_dynamics`.
     """
-    n = len(split)
+    n, inputs = len(split), np.asarray(split.inputs)
+    # Of one size whatever their number: the rate is for such.
+    split = replace(split, inputs=inputs / max(float(inputs.std()), 1e-6))
     batch = min(_BATCH, max(1, n // 4))
-    rule = optax.add_decayed_weights(_DECAY), optax.clip_by_global_norm(_LIMIT), optax.sgd(_RATE, momentum=0.9)
+    optimizer = optax.chain(optax.add_decayed_weights(_DECAY), optax.sgd(_RATE, momentum=0.9))
     network = build("mlp", split.inputs.shape[1:], num_classes, widths=(_HIDDEN,))
     method = with_dynamics(plain(cross_entropy, "plain"))
-    trainer = Trainer(network, method, optax.chain(*rule), batch_size=batch, mesh=make_mesh(jax.local_devices()[:1]))
+    trainer = Trainer(network, method, optimizer, batch_size=batch, mesh=make_mesh(jax.local_devices()[:1]))
     stage = Stage(max(_EPOCHS, -(-_STEPS // max(1, n // batch))), schedule=cosine)
     fitted = trainer.fit_many(split, jax.random.split(key, _NETWORKS), stage)
     kept: list[Dynamics] = [fitted.member(i).state.memory[1] for i in range(_NETWORKS)]
