@@ -23,7 +23,6 @@ from nlx.methods.crf import annealed, crf, crf_analytic
 from nlx.methods.dynamics import with_dynamics
 from nlx.methods.elr import elr
 from nlx.methods.icnm import icnm
-from nlx.methods.method import Candidate, Column, Posterior, chosen_candidate, single_posterior
 from nlx.methods.noise_layer import forward, noise_layer, outliers
 from nlx.methods.noise_types import bottom_up, noise_types, pretrain_noise_types, second_backbone, shared_trunk
 from nlx.methods.plain import backward, cross_entropy, per_class, plain, trusted_cross_entropy, with_vectors
@@ -287,17 +286,3 @@ def test_parameters_and_memory_survive_a_checkpoint(name, kind, method, tmp_path
     loaded = ocp.load(tmp_path / "state", {"state": abstract})["state"]
     chex.assert_trees_all_equal(loaded, state)
     assert type(loaded[1]) is type(state[1])
-
-
-def test_a_posterior_goes_through_jit_with_the_kinds_of_its_columns():
-    made = jax.jit(lambda x: Posterior({"a": Candidate(x, x[:, 0])}, {"b": Column(x, "belief")}))(jnp.ones((2, K)))
-    assert made.columns["b"].kind == "belief"
-    whole = jax.tree.map(lambda *rows: np.concatenate(rows), made, made)
-    assert whole.columns["b"].values.shape == (4, K)
-
-
-def test_the_candidate_of_lowest_mean_cost_is_chosen():
-    probs = np.ones((2, K)) / K
-    posterior = Posterior({"a": Candidate(probs, np.array([1.0, 0])), "b": Candidate(probs, np.array([0.4, 0.4]))}, {})
-    assert chosen_candidate(posterior) == "b"
-    assert chosen_candidate(single_posterior("only", jnp.asarray(probs))) == "only"
