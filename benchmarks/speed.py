@@ -95,6 +95,8 @@ def table(rows: list[Row]) -> list[str]:
             value += f"; CPU {row['cpu_ratio']:.3f}"
         if "cpu_spread" in row:
             value += " [{:.2f}, {:.2f}]".format(*row["cpu_spread"])
+        if "share_of_peak" in row:
+            value += f"; {row['images_per_second']:,.0f} images/s, {row['share_of_peak']:.2f} of the peak"
         limit = "" if row["limit"] is None else f"{row['limit']:.3g}"
         lines.append(f"| {row['name']} | {times} | {value} | {limit} | {row['met']} |")
     return lines
