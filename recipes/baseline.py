@@ -45,8 +45,8 @@ class BaselineOptions(RecipeOptions):
     symmetric_ce and mae are robust by themselves. clean trains on the true labels: the upper bound."""
     transition: str | None = None
     """Needed by forward and backward: true (from all true training labels, an oracle), trusted (from those that
-    --clean_fraction reveals), anchors:LABELS or confident:LABELS (estimated from the labels.parquet of a plain run on
-    the same data), or an .npy file with rows that sum to 1."""
+    --clean_fraction reveals), held_out (by linear models), anchors:LABELS or confident:LABELS (from the labels.parquet
+    of a plain run on the same data), or an .npy file with rows that sum to 1."""
     beta: float | None = None
     """Trust in the label, for the bootstraps. Default: bootstrap_soft 0.95, bootstrap_hard 0.8 (paper)."""
     q: float = 0.7

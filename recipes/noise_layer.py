@@ -42,19 +42,20 @@ class NoiseLayerOptions(RecipeOptions):
     learn_until: float | None = None
     """Epochs after which T is held. Default: the end of the run (paper)."""
     penalty: Penalty = "decay"
-    """What pushes T from the identity: decay, half the sum of its squares (paper's experiments), or trace (paper's
-    theory)."""
-    strength: float = 0.1
-    """Weight of the penalty, at least 0 (paper 0.1, milder 0.02)."""
+    """What pushes T from the identity: decay, half the sum of its squares (paper's experiments), trace (paper's
+    theory), or volume, the logarithm of its determinant (VolMinNet)."""
+    strength: float | None = None
+    """Weight of the penalty, at least 0. Default: 0.1 (paper; milder 0.02), of volume 0.0001; 0 where T is revised."""
     transition_rate: float = 0.2
     """Learning rate of T, by projected gradient descent of its own, whatever trains the backbone (paper: its)."""
     gradient_limit: float | None = 1.0
     """Cut the rows of T's gradient to this length, so that a label that seemed impossible does not throw a row over;
     None for no limit (paper)."""
     transition: str | None = None
-    """For a given T, which has no default: true (from all true training labels, an oracle), trusted (from those that
-    --clean_fraction reveals), anchors:LABELS or confident:LABELS (estimated from the labels.parquet of a plain run on
-    the same data), or an .npy file with rows that sum to 1."""
+    """A given T, or where a learned one starts, to be revised (default: the identity): true (from all true training
+    labels, an oracle), trusted (from those that --clean_fraction reveals), held_out (estimated with linear models that
+    have not seen an example's label), anchors:LABELS or confident:LABELS (estimated from the labels.parquet of a plain
+    run on the same data), or an .npy file with rows that sum to 1."""
     alpha: float | None = None
     """For outliers: estimated share of them that are known to be outliers. Default: --known_outliers."""
 
@@ -70,9 +71,9 @@ class NoiseLayerOptions(RecipeOptions):
         if self.layer != "learned":
             refuse_idle(self, where, "learn_from", "learn_until", "penalty", "strength")
             refuse_idle(self, where, "gradient_limit", "transition_rate")
-        if self.layer != "given":
+        if self.layer == "outliers":
             refuse_idle(self, where, "transition")
-        if self.layer != "outliers":
+        else:
             refuse_idle(self, where, "alpha", "known_outliers", "method_rate")
         if self.transition != "trusted":
             refuse_idle(self, "without `transition`=trusted", "clean_fraction")
@@ -80,8 +81,8 @@ class NoiseLayerOptions(RecipeOptions):
 
 def layer(options: NoiseLayerOptions, data: Dataset, steps_per_epoch: int) -> Method:
     """The noise layer that the options say."""
-    if data.multi_label and options.layer != "learned":
-        raise ArgumentError(f"`layer`={options.layer} is for one label per example, but {data.name} has several")
+    if data.multi_label and (options.layer != "learned" or options.transition is not None):
+        raise ArgumentError(f"a given T or outliers are for one label per example, but {data.name} has several")
     if options.layer == "given":
         return forward(read_transition(options.transition, data))
     if options.layer == "outliers":
@@ -95,6 +96,7 @@ def layer(options: NoiseLayerOptions, data: Dataset, steps_per_epoch: int) -> Me
         strength=options.strength,
         gradient_limit=options.gradient_limit,
         multi_label=data.multi_label,
+        start=None if options.transition is None else read_transition(options.transition, data),
     )
 
 

@@ -5,7 +5,7 @@ They are made to judge labels, not to be good: they cost a few matrix products, 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +16,7 @@ from nlx.cleaning.arrays import standard_form
 from nlx.cleaning.folds import folds_of
 
 _MOST_ROWS, _MOST_DIMENSIONS, _FOLDS = 20_000, 512, 10
+_FEW_PIXELS = 1024  # of an image, up to which they say enough for labels to be judged by
 _TEMPERATURES = 2.0 ** np.arange(-1, 4.5, 0.5)
 
 
@@ -103,6 +104,11 @@ class Judge(NamedTuple):
     models: Discriminant
 
 
+def judged_as_they_are(inputs: Any) -> TypeGuard[np.ndarray]:
+    """Whether linear models can tell classes apart by a split's inputs: vectors and small images, in memory."""
+    return isinstance(inputs, np.ndarray) and (inputs.ndim == 2 or inputs[0].size <= _FEW_PIXELS)
+
+
 def rows_to_judge(n: int) -> np.ndarray:
     """Which of n examples are judged, in order: all, or 20,000 at random."""
     return np.sort(np.random.default_rng(0).permutation(n)[:_MOST_ROWS])
@@ -125,10 +131,24 @@ def judge(rows: np.ndarray, inputs: np.ndarray, given: np.ndarray, num_classes: 
     models, vectors = Discriminant(inputs, labels), as_vectors(labels, num_classes)
     if not one_class:
         return Judge(rows, False, vectors, None, models)
-    scores = models.scores(vectors, True)
-    own = [log_softmax(scores / t, axis=1)[np.arange(len(rows)), labels] for t in _TEMPERATURES]
-    probs = softmax(scores / _likeliest(own, num_classes), axis=1).astype(np.float32)
-    return Judge(rows, True, vectors, _bayes(probs, labels), models)
+    probs = _held_out_probs(models, labels, num_classes)
+    matrix = jnp.asarray(_transition(probs, labels))
+    beliefs = transitions.posterior(jnp.log(jnp.maximum(probs, 1e-12)), labels, matrix)
+    return Judge(rows, True, vectors, np.asarray(beliefs), models)
+
+
+def held_out_transition(inputs: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """The transition matrix by the confident joint of linear discriminants that have not seen an example's label.
+
+    Args:
+      inputs: ``[n, ...]``: vectors or small images.
+      labels: given ones, int ``[n]``, of every class some.
+      num_classes: K.
+
+    Returns:
+      T, float32 ``[K, K]``.
+    """
+    return _transition(_held_out_probs(Discriminant(inputs, labels), labels, num_classes), labels)
 
 
 def as_vectors(labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -149,6 +169,11 @@ def _likeliest(own: list[np.ndarray], num_classes: int) -> float:
     return float(_TEMPERATURES[np.argmax([likelihood(log_p) for log_p in own])])
 
 
-def _bayes(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    matrix = transitions.from_confident_joint(transitions.confident_joint(probs, labels), labels)
-    return np.asarray(transitions.posterior(jnp.log(jnp.maximum(probs, 1e-12)), labels, matrix))
+def _held_out_probs(models: Discriminant, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    scores = models.scores(as_vectors(labels, num_classes), True)
+    own = [log_softmax(scores / t, axis=1)[np.arange(len(labels)), labels] for t in _TEMPERATURES]
+    return softmax(scores / _likeliest(own, num_classes), axis=1).astype(np.float32)
+
+
+def _transition(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return np.asarray(transitions.from_confident_joint(transitions.confident_joint(probs, labels), labels))

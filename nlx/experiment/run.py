@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from nlx.cleaning.held_out import judge, rows_to_judge
+from nlx.cleaning.held_out import judge, judged_as_they_are, rows_to_judge
 from nlx.cleaning.table import LabelTable
 from nlx.data import Dataset, load
 from nlx.data.understanding import doubts, understood
@@ -33,8 +32,6 @@ from nlx.training.loop import Fitted
 from nlx.training.observers import Observer
 from nlx.training.state import TrainState
 from nlx.training.trainer import Trainer
-
-_FEW_PIXELS = 1024  # of an image, up to which pixels say enough for labels to be judged by; features have seen them
 
 
 class Result(NamedTuple):
@@ -199,9 +196,7 @@ class Run:
         posterior = trainer.posterior(fitted.state, data.train)
         rows = rows_to_judge(len(data.train))
         split = data.train.take(rows)
-        small = len(data.input_shape) == 1 or math.prod(data.input_shape) <= _FEW_PIXELS
-        in_memory = isinstance(split.inputs, np.ndarray)
-        seen = split.inputs if small and in_memory else trainer.features(fitted.state, split)
+        seen = split.inputs if judged_as_they_are(split.inputs) else trainer.features(fitted.state, split)
         if not self._lead:
             return Result(self.folder, {}, None)
         judged = judge(rows, np.asarray(seen), data.given(data.train), data.num_classes)

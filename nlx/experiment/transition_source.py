@@ -1,4 +1,4 @@
-"""Where a given transition matrix comes from: the truth, trusted pairs, a file, or a plain run's predictions."""
+"""Where a transition matrix comes from: the truth, trusted pairs, held-out models, a file, or a plain run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from nlx import transitions
 from nlx.arguments import ArgumentError
+from nlx.cleaning.held_out import held_out_transition, judged_as_they_are
 from nlx.cleaning.table import LabelTable, read_labels
 from nlx.data import Dataset
 from nlx.training.evaluation import true_transition
@@ -17,9 +18,10 @@ def read_transition(source: str | None, data: Dataset) -> np.ndarray:
     """A transition matrix by where it is to come from.
 
     Args:
-      source: ``true`` (from all true training labels, an oracle), ``trusted`` (from the trusted ones),
-        ``anchors:LABELS`` or ``confident:LABELS`` (estimated from the predictions of a plain run on the same data, in
-        its labels.parquet), or the path of an ``.npy`` file.
+      source: ``true`` (from all true training labels, an oracle), ``trusted`` (from the trusted ones), ``held_out``
+        (estimated with linear models of the inputs that have not seen an example's label), ``anchors:LABELS`` or
+        ``confident:LABELS`` (estimated from the predictions of a plain run on the same data, in its labels.parquet), or
+        the path of an ``.npy`` file.
       data: training data; single-label.
 
     Returns:
@@ -30,8 +32,8 @@ def read_transition(source: str | None, data: Dataset) -> np.ndarray:
     """
     if source is None:
         raise ArgumentError(
-            "say by `transition` where the matrix comes from: trusted, anchors:LABELS, confident:LABELS, an .npy file, "
-            "or true, an oracle"
+            "say by `transition` where the matrix comes from: trusted, held_out, anchors:LABELS, confident:LABELS, an "
+            ".npy file, or true, an oracle"
         )
     kind, _, path = source.partition(":")
     if kind == "true":
@@ -45,6 +47,8 @@ def read_transition(source: str | None, data: Dataset) -> np.ndarray:
             raise ArgumentError("`transition`=trusted needs trusted labels; add `clean_fraction`=0.1, say")
         rows = trusted >= 0
         return np.asarray(transitions.from_few_pairs(trusted[rows], data.train.observed[rows], data.num_classes))
+    if source == "held_out":
+        return _held_out(data)
     if kind in ("anchors", "confident"):
         return _estimated(kind, Path(path), data)
     return _from_file(Path(source), data.num_classes)
@@ -52,11 +56,26 @@ def read_transition(source: str | None, data: Dataset) -> np.ndarray:
 
 def file_of(source: str | None) -> Path | None:
     """The file that a source names, None where there is none."""
-    if source is None or source in ("true", "trusted"):
+    if source is None or source in ("true", "trusted", "held_out"):
         return None
     kind, _, path = source.partition(":")
     file = Path(path if kind in ("anchors", "confident") else source)
     return file if file.is_file() else None
+
+
+def _held_out(data: Dataset) -> np.ndarray:
+    inputs, labels, k = data.train.inputs, data.train.observed, data.num_classes
+    if not judged_as_they_are(inputs):
+        raise ArgumentError(
+            f"`transition`=held_out is for features and small images, but {data.name} has inputs of "
+            f"{data.input_shape}; give confident:LABELS with the labels.parquet of a plain run"
+        )
+    if len(missing := np.setdiff1d(np.arange(k), labels)):
+        raise ArgumentError(
+            f"`transition`=held_out needs labels of every class, but none is {data.class_names[missing[0]]}"
+        )
+    rows = np.random.default_rng(0).permutation(len(labels))[: max(20_000, 100 * k)]
+    return held_out_transition(inputs[rows], labels[rows], k)
 
 
 def _estimated(kind: str, path: Path, data: Dataset) -> np.ndarray:
@@ -102,7 +121,8 @@ def _predictions(option: str, table: LabelTable) -> np.ndarray:
 def _from_file(path: Path, num_classes: int) -> np.ndarray:
     if path.suffix != ".npy":
         raise ArgumentError(
-            f"`transition`={path} is not known; choose true, trusted, anchors:LABELS, confident:LABELS or an .npy file"
+            f"`transition`={path} is not known; choose true, trusted, held_out, anchors:LABELS, "
+            "confident:LABELS or an .npy file"
         )
     try:
         stored = np.load(path, allow_pickle=False)

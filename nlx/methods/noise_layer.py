@@ -6,6 +6,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -27,7 +28,9 @@ from nlx.methods.method import (
     to_probs,
 )
 
-Penalty = Literal["decay", "trace"]
+Penalty = Literal["decay", "trace", "volume"]
+PAPERS: dict[Penalty, float] = {"decay": 0.1, "trace": 0.1, "volume": 1e-4}
+"""The papers' weights of the penalties."""
 
 _RARE = -3.0  # first logit of the outliers
 
@@ -38,9 +41,10 @@ def noise_layer(
     learn_from: int,
     learn_until: int | None = None,
     penalty: Penalty = "decay",
-    strength: float = 0.1,
+    strength: float | None = None,
     gradient_limit: float | None = 1.0,
     multi_label: bool = False,
+    start: ArrayLike | None = None,
 ) -> Method:
     r"""Learn the transition matrix together with the network.
 
@@ -49,39 +53,52 @@ def noise_layer(
     identity, which would explain any labels that the network can memorize:
 
     .. math:: \text{decay}: \tfrac{s}{2} \sum_{ij} T_{ij}^2 \qquad \text{trace}: s \sum_i T_{ii}
+        \qquad \text{volume}: s \ln |\det T|
 
-    With several labels per example every class has a 2 x 2 matrix of its own.
+    Of an estimate to start from, there is no need to be pushed away: it is revised. With several labels per example
+    every class has a 2 x 2 matrix of its own.
 
     Args:
       num_classes: K.
       learn_from: step from which T is learned (paper: 5 or 30 epochs; one epoch's steps are a good start, for a network
         that has begun to memorize wrong labels keeps T at the identity, which explains them).
       learn_until: step from which T is held where it is; None for the end of the run (paper).
-      penalty: weight decay (paper's experiments) or trace (paper's theory).
-      strength: s, at least 0 (paper 0.1, or 0.02 to be milder).
+      penalty: weight decay (paper's experiments), trace (paper's theory), or volume: of all matrices that explain the
+        labels that of the smallest simplex (Li et al.; T here is 0.999 T + 0.001 I, so that it is finite).
+      strength: s, at least 0; None for the papers': 0.1 (or 0.02 to be milder), of volume 0.0001, and 0 with a start.
       gradient_limit: rows of T's gradient are cut to this length, so that one label that seemed impossible does not
         throw a row over; None for no limit. (The authors' code cuts entries at 0.1, which at the identity makes all of
         them equal, so that T cannot leave it.)
       multi_label: whether labels are {0, 1} vectors.
+      start: T that is used from the first step and revised from ``learn_from`` on, float ``[K, K]`` or ``[K, 2, 2]``;
+        None for the identity.
 
     Returns:
       The method, with the one candidate ``bayes``; predictions leave the layer out.
 
     Raises:
-      ArgumentError: strength < 0, or a gradient limit that is not above 0.
+      ArgumentError: strength < 0, a gradient limit that is not above 0, or a start that is no transition matrix.
 
     References:
       Sukhbaatar et al., Training Convolutional Networks with Noisy Labels, 2014, section 4.2.
+      Li et al., Provably End-to-end Label-Noise Learning without Anchor Points (VolMinNet), 2021, Eq. 4.
+      Xia et al., Are Anchor Points Really Indispensable in Label-Noise Learning? (T-revision), 2019.
     """
+    if strength is None:
+        strength = PAPERS[penalty] if start is None else 0.0
     if strength < 0:
         raise ArgumentError(f"`strength` must be at least 0, got {strength}")
     if gradient_limit is not None and not gradient_limit > 0:
         raise ArgumentError(f"`gradient_limit` must be above 0, got {gradient_limit}")
     identity = jnp.broadcast_to(jnp.eye(2), (num_classes, 2, 2)) if multi_label else jnp.eye(num_classes)
+    if start is not None and np.shape(start) != identity.shape:
+        raise ArgumentError(f"`start` must be {list(identity.shape)}, got {list(np.shape(start))}")
+    first = identity if start is None else jnp.asarray(start, jnp.float32)
+    transitions.check(first)
 
     def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
         del key, outputs, num_classes, size
-        return {"transition": identity}, ()
+        return {"transition": first}, ()
 
     def loss(
         key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
@@ -94,7 +111,10 @@ def noise_layer(
         transition = jnp.where(learning, transition, jax.lax.stop_gradient(transition))
         explained = _forward(outputs["logits"], batch["noisy_label"], transition)
         diagonal = jnp.diagonal(transition, axis1=-2, axis2=-1)
-        size = 0.5 * jnp.sum(transition**2) if penalty == "decay" else jnp.sum(diagonal)
+        if penalty == "volume":
+            size = jnp.sum(jnp.linalg.slogdet(0.999 * transition + 0.001 * identity)[1])
+        else:
+            size = 0.5 * jnp.sum(transition**2) if penalty == "decay" else jnp.sum(diagonal)
         metrics = {"explained": explained, "mean_diagonal": jnp.mean(diagonal)}
         return explained + strength * size, memory, metrics
 

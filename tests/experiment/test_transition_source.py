@@ -69,3 +69,27 @@ def test_anything_else_is_refused(of, kind, changes, told):
 def test_there_is_no_default():
     with pytest.raises(ArgumentError, match="say by `transition` where the matrix comes from"):
         read_transition(None, DATA)
+
+
+def flipped_points(n=1200, k=4):
+    """Classes apart, of which a third of each carries the label of the next one, but for the last."""
+    rng = np.random.default_rng(1)
+    true = rng.integers(0, k, n)
+    noisy = np.where((rng.random(n) < 1 / 3) & (true < k - 1), true + 1, true).astype(np.int32)
+    inputs = (8 * np.eye(k)[true] + rng.normal(size=(n, k))).astype(np.float32)
+    return Dataset("points", tuple("abcd"), Split(inputs, noisy, None), None)
+
+
+def test_linear_models_that_have_not_seen_a_label_find_the_matrix():
+    wanted = np.eye(4)
+    wanted[[0, 1, 2], [0, 1, 2]], wanted[[0, 1, 2], [1, 2, 3]] = 2 / 3, 1 / 3
+    np.testing.assert_allclose(read_transition("held_out", flipped_points()), wanted, atol=0.1)  # the identity is off by 0.33
+
+
+def test_held_out_models_need_inputs_that_say_something_and_every_class():
+    data = flipped_points()
+    images = replace(data, train=replace(data.train, inputs=np.zeros((1200, 64, 64, 1), np.uint8)))
+    with pytest.raises(ArgumentError, match="for features and small images, but points has inputs of"):
+        read_transition("held_out", images)
+    with pytest.raises(ArgumentError, match="labels of every class, but none is c"):
+        read_transition("held_out", replace(data, train=data.train.take(data.train.noisy_label != 2)))

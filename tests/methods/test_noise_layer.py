@@ -38,14 +38,46 @@ def test_the_matrix_learns_from_one_step_until_another():
     assert jnp.any(gradient(noise_layer(K, learn_from=0), params, 10**6)["transition"] != 0)
 
 
-@pytest.mark.parametrize(("penalty", "slope"), [("decay", T), ("trace", jnp.eye(K))])
+NEAR = 0.999 * np.asarray(T, np.float64) + 0.001 * np.eye(K)  # what the volume is taken of
+
+
+@pytest.mark.parametrize(
+    ("penalty", "slope"), [("decay", T), ("trace", jnp.eye(K)), ("volume", 0.999 * np.linalg.inv(NEAR).T)]
+)
 def test_the_penalty_pulls_with_its_own_slope(penalty, slope):
     params = {"transition": T}
     with_it = gradient(noise_layer(K, learn_from=0, gradient_limit=None, penalty=penalty, strength=0.3), params)[
         "transition"
     ]
     without = gradient(noise_layer(K, learn_from=0, gradient_limit=None, strength=0.0), params)["transition"]
-    np.testing.assert_allclose(with_it - without, 0.3 * slope, atol=1e-5)
+    np.testing.assert_allclose(with_it - without, 0.3 * slope, rtol=1e-3, atol=1e-5)
+
+
+def test_the_penalties_have_their_papers_weights_and_a_start_has_none():
+    loss = lambda **options: noise_layer(K, learn_from=0, **options).loss(  # noqa: E731
+        KEY, {"transition": T}, (), OUTPUTS, {"noisy_label": LABELS}, jnp.int32(0)
+    )[0]
+    bare = losses.forward_corrected(LOGITS, LABELS, T)
+    np.testing.assert_allclose(loss(start=T), bare, rtol=1e-6)
+    np.testing.assert_allclose(loss(), bare + 0.1 * np.sum(np.square(T)) / 2, rtol=1e-5)
+    volume = np.log(abs(np.linalg.det(NEAR)))
+    np.testing.assert_allclose(loss(penalty="volume", strength=1.0), bare + volume, rtol=1e-4)
+    np.testing.assert_allclose(loss(penalty="volume"), bare + 1e-4 * volume, rtol=1e-5)
+    flat = {"transition": jnp.full((K, K), 1 / K)}  # its volume is 0
+    assert np.isfinite(gradient(noise_layer(K, learn_from=0, penalty="volume"), flat)["transition"]).all()
+
+
+def test_a_start_is_used_from_the_first_step_and_revised_later():
+    method = noise_layer(K, learn_from=3, start=T)
+    params, _ = method.init(KEY, OUTPUTS, K, 10)
+    np.testing.assert_array_equal(params["transition"], T)
+    slopes = [gradient(method, params, step)["transition"] for step in (0, 3)]
+    assert not slopes[0].any()
+    assert slopes[1].any()
+    with pytest.raises(ValueError, match=r"`start` must be \[4, 4\], got \[3, 3\]"):
+        noise_layer(K, learn_from=0, start=np.eye(3))
+    with pytest.raises(ValueError, match="sums to 2"):
+        noise_layer(K, learn_from=0, start=2 * np.eye(K))
 
 
 def test_the_gradient_limit_shortens_rows():
