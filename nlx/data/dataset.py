@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+
+from nlx.data.words import said_of_classes
 
 
 class DataError(ValueError):
@@ -131,6 +134,7 @@ class Dataset:
       noisy_names: names of the noisy labels where they are another vocabulary than the classes, such as tags.
       validation: examples with noisy labels that are held out of ``train``, to tune on.
       notes: what reading them has found and a user should know.
+      words: of ``noisy_names``, those that speak of a class; of classes that are not in it, their own names.
     """
 
     name: str
@@ -140,6 +144,7 @@ class Dataset:
     noisy_names: tuple[str, ...] | None = None
     validation: Split | None = None
     notes: tuple[str, ...] = ()
+    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -159,14 +164,11 @@ class Dataset:
     def given(self, split: Split) -> np.ndarray:
         """What the noisy labels of a split say of the classes, in the form of the true labels.
 
-        Where they are another vocabulary, a class takes the column of its own name, or zeros if there is none.
+        Where they are another vocabulary, see :func:`nlx.data.words.said_of_classes`.
         """
-        noisy = split.observed
         if self.noisy_names is None:
-            return noisy
-        column = {name: i for i, name in enumerate(self.noisy_names)}
-        absent = np.zeros(len(noisy), noisy.dtype)
-        return np.stack([noisy[:, column[n]] if n in column else absent for n in self.class_names], axis=1)
+            return split.observed
+        return said_of_classes(split.observed, self.noisy_names, self.class_names, self.words)
 
     def in_classes(self) -> Dataset:
         """The data set with noisy labels that speak of the classes, for methods that know one vocabulary."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,3 +121,35 @@ def check_unused(where: str, given: Collection[str], known: Collection[str]) -> 
                 f"{where}: {name!r} is not read: rename it to {near[0]!r} if that is meant, or to something unlike it."
             )
     return (f"not used: {', '.join(unused)}",) if unused else ()
+
+
+def read_words(path: Path, class_names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The table of words for classes, a CSV file with the heading ``class,word`` and a row for each word.
+
+    Args:
+      path: of the file; a class may have several rows.
+      class_names: the classes there are.
+
+    Returns:
+      Words by class; classes that are not in the file are not in it.
+
+    Raises:
+      DataError: it cannot be read, or names a class that there is not.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [[clean_name(cell) for cell in row] for row in csv.reader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a table of words: {error}.") from error
+    if not rows or [name.lower() for name in rows[0]] != ["class", "word"]:
+        raise DataError(f"{path}: the first line must be class,word.")
+    words: dict[str, list[str]] = {}
+    for number, row in enumerate(rows[1:], start=2):
+        if not any(row):
+            continue
+        if len(row) != 2 or not all(row):
+            raise DataError(f"{path}, line {number}: write a class and one word, such as dog,puppy.")
+        if row[0] not in class_names:
+            raise DataError(f"{path}, line {number}: {row[0]!r} is no class; they are {', '.join(class_names)}.")
+        words.setdefault(row[0], []).append(row[1])
+    return {name: tuple(some) for name, some in words.items()}

@@ -139,7 +139,7 @@ def build_optimizer(
 
     def rule(rate: float) -> optax.GradientTransformation:
         if options.optimizer == "adam":
-            step = optax.adam(rate, b1=options.momentum)
+            step = optax.adam(rate, b1=options.momentum, eps=options.adam_epsilon)
         else:
             step = optax.sgd(rate, momentum=options.momentum or None)
         return optax.chain(optax.add_decayed_weights(training.weight_decay), step)

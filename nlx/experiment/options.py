@@ -73,6 +73,8 @@ class RecipeOptions:
     """Learning rate of what the method trains beside the backbone, as a multiple of the backbone's (paper 1)."""
     momentum: float = 0.9
     """Momentum of sgd, or Adam's first decay rate (the paper names none; its code base uses 0.9)."""
+    adam_epsilon: float = 1e-8
+    """What Adam adds to its denominator (the CRF's paper: 1 for VGG-16, 0.1 for ResNet-50)."""
     weight_decay: float | None = None
     """L2 penalty on all weights (the paper names none). Default by data: 5e-4 for features, else 0."""
     schedule: Schedule | None = None
@@ -102,6 +104,9 @@ class RecipeOptions:
     """Images that would take more than this when decoded stay on disk and are read while training."""
     label_separator: str = ";"
     """What separates several labels of one picture in a labels.csv."""
+    words: Path | None = None
+    """For coco_captions, coco_tags and tags: a CSV file with the heading class,word and a row for each word that speaks
+    of a class. Default: the class's own name, or all words of it (fire hydrant)."""
     skip_broken: bool = False
     """Leave out pictures of a folder that cannot be read; otherwise all are named, and nothing is trained."""
     allow_outside: bool = False
@@ -115,6 +120,9 @@ class RecipeOptions:
         require(self, "[0, 1)", "momentum", "dropout", "clean_fraction", "known_outliers", "validation_fraction")
         require(self, "[0, inf)", "weight_decay", "seed", "noise_seed", "checkpoint_seconds", "in_memory_gib")
         require(self, "(0, 1]", "training_fraction", "decay_every")
+        require(self, "(0, inf)", "adam_epsilon")
+        if self.optimizer != "adam":
+            refuse_idle(self, "without `optimizer`=adam", "adam_epsilon")
         for name in ("seed", "noise_seed"):
             require(self, f"[0, {2**32})", name)
         if not self.label_separator:

@@ -6,16 +6,18 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from nlx.arguments import ArgumentError
 from nlx.cleaning.held_out import judge, judged_as_they_are, rows_to_judge
 from nlx.cleaning.table import LabelTable
 from nlx.data import Dataset, load
+from nlx.data.names import read_words
 from nlx.data.understanding import doubts, understood
 from nlx.experiment.console import Console
 from nlx.experiment.defaults import Training, training_for
@@ -105,6 +107,10 @@ class Run:
                 skip_broken=o.skip_broken,
                 allow_outside=o.allow_outside,
             )
+        if o.words is not None:
+            if self.source.noisy_names is None:
+                raise ArgumentError(f"`words` does nothing for {self.source.name}, whose labels name its classes")
+            self.source = replace(self.source, words=read_words(o.words, self.source.class_names))
         data = self.source if two_vocabularies else self.source.in_classes()
         if o.training_fraction < 1:
             data = data.keep(o.training_fraction, o.noise_seed)

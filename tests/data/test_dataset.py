@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nlx.data import DataError, Dataset, ImageFiles, Split, split_of, with_upsampled
+from nlx.data.words import said_of_classes
 
 N = 50
 LABEL = np.arange(N, dtype=np.int32) % 3
@@ -83,6 +84,19 @@ def test_another_vocabulary_is_translated_by_name():
     assert same.in_classes() is same
     held_out = replace(data, validation=train.take(np.array([1]))).in_classes()
     np.testing.assert_array_equal(held_out.given(held_out.validation), [[1, 0]])
+
+
+def test_a_class_is_said_by_any_of_its_words_and_by_all_words_of_a_long_one():
+    noisy = np.array([[1, 0, 1, 0], [0, 1, 1, 0], [0, 0, 0, 1]], np.uint8)
+    names = ("fire", "puppy", "hydrant", "dog")
+    classes = ("dog", "fire hydrant", "hydrant", "cat", "hot dog")
+    said = said_of_classes(noisy, names, classes, {"dog": ("dog", "puppy", "hound")})
+    assert said.dtype == np.uint8
+    np.testing.assert_array_equal(said, [[0, 1, 1, 0, 0], [1, 0, 1, 0, 0], [1, 0, 0, 0, 0]])
+    data = Dataset(
+        "x", classes, Split(np.zeros((3, 1), np.float32), noisy, None), None, names, words={"cat": ("puppy",)}
+    )
+    np.testing.assert_array_equal(data.in_classes().train.noisy_label[:, 3], [0, 1, 0])
 
 
 def test_trust_keep_and_known_outliers():

@@ -254,6 +254,14 @@ def test_adam_steps_by_the_learning_rate_whatever_the_gradients_size():
         np.testing.assert_allclose(path, 2 - np.outer([1, 2], [0.01, 0.1]), rtol=1e-4)
 
 
+def test_a_large_epsilon_makes_adams_steps_follow_the_gradients_size():
+    steps = [walk(size, 1, learning_rate=0.01, optimizer="adam", adam_epsilon=1.0) for size in (1e-3, 2e-3)]
+    small, twice = (2 - path[0, 0] for path in steps)
+    np.testing.assert_allclose(twice / small, 2.0, rtol=0.01)
+    with pytest.raises(ArgumentError, match="`adam_epsilon` does nothing without `optimizer`=adam"):
+        RecipeOptions(adam_epsilon=0.1).check()
+
+
 def test_adams_first_decay_rate_is_the_momentum():
     optimizer = build_optimizer(RecipeOptions(optimizer="adam", momentum=0.5), MLP)
     params = {"model": {"w": jnp.ones(())}, "method": {}}

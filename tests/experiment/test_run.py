@@ -99,6 +99,28 @@ def test_words_are_translated_into_classes_unless_a_recipe_asks_for_them():
     assert Run(OPTIONS, data=WORDS).load(two_vocabularies=True)[0] is WORDS
 
 
+def test_a_table_says_which_words_speak_of_a_class(tmp_path):
+    table, word = tmp_path / "words.csv", WORDS.noisy_names[1]
+    table.write_text(
+        f"Class,word\n{WORDS.class_names[0]}, {word}\n\n{WORDS.class_names[0]},other\n", encoding="utf-8-sig"
+    )
+    given = loaded(WORDS, words=table).train.noisy_label
+    np.testing.assert_array_equal(given[:, 0], WORDS.train.noisy_label[:, 1])
+    np.testing.assert_array_equal(given[:, 1], WORDS.train.noisy_label[:, 0])
+    with pytest.raises(ArgumentError, match="`words` does nothing for"):
+        loaded(DATA, words=table)
+    for text, told in [
+        ("dog,puppy\n", "the first line must be class,word"),
+        ("class,word\nbee,hive\nwolf,howl\n", "line 3: 'wolf' is no class; they are ant, bee"),
+        ("class,word\nbee\n", "line 2: write a class and one word"),
+    ]:
+        table.write_text(text)
+        with pytest.raises(DataError, match=told):
+            loaded(WORDS, words=table)
+    with pytest.raises(DataError, match="cannot be read as a table of words"):
+        loaded(WORDS, words=tmp_path / "none.csv")
+
+
 def recipe(method, *, stages=None, pictures=(), observers=lambda options: (), **settled):
     """A recipe of a test's own method, stages and observers."""
 

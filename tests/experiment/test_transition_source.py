@@ -83,7 +83,9 @@ def flipped_points(n=1200, k=4):
 def test_linear_models_that_have_not_seen_a_label_find_the_matrix():
     wanted = np.eye(4)
     wanted[[0, 1, 2], [0, 1, 2]], wanted[[0, 1, 2], [1, 2, 3]] = 2 / 3, 1 / 3
-    np.testing.assert_allclose(read_transition("held_out", flipped_points()), wanted, atol=0.1)  # the identity is off by 0.33
+    np.testing.assert_allclose(
+        read_transition("held_out", flipped_points()), wanted, atol=0.1
+    )  # the identity is off by 0.33
 
 
 def test_held_out_models_need_inputs_that_say_something_and_every_class():
