@@ -7,6 +7,7 @@ Two vocabularies, words and objects: --dataset=tags --field=no_link.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -72,16 +73,15 @@ def train(options: CRFOptions, run: Run) -> Result:
     defaults, given = (40.0, 5.0) if data.multi_label else (8.0, 0.25), (options.alpha_start, options.alpha_end)
     start, end = (d if value is None else value for d, value in zip(defaults, given, strict=True))
     alpha = annealed(start, end, max(1, round(options.alpha_share * steps)))
-    noisy, facts, share = data.train.observed, {}, data.train.trusted_share
+    noisy, share = data.train.observed, data.train.trusted_share
     if data.multi_label:
         refuse_idle(options, "for two vocabularies", "transition")
         hidden = options.hidden if options.field in ("no_link", "hidden") else 0
-        machine, facts = auxiliary_machine(options, data, hidden) if max(start, end) > 0 else (None, {})
         method = crf(
             data.num_classes,
             noisy.shape[1],
             alpha=alpha,
-            auxiliary=machine,
+            auxiliary=auxiliary_fit(options, data, hidden) if max(start, end) > 0 else None,
             trusted_share=share,
             hidden=hidden,
             link=options.field != "no_link",
@@ -100,20 +100,17 @@ def train(options: CRFOptions, run: Run) -> Result:
     trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)
     stage, key = Stage(training.epochs, schedule=build_schedule(options, training)), jax.random.key(options.seed)
     fitted = trainer.fit(data.train, key, stage, state=run.restored(trainer, data))
-    return run.export(trainer, fitted, data, facts=facts)
+    report = fitted.state.params["method"].get("auxiliary_course")
+    return run.export(trainer, fitted, data, facts=None if report is None else rbm.course(report))
 
 
-def auxiliary_machine(options: CRFOptions, data: Dataset, hidden: int) -> tuple[rbm.RBM, dict[str, float]]:
-    """The auxiliary distribution over both vocabularies, fitted to the clean part, and how that went."""
+def auxiliary_fit(options: CRFOptions, data: Dataset, hidden: int) -> Callable[[], tuple[rbm.RBM, rbm.Report]]:
+    """What fits the auxiliary distribution over both vocabularies to the clean part."""
     trusted = data.train.trusted_label
     if trusted is None:
         raise ArgumentError("the auxiliary distribution learns from clean labels; add `clean_fraction`=0.2, say")
     known, key = (trusted >= 0).all(axis=1), jax.random.key(options.seed)
-    machine, report = rbm.fit(key, data.train.observed[known], trusted[known], hidden, options.auxiliary_steps)
-    part, losses, flips = max(1, options.auxiliary_steps // 20), report.clean_loss, report.flip_rate
-    course = {"cross_entropy_first": losses[:part], "cross_entropy_last": losses[-part:], "flip_rate": flips[-part:]}
-    about = {f"auxiliary_{name}": round(float(values.mean()), 4) for name, values in course.items()}
-    return machine, {"auxiliary_examples": int(known.sum()), **about}
+    return lambda: rbm.fit(key, data.train.observed[known], trusted[known], hidden, options.auxiliary_steps)
 
 
 if __name__ == "__main__":

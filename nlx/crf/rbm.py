@@ -50,6 +50,17 @@ class Report(NamedTuple):
     flip_rate: Array
 
 
+def course(report: Report) -> dict[str, float]:
+    """A fit in figures: means of the cross-entropy over its first and last twentieth, and of the last flip rates."""
+    part, losses = max(1, len(report.clean_loss) // 20), report.clean_loss
+    means = {
+        "cross_entropy_first": losses[:part],
+        "cross_entropy_last": losses[-part:],
+        "flip_rate": report.flip_rate[-part:],
+    }
+    return {f"auxiliary_{name}": round(float(values.mean()), 4) for name, values in means.items()}
+
+
 def conditional_logits(rbm: RBM, y: ArrayLike) -> Array:
     """Log-odds of p_aux(z = 1 given y), float32 ``[..., C + H]``, for y float ``[..., N]``."""
     return z_logits(y, rbm.coupling, rbm.z_bias)

@@ -8,6 +8,7 @@ expectations come from chains that every training example keeps from one visit t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from nlx import crf as field
 from nlx.arguments import ArgumentError, class_labels
-from nlx.crf.rbm import RBM, conditional_logits
+from nlx.crf.rbm import RBM, Report, conditional_logits
 from nlx.losses import binary_cross_entropy, soft_cross_entropy
 from nlx.methods.method import (
     Batch,
@@ -75,7 +76,7 @@ def crf(
     num_noisy: int,
     *,
     alpha: optax.Schedule,
-    auxiliary: RBM | None,
+    auxiliary: RBM | Callable[[], tuple[RBM, Report]] | None,
     trusted_share: float | None = None,
     hidden: int = 50,
     link: bool = False,
@@ -99,7 +100,8 @@ def crf(
       num_clean: C.
       num_noisy: N.
       alpha: alpha(step) >= 0, the auxiliary distribution's weight (:func:`annealed`).
-      auxiliary: the fitted machine over (y, clean labels, hidden units), frozen; None to do without, whatever alpha.
+      auxiliary: the machine over (y, clean labels, hidden units), or what fits it (:func:`nlx.crf.rbm.fit`) when a
+        training begins; None to do without, whatever alpha. Frozen parameters hold it and, if fitted, the report.
       trusted_share: as ``share`` of :func:`nlx.crf.split_weights`.
       hidden: H (paper 200 for 1,000 noisy labels); 0 leaves the hidden units out. The auxiliary machine's are the same.
       link: whether the noisy labels' biases are a linear function of the backbone's ``features``; without, they depend
@@ -130,21 +132,23 @@ def crf(
     if prediction not in ("gibbs", "mean_field", "logits"):
         raise ArgumentError(f"unknown `prediction` {prediction!r}; known: gibbs, mean_field, logits")
     hidden = hidden if pairwise else 0
-    units = num_clean + hidden
-    machine = None if auxiliary is None else _matching(auxiliary, num_clean, num_noisy, hidden)
+    if isinstance(auxiliary, RBM):
+        _matching(auxiliary, num_clean, num_noisy, hidden)
 
     def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
         del num_classes
-        params = {"noisy_bias": jnp.zeros(num_noisy)}
-        chains_packed = None
+        params: Params = {"noisy_bias": jnp.zeros(num_noisy)}
+        if auxiliary is not None:
+            machine, course = (auxiliary, None) if isinstance(auxiliary, RBM) else auxiliary()
+            params |= {"auxiliary": _matching(machine, num_clean, num_noisy, hidden), "auxiliary_course": course}
         if link:
             params["noisy_kernel"] = jnp.zeros((outputs["features"].shape[-1], num_noisy))
         if pairwise:
-            params["coupling"] = jnp.zeros((units, num_noisy))
+            params["coupling"] = jnp.zeros((num_clean + hidden, num_noisy))
             if hidden:  # an empty array could not be saved
                 params["hidden_bias"] = jnp.zeros(hidden)
-            chains_packed = gibbs.init(key, size, chains, num_noisy, units).packed
-        return params, Chains(_first_alpha(alpha, size), chains_packed)
+        packed = gibbs.init(key, size, chains, num_noisy, num_clean + hidden).packed if pairwise else None
+        return params, Chains(_first_alpha(alpha, size), packed)
 
     def biases(params: Params, outputs: Outputs) -> tuple[Array, Array]:
         """b ``[B, N]`` and (a, c) ``[B, C + H]``."""
@@ -159,8 +163,8 @@ def crf(
     def infer(params: Params, y: Array, z_bias: Array, weight: Array) -> Array:
         """q(z = 1 given y, x), ``[B, C + H]``."""
         logits = field.z_logits(y, params["coupling"], z_bias) if pairwise else z_bias
-        if machine is not None:
-            logits = field.posterior_logits(logits, conditional_logits(machine, y), weight)
+        if auxiliary is not None:
+            logits = field.posterior_logits(logits, conditional_logits(params["auxiliary"], y), weight)
         return jax.nn.sigmoid(logits)
 
     def loss(
@@ -177,11 +181,10 @@ def crf(
             clean = jnp.where(known[:, None], label, q[:, :num_clean])
             z, weights = jnp.concatenate([clean, q[:, num_clean:]], axis=-1), field.split_weights(known, trusted_share)
         z = jax.lax.stop_gradient(z)
-        metrics, weights_used = {"alpha": weight}, jnp.full(len(y), weight)
+        metrics, used = {"alpha": weight}, jnp.full(len(y), weight)
         if not pairwise:
             # Independent units: the bound's gradient is that of two cross-entropies.
-            losses = binary_cross_entropy(a, z) + binary_cross_entropy(b, y)
-            return weights * losses, memory._replace(alpha=weights_used), metrics
+            return weights * (binary_cross_entropy(a, z) + binary_cross_entropy(b, y)), Chains(used, None), metrics
         state, info = gibbs.step(
             key,
             gibbs.State(memory.chains),
@@ -191,9 +194,8 @@ def crf(
             dtype=dtype,
         )
         losses = field.contrast((y, z), (info.y, info.z), params["coupling"], b, a)
-        metrics["flip_rate"] = info.flip_rate
-        metrics["noisy_gap"] = jnp.mean(jnp.abs(y - info.y_mean), axis=-1)
-        return weights * losses, Chains(weights_used, state.packed), metrics
+        metrics |= {"flip_rate": info.flip_rate, "noisy_gap": jnp.mean(jnp.abs(y - info.y_mean), axis=-1)}
+        return weights * losses, Chains(used, state.packed), metrics
 
     def posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
         y = batch["noisy_label"].astype(jnp.float32)
@@ -206,8 +208,7 @@ def crf(
             return outputs["logits"]
         b, a = biases(params, outputs)
         if prediction == "mean_field":
-            y = field.mean_field(params["coupling"], b, a)[0]
-            return field.z_logits(y, params["coupling"], a)[:, :num_clean]
+            return field.z_logits(field.mean_field(params["coupling"], b, a)[0], params["coupling"], a)[:, :num_clean]
         return field.marginal_logits(
             jax.random.key(0),
             params["coupling"],
@@ -221,7 +222,7 @@ def crf(
             dtype=dtype,
         )[:, :num_clean]
 
-    return Method("crf", loss, posterior, init, predict=predict)
+    return Method("crf", loss, posterior, init, predict=predict, frozen=("auxiliary", "auxiliary_course"))
 
 
 def crf_analytic(table: ArrayLike, *, alpha: optax.Schedule, trusted_share: float | None = None) -> Method:
@@ -290,11 +291,8 @@ def _first_alpha(alpha: optax.Schedule, size: int) -> Array:
 
 def _matching(machine: RBM, num_clean: int, num_noisy: int, hidden: int) -> RBM:
     """The part of an auxiliary machine that speaks of the field's units."""
-    units = machine.z_bias.shape[0]
-    if machine.coupling.shape != (units, num_noisy) or units < num_clean or (hidden and units != num_clean + hidden):
-        raise ArgumentError(
-            f"the `auxiliary` machine couples {machine.coupling.shape}; it should have {num_clean} + {hidden} rows and "
-            f"{num_noisy} columns: fit it with as many `hidden` units as the field has"
-        )
-    kept = num_clean + hidden
+    units, kept = machine.z_bias.shape[0], num_clean + hidden
+    if machine.coupling.shape != (units, num_noisy) or units < num_clean or (hidden and units != kept):
+        wanted = f"{num_clean} + {hidden} rows and {num_noisy} columns: fit it with as many `hidden` units as it"
+        raise ArgumentError(f"the `auxiliary` machine couples {machine.coupling.shape}; it should have {wanted}")
     return RBM(machine.coupling[:kept], machine.y_bias, machine.z_bias[:kept])

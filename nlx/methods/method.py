@@ -126,6 +126,7 @@ class Method(NamedTuple):
       posterior: (params, memory rows, outputs, batch) -> Posterior.
       init: (key, shapes of a batch's outputs, K, n) -> (params, memory with leaves ``[n, ...]``).
       project: params -> params, after every optimizer step (a simplex projection, say).
+      frozen: names of ``params`` that stay as ``init`` gives them, whatever the optimizer does.
       refresh: (key, memory, features of the training set ``[n, F]``, labels) -> memory, between epochs. The labels are
         ``noisy_label`` and, where some are trusted, ``trusted_label``; -1 in rows that only pad. None where the method
         has no use for it, so that no pass over the data is spent.
@@ -147,3 +148,4 @@ class Method(NamedTuple):
     predict: Callable[[Params, Outputs], Array] = lambda params, outputs: outputs["logits"]
     transition: Callable[[Params], Array] | None = None
     outliers: bool = False
+    frozen: tuple[str, ...] = ()

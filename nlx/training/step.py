@@ -68,7 +68,8 @@ def make_step(
         if rate is not None:
             updates = jax.tree.map(lambda u: u * jnp.asarray(rate(state.step), u.dtype), updates)
         params = optax.apply_updates(state.params, updates)
-        params = {**params, "method": method.project(params["method"])}
+        frozen = {name: value for name, value in state.params["method"].items() if name in method.frozen}
+        params = {**params, "method": {**method.project(params["method"]), **frozen}}
         memory = jax.tree.map(lambda m, new: m if new is None else m.at[batch["index"]].set(new), state.memory, written)
         means = {name: jnp.mean(value, dtype=jnp.float32) for name, value in {"train_loss": mean, **metrics}.items()}
         return TrainState(state.step + 1, state.key, params, stats, opt_state, memory, state.sums), means

@@ -14,6 +14,7 @@ C, N, H, F, SIZE = 2, 5, 3, 4, 12
 ALPHA = annealed(4.0, 1.0, 10)
 rng = np.random.default_rng(0)
 AUX = rbm.RBM(*(jnp.asarray(rng.normal(size=s), "f4") for s in ((C + H, N), (N,), (C + H,))))
+Y_TRUSTED, Z_TRUSTED = rng.integers(0, 2, (9, N)), rng.integers(0, 2, (9, C))
 OUTPUTS = {"logits": jnp.asarray(rng.normal(size=(6, C)), "f4"), "features": jnp.asarray(rng.normal(size=(6, F)), "f4")}
 TRUSTED = jnp.array([[1, 0], [-1, -1], [-1, -1], [0, 1], [-1, -1], [-1, -1]])
 BATCH = {"noisy_label": jnp.asarray(rng.integers(0, 2, (6, N)), "f4"), "index": jnp.array([3, 1, 7, 0, 11, 5])}
@@ -35,7 +36,8 @@ def make(name, **changes):
 def begin(method, spread=0.5):
     """Parameters away from zero, memory, and the batch's rows of it."""
     params, memory = jax.jit(lambda key: method.init(key, OUTPUTS, C, SIZE))(jax.random.key(0))
-    params = jax.tree.map(lambda p: p + jnp.asarray(spread * rng.normal(size=p.shape), "f4"), params)
+    frozen = {name: value for name, value in params.items() if name in method.frozen}
+    params = jax.tree.map(lambda p: p + jnp.asarray(spread * rng.normal(size=p.shape), "f4"), params) | frozen
     return params, memory, jax.tree.map(lambda m: m[BATCH["index"]], memory)
 
 
@@ -66,7 +68,8 @@ def test_every_variant_keeps_the_contract_and_trains_what_it_has(name):
     assert jax.tree.map(jnp.shape, stored) == jax.tree.map(jnp.shape, rows)
     assert jax.tree.map(lambda x: x.dtype, stored) == jax.tree.map(lambda x: x.dtype, rows)
     np.testing.assert_allclose(stored.alpha, 2.5)
-    assert all((np.asarray(g) != 0).any() for g in jax.tree.leaves(of_params) if g.size)
+    trained = {name: slope for name, slope in of_params.items() if name not in method.frozen}
+    assert all((np.asarray(g) != 0).any() for g in jax.tree.leaves(trained) if g.size)
     assert (of_outputs["logits"] != 0).any(axis=1).all()
     assert (of_outputs["features"] != 0).any() == ("link" in OPTIONS[name])
     posterior = method.posterior(params, rows, OUTPUTS, BATCH)
@@ -281,3 +284,13 @@ def test_where_the_classifier_settles_on_inputs_whose_class_is_certain(kind, rat
         p = jnp.einsum("cn,cnk->ck", jnp.asarray(matrix, jnp.float32), q_of(p).reshape(10, 10, 10))
     recovered = np.asarray(q_of(p)).reshape(10, 10, 10).argmax(axis=2) == np.arange(10)[:, None]
     assert (matrix * recovered).sum() / 10 == pytest.approx(right, abs=1e-6)
+
+
+def test_a_machine_is_fitted_when_a_training_begins_and_lies_in_its_parameters():
+    method = make("hidden", auxiliary=lambda: rbm.fit(jax.random.key(1), Y_TRUSTED, Z_TRUSTED, H, 3, chains=4))
+    params, _, _ = begin(method)
+    machine, report = rbm.fit(jax.random.key(1), Y_TRUSTED, Z_TRUSTED, H, 3, chains=4)
+    np.testing.assert_allclose(params["auxiliary"].coupling, machine.coupling, rtol=1e-5)
+    np.testing.assert_allclose(params["auxiliary_course"].clean_loss, report.clean_loss, rtol=1e-5)
+    with pytest.raises(ValueError, match="couples"):
+        begin(make("hidden", auxiliary=lambda: (AUX._replace(coupling=jnp.zeros((C, N))), None)))

@@ -226,3 +226,16 @@ def test_known_outliers_are_left_out_unless_the_method_learns_from_them(split, t
     learning = PLAIN._replace(outliers=True)
     assert after(learning, split.noisy_label)[1] != after(learning, other)[1]
     assert outliers(K, 0.5).outliers
+
+
+def test_frozen_parameters_stay_whatever_the_optimizer_does(split, trainer_for):
+    def init(key, outputs, num_classes, size):
+        return {"kept": jnp.full(3, 2.0), "pulled": jnp.full(3, 2.0)}, ()
+
+    trainer = trainer_for(split, PLAIN._replace(init=init, frozen=("kept", "absent")), 1)
+    trainer = Trainer(
+        trainer.model, trainer.method, optax.chain(optax.add_decayed_weights(1.0), optax.sgd(0.1)), batch_size=B
+    )
+    params = trainer.fit(split, jax.random.key(0), 1).state.params["method"]
+    np.testing.assert_array_equal(params["kept"], 2.0)
+    assert (params["pulled"] < 2.0).all()
