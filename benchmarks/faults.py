@@ -41,12 +41,14 @@ ROOT = Path(__file__).resolve().parents[1]
 RECIPES: dict[str, tuple[str, ...]] = {
     "baseline": (),
     "can": (),
+    "co_teaching": (),
     "crf": ("--transition=true",),
     "elr": (),
     "icnm": (),
     "noise_layer": (),
     "noise_types": ("--pretrain_epochs=8", "--types_epochs=8"),
     "self_learning": (),
+    "sop": (),
 }
 TIMED = ("seconds", "examples_per_second")
 

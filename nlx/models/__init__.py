@@ -7,6 +7,7 @@ from nlx.models.convnet import ConvNet
 from nlx.models.head import Outputs
 from nlx.models.mlp import AMT_WIDTHS, MLP
 from nlx.models.model import NAMES, Model, Params, Stats, build, from_nnx, prepared
+from nlx.models.pair import pair
 from nlx.models.resnet import DEPTHS, ResNet
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "Stats",
     "build",
     "from_nnx",
+    "pair",
     "prepared",
 ]

@@ -19,6 +19,7 @@ from nlx import losses, methods
 from nlx.crf.rbm import RBM
 from nlx.methods import method as contract
 from nlx.methods.can import can, paper_schedule
+from nlx.methods.co_teaching import co_teaching
 from nlx.methods.crf import annealed, crf, crf_analytic
 from nlx.methods.dynamics import with_dynamics
 from nlx.methods.elr import elr
@@ -27,6 +28,7 @@ from nlx.methods.noise_layer import forward, noise_layer, outliers
 from nlx.methods.noise_types import bottom_up, noise_types, pretrain_noise_types, second_backbone, shared_trunk
 from nlx.methods.plain import backward, cross_entropy, per_class, plain, trusted_cross_entropy, with_vectors
 from nlx.methods.self_learning import self_learning
+from nlx.methods.sop import sop
 from nlx.models import from_nnx
 from nlx.training.mesh import by_example, make_mesh, replicated
 
@@ -59,6 +61,8 @@ SINGLE_LABEL = {
     "self_learning": self_learning(K, refresh_after=lambda epochs: True),
     "self_learning_short": self_learning(K, refresh_after=lambda epochs: True, keep_scores=False),
     "elr": elr(),
+    "sop": sop(),
+    "co_teaching": co_teaching(lambda step: 0.3),
     "dynamics": with_dynamics(plain(cross_entropy)),
 }
 MULTI_LABEL = {
@@ -75,16 +79,18 @@ RNG = np.random.default_rng(0)
 OUTPUTS = {
     "logits": jnp.asarray(RNG.normal(size=(B, K)), jnp.float32),
     "features": jnp.asarray(RNG.normal(size=(B, F)), jnp.float32),
+    "pair_logits": jnp.asarray(RNG.normal(size=(B, 2, K)), jnp.float32),  # of two networks, for those who want them
 }
 INDEX = jnp.asarray(RNG.permutation(N)[:B], jnp.int32)
 LABELS = {
     "single": jnp.asarray(RNG.integers(0, K, B), jnp.int32),
     "multi": jnp.asarray(RNG.integers(0, 2, (B, K)), jnp.float32),
 }
-DRAWS = ("can", "crf-")  # a draw is the whole batch's, so that parts of a batch draw otherwise
+# A draw is the whole batch's, so that parts of a batch draw otherwise; co-teaching compares the losses of a batch.
+DRAWS = ("can", "crf-", "co_teaching")
 BATCH_WISE = ("crf", "crf_analytic", "crf_without_pairs")  # Eq. 8 adds means over noisy and over trusted examples
 # Every leaf of their memory is written at every step.
-ANEW = ("crf", "crf_analytic", "crf_without_pairs", "elr", "dynamics")
+ANEW = ("crf", "crf_analytic", "crf_without_pairs", "elr", "sop", "dynamics")
 
 
 def each(cases):
@@ -250,6 +256,7 @@ def test_a_backbone_in_bfloat16_gives_float32(name, kind, method):
 
     def objective(both):
         outputs = model.apply(both[0], stats, inputs, True, None)[0]
+        outputs["pair_logits"] = jnp.stack([outputs["logits"]] * 2, axis=1)
         batch, rows = batch_of(kind), rows_of(memory)
         loss, stored, metrics = method.loss(jax.random.key(1), both[1], rows, outputs, batch, jnp.int32(3))
         return jnp.mean(loss), (loss, stored, metrics, method.posterior(both[1], rows, outputs, batch))

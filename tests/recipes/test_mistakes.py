@@ -47,6 +47,8 @@ MISTAKES = {
     "given T, several labels": ("noise_layer", (*TAGS, "--layer=given"), "--layer=given is for one label per example"),
     "strength": ("noise_layer", (*MINE, "--strength=-1"), "--strength must be at least 0, got -1.0"),
     "momentum of ELR": ("elr", (*MINE, "--target_momentum=1"), "--target_momentum must lie in [0, 1), got 1.0"),
+    "rate of SOP": ("sop", (*MINE, "--given_rate=-1"), "--given_rate must be at least 0, got -1.0"),
+    "co-teaching, several labels": ("co_teaching", TAGS, "co-teaching is for one label per example"),
     "start of ICNM": ("icnm", (*MINE, "--start=0"), "--start must be above 0, got 0.0"),
     "types without trust": ("noise_types", (*MINE, "--clean_fraction=0"), "add --clean_fraction=0.1, say"),
     "types without truth": ("noise_types", UNKNOWN, "no true training labels to trust"),

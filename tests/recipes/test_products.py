@@ -78,8 +78,12 @@ def test_the_outlier_layer_ranks_outliers(run):
     products.check("outlier_layer", {"outliers.png"}, {"outlier_score"}, {"outlier_ap", "outliers"})
 
 
-def test_elr_runs(run):
+def test_methods_of_the_literature_run(run):
     run("elr").check("elr", set(), set(), {"test_accuracy", "recovery"})
+    run("sop", folder="sop").check("sop", set(), {"unexplained"}, {"unexplained", "recovery"})
+    taught = run("co_teaching", folder="co_teaching")
+    taught.check("co_teaching", set(), set(), {"agreement", "kept", "recovery"})
+    assert 0 < taught.config["options"]["forget_rate"] < 0.6
 
 
 def test_icnm_runs(run):

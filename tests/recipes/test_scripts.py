@@ -102,11 +102,13 @@ def test_defaults_of_a_recipe_are_those_of_the_functions_it_calls(name):
         assert default == other, f"{option} is {default}, {function.__name__} has {other}"
     expected = {
         "can": 10,
+        "co_teaching": 0,
         "crf": 4,
         "elr": 1,
         "icnm": 1,
         "noise_layer": 3,
         "noise_types": 2,
+        "sop": 2,
         "self_learning": 11,
         "baseline": 2,
     }
