@@ -45,17 +45,18 @@ class NoiseLayerOptions(RecipeOptions):
     """What pushes T from the identity: decay, half the sum of its squares (paper's experiments), trace (paper's
     theory), or volume, the logarithm of its determinant (VolMinNet)."""
     strength: float | None = None
-    """Weight of the penalty, at least 0. Default: 0.1 (paper; milder 0.02), of volume 0.0001; 0 where T is revised."""
-    transition_rate: float = 0.2
-    """Learning rate of T, by projected gradient descent of its own, whatever trains the backbone (paper: its)."""
+    """Weight of the penalty, at least 0. Default: 0.1 (paper; milder 0.02), of volume 0.0001, less beyond 100 classes,
+    0 where T is revised."""
+    transition_rate: float | None = None
+    """Learning rate of T, by projected gradient descent of its own, whatever trains the backbone (paper: its). Default:
+    0.2, and less beyond 10 classes, by the root of their number."""
     gradient_limit: float | None = 1.0
     """Cut the rows of T's gradient to this length, so that a label that seemed impossible does not throw a row over;
     None for no limit (paper)."""
     transition: str | None = None
-    """A given T, or where a learned one starts, to be revised (default: the identity): true (from all true training
-    labels, an oracle), trusted (from those that --clean_fraction reveals), held_out (estimated with linear models that
-    have not seen an example's label), anchors:LABELS or confident:LABELS (estimated from the labels.parquet of a plain
-    run on the same data), or an .npy file with rows that sum to 1."""
+    """A given T, or the start of a learned one, to be revised (default: the identity): true (from all true labels, an
+    oracle), trusted (those that --clean_fraction reveals), held_out (by linear models that have not seen an example's
+    label), anchors:LABELS or confident:LABELS (labels.parquet of a plain run on the same data), or an .npy file."""
     alpha: float | None = None
     """For outliers: estimated share of them that are known to be outliers. Default: --known_outliers."""
 
@@ -105,9 +106,9 @@ def train(options: NoiseLayerOptions, run: Run) -> Result:
     data, training = run.load()
     model = build_model(options, training, data)
     method = layer(options, data, len(data.train) // training.batch_size)
+    rate = options.transition_rate or 0.2 * (1 if data.multi_label else min(1, (10 / data.num_classes) ** 0.5))
     # Momentum and weight decay would carry T past the simplex, and on while it is held.
-    of_transition = optax.sgd(options.transition_rate) if options.layer == "learned" else None
-    optimizer = build_optimizer(options, training, of_transition)
+    optimizer = build_optimizer(options, training, optax.sgd(rate) if options.layer == "learned" else None)
     observers = run.observers(method, data)
     trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)
     stage = Stage(training.epochs, schedule=build_schedule(options, training))

@@ -60,6 +60,10 @@ def test_the_penalties_have_their_papers_weights_and_a_start_has_none():
     bare = losses.forward_corrected(LOGITS, LABELS, T)
     np.testing.assert_allclose(loss(start=T), bare, rtol=1e-6)
     np.testing.assert_allclose(loss(), bare + 0.1 * np.sum(np.square(T)) / 2, rtol=1e-5)
+    many, labels = jnp.zeros((1, 200)), {"noisy_label": jnp.zeros(1, jnp.int32)}
+    params = {"transition": jnp.eye(200)}
+    first = noise_layer(200, learn_from=0).loss(KEY, params, (), {"logits": many}, labels, jnp.int32(0))[0]
+    np.testing.assert_allclose(first, np.log(200) + 0.05 * 200 / 2, rtol=1e-5)  # half the weight of 100 classes
     volume = np.log(abs(np.linalg.det(NEAR)))
     np.testing.assert_allclose(loss(penalty="volume", strength=1.0), bare + volume, rtol=1e-4)
     np.testing.assert_allclose(loss(penalty="volume"), bare + 1e-4 * volume, rtol=1e-5)
