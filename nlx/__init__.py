@@ -17,6 +17,7 @@ from nlx import corruption, crf, losses, metrics, posteriors, prototypes, sample
 if TYPE_CHECKING:
     from nlx.cleaning.classifier import NoisyLabelClassifier
     from nlx.cleaning.clean import clean
+    from nlx.experiment.saved import load_run
     from nlx.training.stages import Stage
     from nlx.training.trainer import Trainer
 
@@ -25,6 +26,7 @@ _DOORS = {
     "Stage": "nlx.training.stages",
     "Trainer": "nlx.training.trainer",
     "clean": "nlx.cleaning.clean",
+    "load_run": "nlx.experiment.saved",
 }
 _ROOMS = ("cleaning", "data", "methods", "models", "training")
 
@@ -35,6 +37,7 @@ __all__ = [
     "clean",
     "corruption",
     "crf",
+    "load_run",
     "losses",
     "metrics",
     "posteriors",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -17,9 +18,10 @@ from nlx.cleaning.clean import clean, evidence_of
 from nlx.cleaning.estimates import estimate
 from nlx.cleaning.evidence import weigh
 from nlx.cleaning.table import LabelTable, write_issues, write_labels
+from nlx.commands.arrays import read_array, read_labels
+from nlx.commands.models import Export, Predict, Score, save_linear
 from nlx.data import DataError
 from nlx.data.names import alike
-from nlx.data.sources.npz import check_members
 from nlx.experiment.main import as_flags
 from nlx.report.report import write_report
 
@@ -49,13 +51,18 @@ class Clean:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return the exit code: 0, or 1 for an error told in one sentence; unknown flags exit with 2."""
-    command: Clean = tyro.extras.subcommand_cli_from_dict(
-        {"clean": Clean}, prog="nlx", description=__doc__, args=arguments, use_underscores=True
+    commands: dict[str, Callable[..., Any]] = {"clean": Clean, "predict": Predict, "score": Score, "export": Export}
+    command = tyro.extras.subcommand_cli_from_dict(
+        commands, prog="nlx", description=__doc__, args=arguments, use_underscores=True
     )
+    flags = {field.name for field in fields(command) if field.default is not MISSING}
     try:
-        run_clean(command)
+        if isinstance(command, Clean):
+            run_clean(command)
+        else:
+            command.run()
     except (ArgumentError, DataError) as error:
-        print(f"error: {as_flags(str(error), {'out', 'precision', 'network', 'folds', 'seed'})}", file=sys.stderr)
+        print(f"error: {as_flags(str(error), flags)}", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"error: cannot read or write {error.filename}: {error.strerror}", file=sys.stderr)
@@ -81,6 +88,7 @@ def run_clean(options: Clean) -> LabelTable:
         print(f"warning: {note}", file=sys.stderr)
     write_labels(options.out / "labels.parquet", table)
     write_issues(options.out / "issues.csv", table)
+    save_linear(options.out, inputs, table)
     changed = int(table.changed.reshape(len(table), -1).any(axis=1).sum())
     told = _told(table)
     facts = {"inputs": str(options.inputs), "labels": str(options.labels), "examples": len(table)}
@@ -129,43 +137,6 @@ def _most_changed(table: LabelTable) -> str:
     given, proposed = table.noisy_label[table.changed].tolist(), table.cleaned_label[table.changed].tolist()
     often, names = Counter(zip(given, proposed, strict=True)).most_common(3), table.class_names
     return ", ".join(f"{names[i]} to {names[j]} ({count:,})" for (i, j), count in often)
-
-
-def read_array(path: Path, keys: tuple[str, ...]) -> np.ndarray:
-    """An array from an .npy file, or from an .npz file under the first of some keys."""
-    with open(path, "rb") as file:  # numpy leaves a broken one open
-        try:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded
-            for key in keys:
-                if key in loaded.files:
-                    check_members(path, loaded, [key])
-                    array: np.ndarray = loaded[key]
-                    return array
-        except DataError:
-            raise
-        except Exception as error:  # a broken file can raise anything
-            raise ArgumentError(
-                f"{path} is no array of numbers or text that numpy.save or numpy.savez wrote"
-            ) from error
-    raise ArgumentError(f"{path} has no {' or '.join(keys)}: save the array under one of these names")
-
-
-def read_labels(path: Path) -> np.ndarray:
-    """Labels from an array's file, or from text with one label a line."""
-    if path.suffix in (".npy", ".npz"):
-        return read_array(path, ("noisy_label", "labels", "label"))
-    try:
-        text = path.read_text(encoding="utf-8-sig").splitlines()  # spreadsheets begin with a mark
-        cells = list(csv.reader(text)) if path.suffix == ".csv" else [[line] for line in text]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ArgumentError(f"{path} is no text: give .npy, .npz, or one label a line") from error
-    for number, row in enumerate(cells, 1):
-        if len(row) != 1 or not row[0].strip():
-            said = "has several columns" if len(row) > 1 else "is empty"
-            raise ArgumentError(f"{path}: line {number} {said}: give one label a line")
-    return np.array([row[0].strip() for row in cells])
 
 
 if __name__ == "__main__":

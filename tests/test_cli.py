@@ -9,6 +9,7 @@ import pytest
 
 from nlx.cleaning.table import read_labels
 from nlx.cli import main
+from nlx.experiment.saved import load_run
 
 
 @pytest.fixture
@@ -55,6 +56,9 @@ def test_a_list_and_a_report_come_out(user, tmp_path):
     assert [int(row["decided"]) for row in rows] == table.extras["decided"][table.most_suspicious(120)].tolist()
     assert float(rows[0]["label_score"]) <= float(rows[-1]["label_score"])
     assert "bee" in (tmp_path / "mine" / "report.html").read_text()
+    model = load_run("mine")
+    predicted = np.array(model.class_names)[model.predict(np.load("x.npy")).argmax(axis=1)]
+    assert np.mean(predicted == true) > 0.97
     assert call("clean", "data.npz", "data.npz")[0] == 0
 
 

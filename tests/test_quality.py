@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "cleaning": {"cleaning", "training", *BELOW_TRAINING},
     "report": {"report", "cleaning", "data", "files", *PRIMITIVES},
     "experiment": {"experiment", "report", "cleaning", "training", *BELOW_TRAINING},
-    "cli": {"cli", "experiment", "report", "cleaning", "training", *BELOW_TRAINING},
+    "commands": {"commands", "experiment", "report", "cleaning", "training", *BELOW_TRAINING},
+    "cli": {"cli", "commands", "experiment", "report", "cleaning", "training", *BELOW_TRAINING},
 }
 
 

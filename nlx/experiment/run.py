@@ -25,6 +25,7 @@ from nlx.experiment.export import Picture, facts_of, table_of, write_products
 from nlx.experiment.log import MetricsLog
 from nlx.experiment.options import RecipeOptions
 from nlx.experiment.run_folder import fingerprint, open_on_first_process
+from nlx.experiment.saved import save_trained
 from nlx.experiment.signals import StopOnSignal, StopSignals
 from nlx.experiment.transition_source import file_of
 from nlx.methods.method import Method
@@ -205,6 +206,7 @@ class Run:
         seen = split.inputs if judged_as_they_are(split.inputs) else trainer.features(fitted.state, split)
         if not self._lead:
             return Result(self.folder, {}, None)
+        save_trained(self.folder, trainer, fitted.state, data)
         judged = judge(rows, np.asarray(seen), data.given(data.train), data.num_classes)
         table = table_of(posterior, data, trainer.method.name, judged)
         options, training = self.options, self._training

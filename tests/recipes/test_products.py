@@ -6,9 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+import nlx
 from nlx.cleaning.table import read_labels
 from nlx.data import Dataset, Split
 from nlx.experiment.main import run_recipe
+from nlx.training.evaluation import against
 from recipes import crf
 
 MINE = ("--dataset=npz:{arrays}", "--labels=web", "--widths", "16", "--batch_size=32", "--epochs=2")
@@ -17,8 +19,8 @@ MINE = ("--dataset=npz:{arrays}", "--labels=web", "--widths", "16", "--batch_siz
 class Products:
     """What lies in a run folder."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, test):
+        self.folder, self.test = folder, test
         self.rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         self.summary = json.loads((folder / "summary.json").read_text())
         self.config = json.loads((folder / "config.json").read_text())
@@ -39,6 +41,14 @@ class Products:
             assert np.isfinite(np.asarray(self.table.extras[name], np.float64)).all(), name
         assert scores | {"train_loss", "recovery"} <= self.rows[-1].keys()
         assert all(np.isfinite(self.rows[-1][name]) for name in scores)
+        self.check_predictions()
+
+    def check_predictions(self):
+        """What is stored predicts, without the data, what the run scored its test set by."""
+        model = nlx.load_run(self.folder)
+        with jax.numpy_dtype_promotion("standard"):
+            found = against(model.scores(self.test.inputs), self.test.label)
+        assert {name: self.rows[-1][f"test_{name}"] for name in found} == pytest.approx(found, abs=1e-6)
 
 
 @pytest.fixture
@@ -50,7 +60,9 @@ def run(arrays, as_a_user, tmp_path):
         code, out, err = as_a_user(recipe, *options, f"--run_dir={tmp_path / folder}")
         assert code == 0, err
         assert out == ""
-        return Products(tmp_path / folder)
+        with np.load(arrays) as held:
+            test = Split(held["test_features"], None, held["test_label"].astype(np.int32))
+        return Products(tmp_path / folder, test)
 
     return call
 
@@ -143,7 +155,7 @@ def test_the_field_of_two_vocabularies_learns_from_its_clean_part(tmp_path, fiel
     )
     with jax.numpy_dtype_promotion("standard"):  # optax's schedules need it
         run_recipe(options, crf.train, data=data)
-    products = Products(tmp_path)
+    products = Products(tmp_path, test)
     sampled = set() if field == "no_pairwise" else {"flip_rate", "noisy_gap"}
     products.check("crf", set(), {"classifier"}, {"alpha", "test_map", "posterior_map_posterior"} | sampled)
     assert 0 < products.summary["auxiliary_cross_entropy_last"] < products.summary["auxiliary_cross_entropy_first"]
