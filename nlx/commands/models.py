@@ -77,17 +77,19 @@ class Score:
         write_labels(self.out / "labels.parquet", table)
         write_issues(self.out / "issues.csv", table)
         changed = int(table.changed.reshape(len(table), -1).any(axis=1).sum())
-        told = {"labels that would change": f"{changed:,} of {len(table):,}"} | noise_of(table)
+        told = noise_of(table)
         write_report(
             self.out / "report.html",
             title=f"Labels of {self.inputs.name}",
             facts={"inputs": str(self.inputs), "trained": str(self.trained), "examples": len(table)},
-            summary=told,
+            summary={},
+            told=told,
             plots=(),
             table=table,
             class_names=table.class_names,
             inputs=inputs if len(inputs.shape) == 4 else None,
         )
+        print(f"labels that would change: {changed:,} of {len(table):,}")
         for name, said in told.items():
             print(f"{name}: {said}")
         print(f"the most suspicious first: {self.out / 'issues.csv'}")

@@ -1,6 +1,8 @@
 import base64
 import io
+import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,6 +14,7 @@ from nlx.data.dataset import ImageFiles
 from nlx.report import page
 from nlx.report.plots import training_curves
 from nlx.report.report import write_report
+from nlx.report.thumbnails import thumbnails
 
 NAMES = ("<cat>", 'dog & "co"', "owl")
 POSTERIOR = np.array([[0.9, 0.05, 0.05], [0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.0, 0.99, 0.01]])
@@ -28,7 +31,7 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.references += [value for name, value in attributes if name in ("src", "href", "action", "data", "srcset")]
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "input"):
             self.open.append(tag)
         if tag == "table":
             self.tables.append([])
@@ -65,17 +68,19 @@ def _write(tmp_path, table=None, **changes):
 
 def test_single_labels_are_ranked_and_escaped(tmp_path):
     text, page = _write(tmp_path)
-    scores, suspicious, classes = page.tables
+    suspicious, confusions, classes, scores = page.tables
     assert scores[1] == ["Test accuracy", "87.5%", "90.0%", "3"]
     assert suspicious == [
-        ["Example", "Given", "p(given)", "Suggested", "p(suggested)"],
+        ["Row", "Given", "p(given)", "Proposed", "p(proposed)"],
         ["3", "owl", "1.0%", 'dog & "co"', "99.0%"],
         ["2", "<cat>", "10.0%", "owl", "80.0%"],
         ["1", 'dog & "co"', "20.0%", "<cat>", "70.0%"],
         ["0", "<cat>", "90.0%", "<cat>", "90.0%"],
     ]
     # Given, removed, added, cleaned; every class loses one and gains one.
-    assert [row[1:] for row in classes[1:]] == [["2", "1", "1", "2"], ["1", "1", "1", "1"], ["1", "1", "1", "1"]]
+    counts = [["2", "1", "1", "2", "50.0%"], ["1", "1", "1", "1", "80.0%"], ["1", "1", "1", "1", "99.0%"]]
+    assert [row[1:] for row in classes[1:]] == counts
+    assert [row[1:] for row in confusions[1:]] == [["", "", "1"], ["1", "", ""], ["", "1", ""]]
     assert "Of 4 given labels, 3 (75.0%) would change" in text
     assert "<cat>" not in text
     assert "&lt;cat&gt;" in text
@@ -86,7 +91,7 @@ def test_multi_labels_name_their_changes(tmp_path):
     posterior = np.array([[0.9, 0.2, 0.6], [0.97, 0.04, 0.05]])
     table = label_table(posterior, np.array([[1, 1, 0], [1, 0, 0]]), true_label=np.array([[1, 0, 1], [0, 0, 0]]))
     _, page = _write(tmp_path, table)
-    _, suspicious, classes = page.tables
+    suspicious, classes, _ = page.tables
     assert suspicious[1:] == [
         ["0", '<cat>, dog & "co"', "20.0%", '−dog & "co"\xa080.0%, +owl\xa060.0%', "60.0%", "<cat>, owl"],
         ["1", "<cat>", "95.0%", "no change", "95.0%", "none"],
@@ -101,7 +106,8 @@ def test_multi_labels_name_their_changes(tmp_path):
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_thumbnails_are_the_images_in_order_of_suspicion(channels, tmp_path):
     images = np.full((4, 8, 6, channels), np.arange(4, dtype=np.uint8)[:, None, None, None] * 50)
-    _, page = _write(tmp_path, inputs=images, top=3)
+    text, page = _write(tmp_path, inputs=images, top=3)
+    assert json.loads(re.search(r'id="data">(.*?)</script>', text)[1])["pictures"][:3] == page.references
     pictures = [Image.open(io.BytesIO(base64.b64decode(src.split(",")[1]))) for src in page.references]
     assert [np.asarray(picture).max() for picture in pictures] == [150, 100, 50]
     assert {picture.size for picture in pictures} == {(6, 8)}
@@ -115,16 +121,24 @@ def test_thumbnails_of_files_and_of_a_subset(tmp_path):
     inputs = ImageFiles(tuple(str(tmp_path / f"{i}.png") for i in range(9)), 224)
     _, page = _write(tmp_path, table, inputs=inputs)
     pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(s.split(",")[1])))) for s in page.references]
-    assert [picture[..., 0].max() for picture in pictures] == [20, 100, 60, 160]
-    assert pictures[0].shape == (144, 144, 3)
+    np.testing.assert_allclose([picture[..., 0].mean() for picture in pictures], [20, 100, 60, 160], atol=2)
+    assert pictures[0].shape == (108, 108, 3)
+
+
+def test_pictures_end_where_the_page_would_be_too_large():
+    images = np.random.default_rng(0).integers(0, 256, (40, 20, 20, 3), dtype=np.uint8)
+    every = thumbnails(images, range(40), 10**6)
+    assert len(every) == 40
+    assert thumbnails(images, range(40), sum(map(len, every[:7]))) == every[:7]
+    assert thumbnails(np.zeros((4, 5)), range(4), 10**6) == []
 
 
 def test_the_page_is_self_contained(tmp_path):
     training_curves([{"epoch": 1, "train_loss": 1.0}], tmp_path / "curves.png")
     text, page = _write(tmp_path, plots=[tmp_path / "curves.png"], inputs=np.zeros((4, 5, 5, 1), np.uint8))
     assert all(reference.startswith("data:image/png;base64,") for reference in page.references)
-    assert base64.b64decode(page.references[0].split(",")[1]) == (tmp_path / "curves.png").read_bytes()
-    assert not re.search(r"https?:|url\(|@import|<script", text)
+    assert base64.b64decode(page.references[-1].split(",")[1]) == (tmp_path / "curves.png").read_bytes()
+    assert not re.search(r"https?:|url\(|@import|<script src", text)
     assert "prefers-color-scheme: dark" in text
 
 
@@ -140,7 +154,33 @@ def test_summary_lists_what_is_not_a_score(tmp_path):
     assert shown["Wall seconds"] == "12,346"
     assert shown["Cost · Bayes"] == "1.235"
     assert (shown["Test examples"], shown["Seeds"], shown["None"]) == ("300", "0, 1", "–")
-    assert len(page.tables) == 2  # no scores
+    assert len(page.tables) == 3  # no scores
+
+
+def test_the_answer_and_what_speaks_against_it_come_first(tmp_path):
+    table = label_table(POSTERIOR, GIVEN, class_names=NAMES)
+    noise = {"value": 0.5, "low": 0.25, "high": 0.75}
+    guard = {"noise": noise, "verdict": "worse", "held_out_hits": {"given": 0.4}, "classes_lost": ["<cat>"]}
+    text, _ = _write(tmp_path, replace(table, guard=guard), told={"still wrong": "3.0 %"})
+    shown = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text))
+    assert shown["Labels that look wrong"] == "50.0 % [25.0, 75.0]"
+    assert shown["Labels proposed to change"] == "3 of 4 (75.0%)"
+    assert shown["Proposals surer than 90 %"] == "1; all on average 83%"
+    assert shown["Still wrong"] == "3.0 %"
+    for warning in ("predict 40% of them, about what guessing", "look worse than", "vanish", "75% of all labels"):
+        assert warning in text[: text.index("<h2>Labels to look at first")], warning
+    kept = replace(label_table(np.eye(3)[GIVEN], GIVEN, class_names=NAMES), guard={"noise": noise})
+    assert "No label would change, though 50 % look wrong" in _write(tmp_path, kept)[0]
+
+
+def test_columns_that_tell_of_an_example_are_shown_and_no_mark_of_direction_is(tmp_path):
+    reason = np.array(["a", "</script><script>x()", "b\u202e", "neighbours"])
+    table = label_table(POSTERIOR, GIVEN, class_names=NAMES, extras={"reason": reason})
+    text, page = _write(tmp_path, table)
+    assert [row[1] for row in page.tables[0]] == ["Reason", "neighbours", "b\\u202e", reason[1], "a"]
+    assert text.count("<script") == 2
+    held = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
+    assert [row[1] for row in held["rows"]] == [["neighbours"], ["b\\u202e"], [reason[1]], ["a"]]
 
 
 def test_empty_table(tmp_path):
