@@ -33,6 +33,7 @@ def answer(labels: LabelTable, told: Mapping[str, str]) -> str:
     warnings = "".join(f"<li>{escape(text)}</li>" for text in warnings_of(labels, count))
     line = labels.guard.get("line")
     guard = f"<p>Without the truth: {escape(line)}.</p>" if line else ""
+    share = f" ({count / n:.1%})" if n else ""
     asked = (
         f'<section class="warning" aria-labelledby="warned"><h2 id="warned">Before you trust this</h2>'
         f"<ul>{warnings}</ul></section>"
@@ -42,9 +43,8 @@ def answer(labels: LabelTable, told: Mapping[str, str]) -> str:
     return (
         definitions(((name, escape(value)) for name, value in figures), style="answer")
         + asked
-        + guard
-        + f'<p class="soft">Of {n:,} given labels, {count:,}{f" ({count / n:.1%})" if n else ""} would change, by the '
-        f"posterior <em>{escape(labels.chosen)}</em>.</p>"
+        + f"<details><summary>How this is known</summary>{guard}<p>Of {n:,} given labels, {count:,}{share} would change, "
+        f"by the posterior <em>{escape(labels.chosen)}</em>.</p></details>"
     )
 
 

@@ -101,7 +101,7 @@
 
   const turn = (pages) => { page += pages; draw(); status.focus(); status.scrollIntoView({ block: "nearest" }); };
   const actions = {
-    reset: () => { controls.reset(); search(); },
+    everything: () => { controls.reset(); search(); },
     select: () => { found.forEach((row) => selected.add(row.rank)); draw(); },
     none: () => { selected.clear(); draw(); },
     save,

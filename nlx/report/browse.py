@@ -27,7 +27,7 @@ _CONTROLS = """<form id="controls" hidden aria-label="Filter and sort">
 <option value="row">row</option></select></label>
 <label>Search <input type="search" name="text" autocomplete="off"></label>
 <label class="check"><input type="checkbox" name="changed"> only proposed changes</label>
-<div class="buttons"><button type="button" name="reset">Show all</button>
+<div class="buttons"><button type="button" name="everything">Show all</button>
 <button type="button" name="select">Select these</button><button type="button" name="none">Select none</button>
 <button type="button" name="save">Download CSV</button></div>
 </form>

@@ -64,7 +64,8 @@ button:disabled { opacity: .5; cursor: default; }
 #controls { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: .7rem 1rem;
   align-items: end; margin: 1rem 0; }
 #controls[hidden], #pager[hidden] { display: none; }
-#controls label { display: grid; gap: .2rem; font-size: .85rem; color: var(--soft); }
+#controls label { display: grid; gap: .2rem; font-size: .85rem; color: var(--soft); min-width: 0; }
+#controls select, #controls input[type=search] { width: 100%; min-width: 0; }
 #controls label.check { display: flex; gap: .5rem; align-items: center; padding-bottom: .4rem; }
 .buttons, #pager { display: flex; flex-wrap: wrap; gap: .5rem; }
 .buttons { grid-column: 1 / -1; }
