@@ -19,9 +19,11 @@ from nlx.cleaning.estimates import estimate
 from nlx.cleaning.evidence import weigh
 from nlx.cleaning.table import LabelTable, write_issues, write_labels
 from nlx.commands.arrays import read_array, read_labels
+from nlx.commands.compare import Compare
 from nlx.commands.models import Export, Predict, Score, save_linear
 from nlx.data import DataError
 from nlx.data.names import alike
+from nlx.experiment.console import Status
 from nlx.experiment.main import as_flags
 from nlx.report.report import write_report
 
@@ -51,7 +53,13 @@ class Clean:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return the exit code: 0, or 1 for an error told in one sentence; unknown flags exit with 2."""
-    commands: dict[str, Callable[..., Any]] = {"clean": Clean, "predict": Predict, "score": Score, "export": Export}
+    commands: dict[str, Callable[..., Any]] = {
+        "clean": Clean,
+        "predict": Predict,
+        "score": Score,
+        "export": Export,
+        "compare": Compare,
+    }
     command = tyro.extras.subcommand_cli_from_dict(
         commands, prog="nlx", description=__doc__, args=arguments, use_underscores=True
     )
@@ -76,6 +84,8 @@ def run_clean(options: Clean) -> LabelTable:
         raise ArgumentError(f"{options.out} exists: choose another folder by `out`")
     inputs, labels = read_array(options.inputs, ("features", "image")), read_labels(options.labels)
     print(f"{len(inputs):,} examples of shape {list(inputs.shape[1:])}; labels are {_kind(labels)}")
+    status = Status()
+    status.begin(f"judging labels by {options.folds} models")
     table = clean(
         inputs,
         labels,
@@ -84,6 +94,7 @@ def run_clean(options: Clean) -> LabelTable:
         folds=options.folds,
         seed=options.seed,
     )
+    status.begin("writing labels, model and report")
     for note in () if table.multi_label else alike(table.class_names):
         print(f"warning: {note}", file=sys.stderr)
     write_labels(options.out / "labels.parquet", table)
@@ -103,6 +114,7 @@ def run_clean(options: Clean) -> LabelTable:
         class_names=table.class_names,
         inputs=inputs.reshape(*inputs.shape[:3], -1) if inputs.dtype == np.uint8 and inputs.ndim > 2 else None,
     )
+    status.end()
     often = "" if table.multi_label or not changed else f", most often {_most_changed(table)}"
     print(f"{changed:,} labels would change ({changed / len(table):.1%}){often}")
     print(f"{'warning: ' if table.guard['verdict'] == 'worse' else ''}{table.guard['line']}")

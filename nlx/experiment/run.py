@@ -19,7 +19,7 @@ from nlx.cleaning.table import LabelTable
 from nlx.data import Dataset, load
 from nlx.data.names import read_words
 from nlx.data.understanding import doubts, understood
-from nlx.experiment.console import Console
+from nlx.experiment.console import Console, Status
 from nlx.experiment.defaults import Training, training_for
 from nlx.experiment.export import Picture, facts_of, table_of, write_products
 from nlx.experiment.log import MetricsLog
@@ -84,6 +84,8 @@ class Run:
         self.options, self.source, self._among, self._pictures = options, data, among, pictures
         self._signals, self._began = signals or StopSignals(), time.monotonic()
         self._lead, self._first = jax.process_index() == 0, among is None or options.seed == among.seed
+        self._status = Status(quiet=not self._lead)
+        self._held.callback(self._status.end)
 
     def load(self, *, two_vocabularies: bool = False) -> tuple[Dataset, Training]:
         """The data set that the options name, and how to train on it.
@@ -96,6 +98,7 @@ class Run:
         """
         o = self.options
         if self.source is None:
+            self._status.begin(f"loading {o.dataset}")
             self.source = load(
                 o.dataset,
                 labels=o.labels,
@@ -112,6 +115,7 @@ class Run:
             if self.source.noisy_names is None:
                 raise ArgumentError(f"`words` does nothing for {self.source.name}, whose labels name its classes")
             self.source = replace(self.source, words=read_words(o.words, self.source.class_names))
+        self._status.begin("building the model")
         data = self.source if two_vocabularies else self.source.in_classes()
         if o.training_fraction < 1:
             data = data.keep(o.training_fraction, o.noise_seed)
@@ -153,7 +157,8 @@ class Run:
         if told:
             self.warn(told)
         title = f"{method.name} on {data.name}, seed {self.options.seed}"
-        self.console = Console(title, quiet=not self._lead, about=self._understanding())
+        about_data = self._understanding()
+        self.console = Console(title, quiet=not self._lead, about=about_data, status=self._status)
         self._log = MetricsLog(self.folder / "metrics.jsonl")
         self._checkpoints = Checkpoints(self.folder / "checkpoints", self.options.checkpoint_seconds, about)
         return [
@@ -200,15 +205,18 @@ class Run:
           pictures: the recipe's own.
           facts: what else the summary and the report are to say.
         """
+        self._status.begin("1 of 3: what is believed of every label")
         posterior = trainer.posterior(fitted.state, data.train)
+        self._status.begin("2 of 3: what models believe that have not seen the labels")
         rows = rows_to_judge(len(data.train))
         split = data.train.take(rows)
         seen = split.inputs if judged_as_they_are(split.inputs) else trainer.features(fitted.state, split)
         if not self._lead:
             return Result(self.folder, {}, None)
-        save_trained(self.folder, trainer, fitted.state, data)
         judged = judge(rows, np.asarray(seen), data.given(data.train), data.num_classes)
         table = table_of(posterior, data, trainer.method.name, judged)
+        self._status.begin("3 of 3: model, labels, pictures and report")
+        save_trained(self.folder, trainer, fitted.state, data)
         options, training = self.options, self._training
         summary = write_products(
             self.folder,
@@ -222,6 +230,7 @@ class Run:
             about={"seeds": [options.seed], "epochs": training.epochs, "model": training.model, **(facts or {})},
             wall_seconds=time.monotonic() - self._began,
         )
+        self._status.end()
         name = f"{trainer.method.name} on {data.name}"
         self.console.say(f"{name}: labels cleaned with: {table.chosen}; all in {self.folder}")
         (self.warn if table.guard["verdict"] == "worse" else self.console.say)(table.guard["line"])

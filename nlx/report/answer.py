@@ -43,8 +43,8 @@ def answer(labels: LabelTable, told: Mapping[str, str]) -> str:
     return (
         definitions(((name, escape(value)) for name, value in figures), style="answer")
         + asked
-        + f"<details><summary>How this is known</summary>{guard}<p>Of {n:,} given labels, {count:,}{share} would change, "
-        f"by the posterior <em>{escape(labels.chosen)}</em>.</p></details>"
+        + f"<details><summary>How this is known</summary>{guard}<p>Of {n:,} given labels, {count:,}{share} would "
+        f"change, by the posterior <em>{escape(labels.chosen)}</em>.</p></details>"
     )
 
 

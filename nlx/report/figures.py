@@ -25,9 +25,10 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG."""
+    """Write a figure as PNG, or as SVG where its name ends so."""
+    kind = "svg" if Path(path).suffix == ".svg" else "png"
     with replacing(path) as file:
-        figure.savefig(file, format="png", bbox_inches="tight", pad_inches=0.12)  # tight: nothing is cut off
+        figure.savefig(file, format=kind, bbox_inches="tight", pad_inches=0.12)  # tight: nothing is cut off
 
 
 def short(name: str) -> str:
