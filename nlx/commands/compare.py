@@ -98,13 +98,11 @@ def grouped(runs: Sequence[FinishedRun]) -> list[Group]:
         found.setdefault(key, []).append(run)
     groups = [Group("", members) for members in found.values()]
     first = [group.runs[0] for group in groups]
-    various = {key for key in ("method", "dataset") if len({run.summary[key] for run in first}) > 1}
-    differ = differing(groups)
-    names = []
-    for run in first:
-        told = [run.summary[key] for key in ("method", "dataset") if key in various or key == "method"]
-        told += [f"{name}={run.options[name]}" for name in differ if name in run.options]
-        names.append(" ".join(map(str, told)))
+    keys = [key for key in ("method", "dataset") if key == "method" or len({run.summary[key] for run in first}) > 1]
+    names = [" ".join(run.summary[key] for key in keys) for run in first]
+    if len(set(names)) < len(names):
+        each = [[f"{o}={run.options[o]}" for o in differing(groups) if o in run.options] for run in first]
+        names = [" ".join([name, *told]) for name, told in zip(names, each, strict=True)]
     if len(set(names)) < len(names):
         names = [f"{name} ({run.folder})" for name, run in zip(names, first, strict=True)]
     return [Group(name, group.runs) for name, group in zip(names, groups, strict=True)]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -67,15 +66,6 @@ class Status:
             bar, self._bar = self._bar, None
             if bar is not None:
                 bar.close()
-
-    @contextmanager
-    def during(self, what: str) -> Iterator[None]:
-        """Within it, say what is being done."""
-        self.begin(what)
-        try:
-            yield
-        finally:
-            self.end()
 
     def say(self, text: str) -> None:
         """Write one line that stays."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -131,7 +130,7 @@ class Run:
     def warn(self, text: str) -> None:
         """Tell the user of something that may not be meant."""
         if self._lead:
-            print(f"warning: {text}", file=sys.stderr)
+            self._status.say(f"warning: {text}")
 
     def observers(self, method: Method, data: Dataset, **settled: Any) -> list[Observer]:
         """Who looks on: scores, log, console, checkpoints, and signals that ask for a stop. Opens the run folder.

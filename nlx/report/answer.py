@@ -19,7 +19,7 @@ def answer(labels: LabelTable, told: Mapping[str, str]) -> str:
     changed, sure = labels.changed, labels.probability
     if labels.multi_label:
         sure = np.where(changed, sure, 1.0).min(axis=1, initial=1.0)  # of several changes, the least
-        changed = changed.any(axis=1)
+        changed = np.asarray(changed.any(axis=1))
     count, n = int(changed.sum()), len(labels)
     figures = []
     if noise := labels.guard.get("noise"):

@@ -60,8 +60,9 @@ def suspicious(labels: LabelTable, names: Sequence[str], inputs: Inputs | None, 
         "pictures": pictures,
         "rows": rows,
     }
-    header = [*(["Picture"] if pictures else []), "Row", *data["extra"], "Given", "p(given)", "Proposed", "p(proposed)"]
-    header += ["True"] if data["true"] else []
+    header = ["Picture", "Row"] if pictures else ["Row"]
+    header += [*map(str.capitalize, extra), "Given", "p(given)", "Proposed", "p(proposed)"]
+    header += ["True"] if labels.true_label is not None else []
     cells = (_cells(row, pictures[i] if i < len(pictures) else "", data) for i, row in enumerate(rows[:top]))
     shown = page.table(
         header,
@@ -113,7 +114,7 @@ def _cells(row: list[Any], picture: str, data: dict[str, Any]) -> list[str]:
 def _changes(labels: LabelTable, names: Sequence[str], row: int) -> str:
     """The classes to add to a label and to remove from it, each with its probability to be right."""
     changes = [
-        f"{'−' if labels.noisy_label[row, c] else '+'}{visible(names[c])}\xa0{labels.probability[row, c]:.1%}"
+        f"{'−' if labels.noisy_label[row, c] else '+'}{visible(names[int(c)])}\xa0{labels.probability[row, c]:.1%}"
         for c in np.flatnonzero(labels.changed[row])
     ]
     return ", ".join(changes) or "no change"
@@ -122,7 +123,7 @@ def _changes(labels: LabelTable, names: Sequence[str], row: int) -> str:
 def _label(label: np.ndarray, names: Sequence[str]) -> str:
     if label.ndim == 0:
         return visible(names[int(label)])
-    return ", ".join(visible(names[c]) for c in np.flatnonzero(label)) or "none"
+    return ", ".join(visible(names[int(c)]) for c in np.flatnonzero(label)) or "none"
 
 
 def _told(labels: LabelTable, order: np.ndarray) -> dict[str, list[str]]:

@@ -31,7 +31,8 @@ def thumbnails(inputs: Inputs | None, index: Sequence[int], limit: int) -> list[
     """
     if inputs is None or len(inputs.shape) != 4:
         return []
-    wanted, found, size = iter(index[:_FILES] if isinstance(inputs, ImageFiles) else index), [], 0
+    found: list[str] = []
+    wanted, size = iter(index[:_FILES] if isinstance(inputs, ImageFiles) else index), 0
     with ThreadPoolExecutor() as pool:
         while part := list(islice(wanted, _AT_ONCE)):
             for uri in pool.map(lambda i: _thumbnail(inputs, i), part):

@@ -68,10 +68,11 @@ def test_a_terminal_sees_all_that_is_done_how_far_it_is_and_what_is_left(started
 def test_time_goes_on_while_nothing_is_told(monkeypatch):
     monkeypatch.setattr("nlx.experiment.console._TICK", 0.01)
     stream = Terminal()
-    with Status(stream).during("loading"):
-        until = time.monotonic() + 10
-        while stream.getvalue().count("loading") < 3 and time.monotonic() < until:
-            time.sleep(0.01)
+    status, until = Status(stream), time.monotonic() + 10
+    status.begin("loading")
+    while stream.getvalue().count("loading") < 3 and time.monotonic() < until:
+        time.sleep(0.01)
+    status.end()
     assert stream.getvalue().count("loading") >= 3
 
 
