@@ -147,7 +147,7 @@ class Run:
         about = fingerprint(data, file_of(getattr(self.options, "transition", None)))
         facts = facts_of(data, method) | about
         settled = {**asdict(self._training), **settled}
-        self.folder = self.options.run_dir or Path("runs") / name
+        self.folder = Path(self.options.run_dir or Path("runs") / name)  # text, from a notebook
         if self._among is not None:
             if self.options.seed == self._among.seed:  # the first of them
                 open_on_first_process(self.folder, {**asdict(self._among), **settled}, facts, self._held)
@@ -204,9 +204,9 @@ class Run:
           pictures: the recipe's own.
           facts: what else the summary and the report are to say.
         """
-        self._status.begin("1 of 3: what is believed of every label")
+        self._status.begin("exporting, 1 of 3: what is believed of every label")
         posterior = trainer.posterior(fitted.state, data.train)
-        self._status.begin("2 of 3: what models believe that have not seen the labels")
+        self._status.begin("exporting, 2 of 3: what models believe that have not seen the labels")
         rows = rows_to_judge(len(data.train))
         split = data.train.take(rows)
         seen = split.inputs if judged_as_they_are(split.inputs) else trainer.features(fitted.state, split)
@@ -214,7 +214,7 @@ class Run:
             return Result(self.folder, {}, None)
         judged = judge(rows, np.asarray(seen), data.given(data.train), data.num_classes)
         table = table_of(posterior, data, trainer.method.name, judged)
-        self._status.begin("3 of 3: model, labels, pictures and report")
+        self._status.begin("exporting, 3 of 3: model, labels, pictures and report")
         save_trained(self.folder, trainer, fitted.state, data)
         options, training = self.options, self._training
         summary = write_products(
