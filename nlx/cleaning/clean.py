@@ -163,11 +163,11 @@ def train(
         states = [trained.fitted.member(i).state for i in range(folds)]
         probs, chosen = trained.probs, "out_of_fold"
         if noisy.ndim == 1:
-            extras["out_of_fold"], chosen = probs, "bayes"
+            extras["out_of_fold"], chosen, known = probs, "bayes", split.trusted_label
             if affordable(*split.inputs.shape):
-                probs, _ = fuse(probs, noisy, neighbours(np.asarray(split.inputs), min(NEIGHBOURS, n - 1)))
+                probs, _ = fuse(probs, noisy, neighbours(np.asarray(split.inputs), min(NEIGHBOURS, n - 1)), known)
                 extras["evidence"] = probs
-            probs = weigh(probs, noisy).posterior
+            probs = weigh(probs, noisy, known).posterior
             if network:
                 extras |= margins(taught, jax.random.fold_in(key, 0), len(names))
                 probs, chosen = join(probs, taught.observed, extras["aum"]), "bayes_margins"

@@ -59,7 +59,9 @@ def _nearest(directions: Array, begin: Array, rows: int, k: int) -> Array:
     return jax.lax.top_k(cosines.at[own, begin + own].set(-jnp.inf), k)[1].astype(jnp.int32)
 
 
-def fuse(probs: ArrayLike, labels: ArrayLike, near: np.ndarray) -> tuple[np.ndarray, float]:
+def fuse(
+    probs: ArrayLike, labels: ArrayLike, near: np.ndarray, known: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:
     r"""Join held-out probabilities with what the neighbours' labels are likely to be.
 
     .. math:: \log f = (1 - w) \log p + w \log \tfrac1k \sum_{j \in N(x)} q_j
@@ -72,15 +74,17 @@ def fuse(probs: ArrayLike, labels: ArrayLike, near: np.ndarray) -> tuple[np.ndar
       probs: p(true label | x) by models that have not seen the label, float ``[n, K]``.
       labels: given classes in ``[0, K)``, int ``[n]``.
       near: neighbours of each, int ``[n, k]``, see :func:`neighbours`.
+      known: true classes, int ``[n]``, -1 where they are not known; they stand in for posterior and label.
 
     Returns:
       f, float32 ``[n, K]``, and w.
     """
     log_p, y = _log(probs), jnp.asarray(labels, jnp.int32)
-    log_f, weight = log_p, 0.0
+    log_f, weight, best_known = log_p, 0.0, y if known is None else jnp.where(known >= 0, known, y)
     for _ in range(2):
-        posterior = by_em(log_f, y, _counted(log_f, y), 1.0, 0).posterior
-        fused, agreed = zip(*(_mixed(log_p, posterior, near, y, np.float32(w)) for w in _WEIGHTS), strict=True)
+        posterior = by_em(log_f, y, _counted(log_f, y, known), 1.0, 0, known).posterior
+        mixed = (_mixed(log_p, posterior, near, best_known, np.float32(w)) for w in _WEIGHTS)
+        fused, agreed = zip(*mixed, strict=True)
         best = int(np.argmax([float(share) for share in agreed]))
         log_f, weight = fused[best], _WEIGHTS[best]
     return np.asarray(jnp.exp(log_f)), weight
@@ -100,7 +104,7 @@ class Weighed(NamedTuple):
     power: float
 
 
-def weigh(probs: ArrayLike, labels: ArrayLike) -> Weighed:
+def weigh(probs: ArrayLike, labels: ArrayLike, known: np.ndarray | None = None) -> Weighed:
     r"""p(true label | x, given label) by Bayes' rule, with how much to trust either found on the labels themselves.
 
     .. math:: q_i \propto p(i \mid x)^a \, T_{i \tilde y}
@@ -112,6 +116,8 @@ def weigh(probs: ArrayLike, labels: ArrayLike) -> Weighed:
     Args:
       probs: p(true label | x) by models that have not seen the label, float ``[n, K]``.
       labels: given classes in ``[0, K)``, int ``[n]``.
+      known: true classes, int ``[n]``, -1 where they are not known. Power and T then explain these as well; which
+        examples were looked at may depend on p and on the labels, as where a person goes down a list.
 
     Examples:
       >>> weighed = weigh(np.repeat([[0.9, 0.1], [0.1, 0.9]], 50, axis=0), np.repeat([0, 1, 0], [50, 45, 5]))
@@ -119,15 +125,22 @@ def weigh(probs: ArrayLike, labels: ArrayLike) -> Weighed:
       [1, 1, 1, 1, 1]
     """
     log_p, y = _log(probs), jnp.asarray(labels, jnp.int32)
-    counted = _counted(log_p, y)
-    power = likeliest(log_p, y, counted, 0)
-    matrix, posterior, _ = by_em(log_p, y, counted, power, _ROUNDS)
+    counted = _counted(log_p, y, known)
+    power = likeliest(log_p, y, counted, 0, known=known)
+    matrix, posterior, _ = by_em(log_p, y, counted, power, _ROUNDS, known)
     return Weighed(np.asarray(posterior), np.asarray(matrix), power)
 
 
-def likeliest(log_p: Array, labels: Array, start: Array, rounds: int, powers: tuple[float, ...] = _POWERS) -> float:
+def likeliest(
+    log_p: Array,
+    labels: Array,
+    start: Array,
+    rounds: int,
+    powers: tuple[float, ...] = _POWERS,
+    known: np.ndarray | None = None,
+) -> float:
     """The power of p under which the labels are likeliest, T refined by so many rounds of EM for each."""
-    found = [float(by_em(log_p, labels, start, power, rounds).likelihood) for power in powers]
+    found = [float(by_em(log_p, labels, start, power, rounds, known).likelihood) for power in powers]
     return powers[int(np.argmax(found))]
 
 
@@ -139,17 +152,21 @@ class Reading(NamedTuple):
     likelihood: Array
 
 
-def by_em(log_p: Array, labels: Array, start: Array, power: float, rounds: int) -> Reading:
-    """Bayes' rule with T by so many rounds of EM from a first one, which stays as a prior."""
-    return _by_em(log_p, labels, start, np.float32(power), np.int32(rounds))
+def by_em(
+    log_p: Array, labels: Array, start: Array, power: float, rounds: int, known: np.ndarray | None = None
+) -> Reading:
+    """Bayes' rule with T by so many rounds of EM from a first one, which stays as a prior; known classes are certain."""
+    known = np.full(len(labels), -1, np.int32) if known is None else np.asarray(known, np.int32)
+    return _by_em(log_p, labels, start, np.float32(power), np.int32(rounds), known)
 
 
 @jax.jit
-def _by_em(log_p: Array, labels: Array, start: Array, power: Array, rounds: Array) -> Reading:
+def _by_em(log_p: Array, labels: Array, start: Array, power: Array, rounds: Array, known: Array) -> Reading:
     prior = jax.nn.log_softmax(power * log_p)
+    ruled_out = (known >= 0)[:, None] & ~jax.nn.one_hot(known, log_p.shape[1], dtype=bool)
 
     def bayes(matrix: Array) -> tuple[Array, Array]:
-        joint = prior + jnp.log(jnp.maximum(matrix.T, _LEAST))[labels]
+        joint = jnp.where(ruled_out, -jnp.inf, prior + jnp.log(jnp.maximum(matrix.T, _LEAST))[labels])
         total = jax.nn.logsumexp(joint, axis=1, keepdims=True)
         return jnp.exp(joint - total), jnp.mean(total)
 
@@ -170,8 +187,11 @@ def _mixed(log_p: Array, posterior: Array, near: Array, labels: Array, weight: A
     return fused, jnp.mean(jnp.argmax(fused, axis=1) == labels)
 
 
-def _counted(log_p: Array, labels: Array) -> Array:
-    return transitions.from_confident_joint(transitions.confident_joint(jnp.exp(log_p), labels), labels)
+def _counted(log_p: Array, labels: Array, known: np.ndarray | None = None) -> Array:
+    probs = jnp.exp(log_p)
+    if known is not None:
+        probs = jnp.where((known >= 0)[:, None], jax.nn.one_hot(known, probs.shape[1]), probs)
+    return transitions.from_confident_joint(transitions.confident_joint(probs, labels), labels)
 
 
 def _log(probs: ArrayLike) -> Array:
