@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import malformed
 from benchmarks.protocols.common import table
-from nlx.cleaning.table import read_labels
+from nlx.cleaning.label_files import read_labels
 from nlx.files import locked
 
 ROOT = Path(__file__).resolve().parents[1]

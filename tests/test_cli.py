@@ -5,9 +5,12 @@ from collections import Counter
 
 import jax
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
-from nlx.cleaning.table import read_labels
+from nlx.cleaning.label_files import read_labels
 from nlx.cli import main
 from nlx.experiment.saved import load_run
 
@@ -40,6 +43,7 @@ def test_a_list_and_a_report_come_out(user, tmp_path):
     assert "decided to be wrong: " in out
     assert "labels that the networks change: " in out
     assert "120 examples of shape [5]; labels are 3 classes: ant, bee, cat\n" in out
+    assert "15 nearest neighbours, three small networks; about " in out
     changed = table_changes(tmp_path / "mine")
     assert "cleaned labels look better than the given ones" in out
     assert f"{len(changed)} labels would change ({len(changed) / 120:.1%}), most often " in out
@@ -50,10 +54,12 @@ def test_a_list_and_a_report_come_out(user, tmp_path):
     assert len(rows) == 120
     cleaned = np.empty(120, object)
     for row in rows:
-        cleaned[int(row["index"])] = row["proposed"]
+        cleaned[int(row["row"])] = row["proposed"]
     assert np.mean(cleaned == true) > 0.97
-    assert [int(row["index"]) for row in rows] == table.most_suspicious(120).tolist()
-    assert [int(row["decided"]) for row in rows] == table.extras["decided"][table.most_suspicious(120)].tolist()
+    assert [int(row["row"]) for row in rows] == table.most_suspicious(120).tolist()
+    assert [int(row["is_issue"]) for row in rows] == table.extras["decided"][table.most_suspicious(120)].tolist()
+    assert "models that have not seen the label: " in rows[0]["reason"]
+    assert "while networks train its margin is " in rows[0]["reason"]
     assert float(rows[0]["label_score"]) <= float(rows[-1]["label_score"])
     assert "bee" in (tmp_path / "mine" / "report.html").read_text()
     model = load_run("mine")
@@ -71,12 +77,27 @@ def table_changes(folder):
     ("arguments", "message"),
     [
         (("nothing.npy", "labels.txt"), "cannot read or write nothing.npy"),
-        (("labels.txt", "labels.txt"), "labels.txt is no array"),
+        (("labels.txt", "labels.txt"), "labels.txt: no column of numbers or of vectors"),
         (("broken.npz", "labels.txt"), "broken.npz is no array"),
         (("objects.npz", "labels.txt"), "objects.npz: 'features' holds Python objects"),
-        (("x.npy", "two.csv"), "two.csv: line 2 has several columns"),
-        (("x.npy", "short.txt"), "inputs and labels must be of the same examples, got 120 and 2"),
-        (("x.npy", "gap.txt"), "line 2 is empty"),
+        (("x.npy", "two.csv"), "two.csv: row 2 has 2 fields but row 1 has 1"),
+        (("x.npy", "twice.csv", "--id=kye"), "twice.csv: there is no column 'kye', but id, label"),
+        (("x.npy", "words.csv"), "words.csv: which column holds the labels? Name one by --label: name, kind"),
+        (("x.npy", "slip.csv"), "slip.csv: column: 'lable' is not read: rename it to 'label'"),
+        (("x.npy", "words.csv", "--label=none"), "words.csv: there is no column 'none', but name, kind"),
+        (("x.npy", "headed.csv"), "121 labels for the 120 examples of x.npy: give one each; if 'kind' is a heading"),
+        (("ids.npz", "twice.csv"), "twice.csv: column 'id': rows 0 and 2 have the same id, '7': give each its own"),
+        (("ids.npz", "others.csv"), "others.csv: none of its ids, such as 'x', is in ids.npz, which has 0"),
+        (("x.npy", "labels.txt", "--trusted=fixes.csv"), "fixes.csv: row 2 has the label 'beee': write 'bee'"),
+        (("x.npy", "labels.txt", "--trusted=far.csv"), "far.csv: row 1 decides on row '120', which is not among"),
+        (("x.npy", "labels.txt", "--trusted=two_minds.csv"), "two_minds.csv: row 2 decides on row '3' again"),
+        (("x.npy", "labels.txt", "--trusted=labels.txt"), "decisions need the columns row, and label"),
+        (("x.npy", "labels.txt", "--features=frozen"), "--features=frozen is for a folder of pictures and weights"),
+        (("x.npy",), "x.npy: holds features alone: give a file of labels as well"),
+        (("ragged.parquet", "labels.txt"), "ragged.parquet: the vectors of column 'e' differ in length"),
+        (("pictures", "pictures.csv"), "pictures.csv: row 1 names 'c.png', which is not in pictures"),
+        (("empty",), "empty: has neither labels.csv nor folders of pictures"),
+        (("x.npy", "short.txt"), "short.txt: 2 labels for the 120 examples of x.npy: give one each"),
         (("x.npy", "other.npz"), "has no noisy_label"),
         (("x.npy", "labels.txt", "--folds=1"), "--folds must lie between 2"),
         (("x.npy", "labels.txt", "--precision=2"), "--precision must lie between 0 and 1"),
@@ -86,8 +107,25 @@ def table_changes(folder):
 def test_a_mistake_is_one_sentence(user, tmp_path, arguments, message):
     call, _ = user
     (tmp_path / "short.txt").write_text("a\nb\n")
-    (tmp_path / "gap.txt").write_text("a\n\nb\n")
-    np.savez("other.npz", x=np.ones(3))
+    texts = {
+        "words.csv": "name;kind\na;b\n",
+        "slip.csv": "name,lable\na,b\n",
+        "headed.csv": "\n".join(["kind", *["ant", "bee"] * 60]),
+        "twice.csv": "id,label\n7,ant\n8,bee\n7,ant\n",
+        "others.csv": "id,label\nx,ant\ny,bee\n",
+        "fixes.csv": "row,label\n3,ant\n4,beee\n",
+        "far.csv": "row,label\n120,ant\n",
+        "two_minds.csv": "row,label\n3,ant\n3,bee\n",
+        "pictures.csv": "path,label\na.png,ant\nc.png,bee\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    np.savez("ids.npz", features=np.ones((2, 3)), id=np.arange(2))
+    pq.write_table(pa.table({"e": [[1.0, 2.0], [3.0]]}), "ragged.parquet")
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (8, 8)).save("pictures/a.png")
+    (tmp_path / "empty").mkdir()
+    np.savez("other.npz", x=np.ones((3, 1)))
     (tmp_path / "there").mkdir()
     (tmp_path / "two.csv").write_text('"a"\nb,c\n')
     np.savez("objects.npz", features=np.array([None, 1]))
@@ -104,10 +142,12 @@ def test_pictures_and_vectors_and_quoted_labels(user, tmp_path):
     call, true = user
     pictures = np.zeros((120, 4, 4), np.uint8)
     pictures[np.arange(120), np.unique(true, return_inverse=True)[1]] = 200
-    np.savez("pictures.npz", image=pictures, noisy_label=np.eye(3, dtype=int)[np.unique(true, return_inverse=True)[1]])
+    several = np.eye(3, dtype=int)[np.unique(true, return_inverse=True)[1]]
+    several[::2, 0] = 1
+    np.savez("pictures.npz", image=pictures, noisy_label=several)
     code, out, err = call("clean", "pictures.npz", "pictures.npz", "--out=vectors")
     assert (code, err) == (0, "")
-    assert "labels are vectors of 3" in out
+    assert "labels are vectors of 3 classes" in out
     assert (tmp_path / "vectors" / "report.html").read_text().count("<img") == 48
     (tmp_path / "quoted.csv").write_text("\n".join(f'"{name}, {name}"' for name in true))
     assert "ant, ant, bee, bee, cat, cat" in call("clean", "pictures.npz", "quoted.csv")[1]

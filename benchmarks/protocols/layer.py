@@ -22,7 +22,7 @@ from benchmarks.protocols.common import (
 from benchmarks.protocols.data import EVALUATE_EVERY, human, pictures
 from benchmarks.protocols.runner import RESULTS, Entry, Runner
 from nlx import transitions
-from nlx.cleaning.table import read_labels
+from nlx.cleaning.label_files import read_labels
 from nlx.files import replacing
 from recipes import baseline, noise_layer
 

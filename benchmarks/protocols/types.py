@@ -20,7 +20,7 @@ from benchmarks.protocols.common import (
 )
 from benchmarks.protocols.data import EVALUATE_EVERY, features, human, pictures
 from benchmarks.protocols.runner import RESULTS, Entry, Runner
-from nlx.cleaning.table import read_labels
+from nlx.cleaning.label_files import read_labels
 from nlx.report.ranking import precision_at
 from nlx.transitions.confusing import CONFUSING
 from recipes import noise_types

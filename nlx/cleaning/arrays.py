@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,41 +11,119 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nlx.arguments import ArgumentError
-from nlx.data.checks import as_text
+from nlx.cleaning.label_forms import Labels, classes_of, label_array, read_classes, trusted_rows
+from nlx.cleaning.pictures import SIDE, patch_features
+from nlx.data.checks import memory
 from nlx.data.dataset import Split
-from nlx.data.names import numbered
+from nlx.data.examples import checked_ids
+from nlx.data.origin import Origin
+from nlx.data.tables import as_table, is_frame
 
-_SAID_OF_NONE = {"", "None", "nan", "<NA>", "NaT"}
 _NORM = 16.0  # of an example's prepared features, about
 _LARGEST = 1e100  # whose square is finite
 _MOST_VALUES = 2**14  # of an input that a linear model can look at
 
 
+class Columns(NamedTuple):
+    """What was given, no longer by name."""
+
+    inputs: Any
+    labels: Any
+    trusted: Any
+    origin: Origin | None
+
+
+def columns_of(inputs: Any, labels: Any, trusted: Any, ids: Any) -> Columns:
+    """What is told by the names of columns of a frame, as arrays; see :func:`nlx.clean`.
+
+    Raises:
+      ArgumentError, DataError: there is no such column, or ids that repeat.
+    """
+    names = {"labels": labels, "trusted": trusted, "ids": ids}
+    said = {role: name for role, name in names.items() if isinstance(name, str)}
+    if is_frame(inputs):
+        table = as_table(inputs)
+        found = {"labels": table.find("label", said["labels"])} if "labels" in said else {}
+        found |= {role: table.find(role.rstrip("s"), name) for role, name in said.items() if role != "labels"}
+        names |= {role: table.columns[name] for role, name in found.items() if name is not None}
+        inputs = table.features([name for name in found.values() if name is not None])
+    elif said:
+        role, name = next(iter(said.items()))
+        raise ArgumentError(f"`{role}`={name!r} names a column, which `inputs` do not have: give an array")
+    origin = None if ids is None else Origin(np.arange(len(names["ids"])), "id", checked_ids("`ids`", names["ids"]))
+    return Columns(inputs, names["labels"], names["trusted"], origin)
+
+
+class Given(NamedTuple):
+    """What there is to clean.
+
+    Attributes:
+      split: prepared features with labels, -1 where there is none, and which true ones are trusted.
+      labels: of the same rows, with the names of the classes.
+    """
+
+    split: Split
+    labels: Labels
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Rows that can be learnt from, having a label or a trusted one, bool ``[n]``."""
+        return self.labels.given if self.split.trusted is None else self.labels.given | self.split.trusted
+
+
 def given_split(
-    inputs: ArrayLike, labels: ArrayLike, trusted: Mapping[int, Any], class_names: Sequence[str] | None
-) -> tuple[Split, tuple[str, ...]]:
+    inputs: ArrayLike,
+    labels: ArrayLike,
+    trusted: Mapping[int, Any] | ArrayLike | None,
+    class_names: Sequence[str] | None,
+) -> Given:
     """Prepared features with their labels, and the names of the classes; see :func:`nlx.clean`.
 
     Raises:
       ArgumentError: one sentence that says what to change.
     """
-    features, given = features_of(inputs), array_of("labels", labels)
-    n, rows = len(features), np.array(list(trusted))
+    features, given = features_of(inputs), label_array(labels)
+    n = len(features)
     if given.shape[:1] != (n,):
         raise ArgumentError(
             f"`inputs` and `labels` must be of the same examples, got {n} and {len(np.atleast_1d(given))}"
         )
     standard = standard_form(features).apply(features)
-    if not rows.size:
-        noisy, names = classes_of(given, class_names)
-        return Split(standard, noisy, None), names
-    known = array_of("trusted", list(trusted.values()))
-    if rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= n or known.shape[1:] != given.shape[1:]:
-        raise ArgumentError(f"`trusted` must map rows from 0 to {n - 1} to true labels in the form of `labels`")
-    both, names = classes_of(np.concatenate([given, known]), class_names)  # a true label may be of a class never given
-    true, certain = both[:n].copy(), np.zeros(n, bool)
-    true[rows], certain[rows] = both[n:], True
-    return Split(standard, both[:n], true, certain), names
+    if trusted is None or (isinstance(trusted, Mapping) and not trusted):
+        found = classes_of(given, class_names)
+        return Given(Split(standard, found.noisy, None), found)
+    found = read_classes(given, class_names)
+    rows, values = trusted_rows(trusted, given, found.names)
+    if not len(rows):
+        raise ArgumentError("`trusted` names no row: leave it out, or say which labels are known")
+    both = _together(given, values, found, class_names)
+    noisy, known = both.noisy[:n], both.noisy[n:]
+    unknown = np.flatnonzero((known.reshape(len(known), -1) < 0).any(axis=1))
+    if len(unknown):
+        raise ArgumentError(f"`trusted` names row {rows[unknown[0]]}, which has no label: fill it in")
+    true, certain = noisy.copy(), np.zeros(n, bool)
+    true[rows], certain[rows] = known, True
+    found = Labels(noisy, both.names, None if both.soft is None else both.soft[:n])
+    return Given(Split(standard, noisy, true, certain), found)
+
+
+def _together(given: np.ndarray, values: list[Any], found: Labels, class_names: Sequence[str] | None) -> Labels:
+    """Given and trusted labels in one form; a true label may be of a class that was never given."""
+    form = ArgumentError("`trusted` must hold true labels in the form of `labels`, or names of classes")
+    if given.ndim == 2 and all(np.ndim(value) == 0 or isinstance(value, tuple) for value in values):
+        index = {name: c for c, name in enumerate(found.names)}
+        tuples = [value if isinstance(value, tuple) else (value,) for value in values]
+        if any(str(name) not in index for value in tuples for name in value):
+            raise form
+        values = [np.isin(np.arange(len(index)), [index[str(name)] for name in value]).astype(int) for value in tuples]
+    known = label_array(values)
+    if known.shape[1:] != given.shape[1:]:
+        raise form
+    if given.dtype.kind == "O" or known.dtype.kind == "O":
+        known, given = (part if part.dtype.kind == "O" else part.astype(object) for part in (known, given))
+    elif given.dtype.kind == "U" and known.dtype.kind != "U":
+        known = known.astype(str)
+    return classes_of(np.concatenate([given, known]), class_names)
 
 
 class Standard(NamedTuple):
@@ -73,13 +152,30 @@ def array_of(name: str, values: ArrayLike) -> np.ndarray:
         raise ArgumentError(f"`{name}` must be an array: its rows differ in length") from error
 
 
+def _dense(inputs: Any) -> np.ndarray:
+    """A sparse matrix with its zeros, where memory has room for a few copies of it."""
+    n, width = inputs.shape
+    if 4 * 8 * n * width > memory():
+        raise ArgumentError(
+            f"`inputs` [{n}, {width}] fill {8 * n * width / 2**30:.1f} GiB with their zeros, too much for this memory: "
+            "give fewer numbers of each, as by sklearn.decomposition.TruncatedSVD(256).fit_transform(inputs)"
+        )
+    return np.asarray(inputs.toarray())
+
+
+def is_pictures(x: Any) -> bool:
+    """Whether inputs are images that are large enough for :func:`nlx.cleaning.pictures.patch_features`."""
+    pixels = isinstance(x, np.ndarray) and x.dtype == np.uint8 and x.ndim in (3, 4)
+    return pixels and min(x.shape[1:3]) >= SIDE and math.prod(x.shape[1:]) <= _MOST_VALUES
+
+
 def features_of(inputs: ArrayLike) -> np.ndarray:
     """Inputs as vectors, float64 ``[n, F]``.
 
     Raises:
       ArgumentError: a form that is not known, or values that are not finite.
     """
-    x = array_of("inputs", inputs)
+    x = _dense(inputs) if hasattr(inputs, "toarray") else array_of("inputs", inputs)
     images = x.dtype == np.uint8 and x.ndim in (3, 4)
     if not images and not (jnp.issubdtype(x.dtype, jnp.number) and x.dtype.kind != "c" and x.ndim == 2):
         raise ArgumentError(
@@ -87,6 +183,8 @@ def features_of(inputs: ArrayLike) -> np.ndarray:
         )
     if x.size == 0:
         raise ArgumentError("`inputs` are empty: give at least two examples")
+    if is_pictures(x):
+        return patch_features(x).astype(np.float64)
     flat = x.reshape(len(x), -1).astype(np.float64)
     if images and flat.shape[1] > _MOST_VALUES:
         raise ArgumentError(
@@ -97,60 +195,3 @@ def features_of(inputs: ArrayLike) -> np.ndarray:
         row, column = np.argwhere(~fits)[0]
         raise ArgumentError(f"`inputs`[{row}, {column}] is {flat[row, column]}: repair or remove that example")
     return flat
-
-
-def check_missing(labels: np.ndarray) -> None:
-    """Refuse labels of which some are missing: None, NaN, pandas' NA, or the empty string.
-
-    Raises:
-      ArgumentError: names the first such row.
-    """
-    if labels.dtype.kind == "f":
-        missing = ~np.isfinite(labels)
-    elif labels.dtype.kind in "OU":
-        said = _SAID_OF_NONE if labels.dtype.kind == "O" else {"", "nan"}  # as NumPy writes NaN among strings
-        missing = np.array([str(label).strip() in said for label in labels.flat]).reshape(labels.shape)
-    else:
-        return
-    rows = np.flatnonzero(missing.reshape(len(labels), -1).any(axis=1))
-    if len(rows):
-        raise ArgumentError(
-            f"`labels`[{rows[0]}] is missing ({len(rows)} such): remove these examples, or name their class"
-        )
-
-
-def classes_of(labels: ArrayLike, class_names: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels as int32 ``[n]`` or {0, 1} uint8 ``[n, K]``, and the names of the classes.
-
-    Raises:
-      ArgumentError: labels of a form that is not known, fewer than two classes, or names that do not fit.
-    """
-    y = array_of("labels", labels)
-    y = as_text("`labels`", y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y)
-    if y.ndim not in (1, 2) or len(y) == 0:
-        raise ArgumentError(f"`labels` must be classes [n] or a {{0, 1}} matrix [n, K], got shape {list(y.shape)}")
-    check_missing(y)
-    if y.ndim == 2:
-        if not np.isin(y, (0, 1)).all():
-            raise ArgumentError("`labels` [n, K] must hold only 0 and 1; give class numbers or strings as [n]")
-        names = tuple(class_names) if class_names is not None else tuple(map(str, range(y.shape[1])))
-        noisy, k = y.astype(np.uint8), y.shape[1]
-    else:
-        try:
-            values, codes = np.unique(y, return_inverse=True)
-        except TypeError as error:
-            raise ArgumentError("`labels` are of several types: give strings for all, or class numbers") from error
-        if all(isinstance(value, str) for value in values.tolist()):
-            (numbers,), spelled = numbered([values], None)
-            values, codes = np.array(spelled), numbers[codes]
-            check_missing(np.where(codes < 0, np.nan, 0.0))
-        elif y.dtype.kind == "f" and (values == np.round(values)).all():
-            values = values.astype(np.int64)
-        whole = y.dtype.kind in "iu" and values[0] >= 0
-        if class_names is not None and not (whole and values[-1] < len(class_names)):
-            raise ArgumentError(f"`class_names` name classes 0 to {len(class_names) - 1}, which `labels` are not")
-        names = tuple(map(str, values)) if class_names is None else tuple(class_names)
-        noisy, k = (codes if class_names is None else y).astype(np.int32), len(names)
-    if len(names) != k or k < 2:
-        raise ArgumentError(f"there must be at least two classes, each with a name, got {k} and {len(names)} names")
-    return noisy, names

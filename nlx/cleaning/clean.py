@@ -15,14 +15,14 @@ from numpy.typing import ArrayLike
 
 from nlx import losses
 from nlx.arguments import ArgumentError
-from nlx.cleaning.arrays import given_split
+from nlx.cleaning.arrays import Given, columns_of, given_split
 from nlx.cleaning.estimates import decided, estimate
 from nlx.cleaning.evidence import NEIGHBOURS, fuse, neighbours, weigh
 from nlx.cleaning.folds import out_of_fold
 from nlx.cleaning.guard import best_belief, guard_of
 from nlx.cleaning.held_out import judge, rows_to_judge
 from nlx.cleaning.margins import join, margins
-from nlx.cleaning.table import LabelTable, label_table, with_trusted
+from nlx.cleaning.table import LabelTable, label_table, of_all_rows, with_trusted
 from nlx.data.dataset import Split
 from nlx.methods.can import can, paper_schedule
 from nlx.methods.method import Method
@@ -46,11 +46,12 @@ MethodName = Literal["can", "generalized_ce", "noise_layer", "self_learning"]
 
 
 def clean(
-    inputs: ArrayLike,
-    labels: ArrayLike,
+    inputs: ArrayLike | Any,
+    labels: ArrayLike | str,
     *,
     method: Method | MethodName | None = None,
-    trusted: Mapping[int, Any] | None = None,
+    trusted: Mapping[int, Any] | ArrayLike | str | None = None,
+    ids: ArrayLike | str | None = None,
     class_names: Sequence[str] | None = None,
     precision: float | None = None,
     folds: int = 5,
@@ -66,13 +67,19 @@ def clean(
     Heuristics and settings may change between versions.
 
     Args:
-      inputs: features, any float ``[n, F]``, such as embeddings; or small images, uint8 ``[n, H, W]`` or
-        ``[n, H, W, C]``. Each dimension is standardized.
-      labels: as they are: class numbers or strings ``[n]``, or a {0, 1} matrix ``[n, K]``.
+      inputs: features, any float ``[n, F]``, such as embeddings, dense or a sparse matrix; or small images, uint8
+        ``[n, H, W]`` or ``[n, H, W, C]``; or anything with named columns, a pandas or polars frame, an Arrow table, a
+        Hugging Face data set, of which the one column of vectors or all columns of numbers are the features. Each
+        dimension is standardized.
+      labels: as they are: class numbers or strings ``[n]``, one-hot or soft ``[n, K]``; a {0, 1} matrix or lists of
+        names where an example can have several; or the name of the inputs' column. None, NaN, an empty string and -1
+        are no label: such an example is told a label all the same.
       method: a system of ``nlx.methods``, or the name of one, to train instead, on all examples, behind a small
         network; the posterior is then the method's own.
-      trusted: true labels where they are known, by row: ``{17: "cat"}``. They are trained on in place of the given
-        ones, and certain in the table.
+      trusted: true labels where they are known: by row, ``{17: "cat"}``; or of all rows, none where unknown; or a mask
+        of the rows whose given label has been checked; or the name of a column with either. They are trained on in
+        place of the given ones, calibrate what is believed of the others, and are certain in the table.
+      ids: what examples are known by, ``[n]`` of any type, or the name of a column; they come back in the table.
       class_names: K names; for class numbers. By default the numbers, or the strings themselves, in order.
       precision: 0.9 adds the column ``decided``: a list of labels of which at least 90 % are wrong, at 95 % confidence,
         empty where that cannot be promised; see :func:`nlx.cleaning.estimates.decided`.
@@ -100,22 +107,47 @@ def clean(
     References:
       Zhang and Sabuncu, 2018 (the loss); Northcutt et al., 2021 (the confident joint).
     """
-    split, names = given_split(inputs, labels, trusted or {}, class_names)
-    if not 2 <= folds <= len(split):
-        raise ArgumentError(f"`folds` must lie between 2 and the {len(split)} examples, got {folds}")
-    if network and (method is not None or split.observed.ndim == 2):
+    inputs, labels, trusted, origin = columns_of(inputs, labels, trusted, ids)
+    given = given_split(inputs, labels, trusted, class_names)
+    usable, several = np.flatnonzero(given.usable), given.labels.noisy.ndim == 2
+    if not 2 <= folds <= len(usable):
+        raise ArgumentError(f"`folds` must lie between 2 and the {len(usable)} examples with a label, got {folds}")
+    if network and (method is not None or several):
         raise ArgumentError("`network` is for one label per example and joins no other system: leave `method` out")
-    if precision is None:
-        return train(split, names, method, folds, seed, network=network).table
-    if not 0 < precision < 1:
+    if precision is not None and not 0 < precision < 1:
         raise ArgumentError(f"`precision` must lie between 0 and 1, got {precision}")
-    if method is not None or split.observed.ndim == 2:
+    if precision is not None and (method is not None or several):
         raise ArgumentError("`precision` needs held-out evidence of one label per example: leave `method` out")
-    table = train(split, names, method, folds, seed, network=network).table
-    listed = decided(evidence_of(table), table.noisy_label, precision)
-    if split.trusted is not None:
-        listed = np.where(split.trusted, table.changed, listed)
-    return replace(table, extras=table.extras | {"decided": listed})
+    split, soft = given.split.take(usable), given.labels.soft
+    # Where nothing was given, what is known stands in for it.
+    observed = split.observed if split.label is None else np.where(split.observed < 0, split.label, split.observed)
+    split = replace(split, noisy_label=observed.astype(np.uint8 if several else np.int32))
+    trained = train(
+        split, given.labels.names, method, folds, seed, network=network, soft=None if soft is None else soft[usable]
+    )
+    table = trained.table
+    if precision is not None:
+        listed = decided(evidence_of(table), table.noisy_label, precision)
+        if split.trusted is not None:
+            listed = np.where(split.trusted, table.changed, listed)
+        table = replace(table, extras=table.extras | {"decided": listed})
+    if not given.labels.given.all():
+        table = of_all_rows(table, _predicted(trained, given, usable), usable, given.labels.noisy)
+    return replace(table, origin=origin)
+
+
+def _predicted(trained: Trained, given: Given, usable: np.ndarray) -> np.ndarray:
+    """Class probabilities of the rows that were not learnt from, ``[m, K]``."""
+    rest = np.setdiff1d(np.arange(len(given.split)), usable)
+    if not len(rest):
+        return np.zeros((0, len(given.labels.names)), np.float32)
+    inputs, several = given.split.take(rest).inputs, trained.table.multi_label
+    each = [trained.trainer.predict(state, inputs, multi_label=several) for state in trained.states]
+    probs = np.mean(each, axis=0)
+    if several or "out_of_fold" not in trained.table.extras:
+        return probs
+    sharp = probs ** weigh(trained.table.extras["out_of_fold"], trained.table.noisy_label).power
+    return np.asarray(sharp / sharp.sum(axis=1, keepdims=True), np.float32)
 
 
 def evidence_of(table: LabelTable) -> np.ndarray:
@@ -146,9 +178,12 @@ def train(
     hidden: tuple[int, ...] = (128,),
     epochs: int | None = None,
     network: bool = False,
+    soft: np.ndarray | None = None,
 ) -> Trained:
     """Train on prepared features and clean their labels, see :func:`clean`; ``hidden`` is of a method's network."""
-    key, n, noisy, extras = jax.random.key(seed), len(split), split.observed, {}
+    key, n, noisy = jax.random.key(seed), len(split), split.observed
+    extras: dict[str, np.ndarray] = {}
+    near: np.ndarray | None = None
     if split.trusted is not None:
         extras["trusted"] = split.trusted
     rows = rows_to_judge(n)
@@ -165,14 +200,19 @@ def train(
         if noisy.ndim == 1:
             extras["out_of_fold"], chosen, known = probs, "bayes", split.trusted_label
             if affordable(*split.inputs.shape):
-                probs, _ = fuse(probs, noisy, neighbours(np.asarray(split.inputs), min(NEIGHBOURS, n - 1)), known)
+                near = neighbours(np.asarray(split.inputs), min(NEIGHBOURS, n - 1))
+                probs, _ = fuse(probs, noisy, near, known)
                 extras["evidence"] = probs
-            probs = weigh(probs, noisy, known).posterior
+            probs = weigh(probs, noisy, known, soft).posterior
             if network:
                 extras |= margins(taught, jax.random.fold_in(key, 0), len(names))
                 probs, chosen = join(probs, taught.observed, extras["aum"]), "bayes_margins"
     about: dict[str, Any] = {"class_names": names, "chosen": chosen, "method": trainer.method.name}
     table = label_table(with_trusted(probs, split), noisy, extras=extras, **about)
+    if near is not None:
+        votes = {"near_given": table.noisy_label, "near_proposed": table.cleaned_label}
+        counts = {name: (noisy[near] == labels[:, None]).sum(axis=1, dtype=np.int32) for name, labels in votes.items()}
+        table = replace(table, extras=table.extras | counts)
     guard = guard_of(judged, table)
     if "out_of_fold" in extras:  # better evidence than the judges', who stay others than what they judge
         guard = guard._replace(noise=estimate(evidence_of(table), noisy).noise_rate)

@@ -104,7 +104,9 @@ class Weighed(NamedTuple):
     power: float
 
 
-def weigh(probs: ArrayLike, labels: ArrayLike, known: np.ndarray | None = None) -> Weighed:
+def weigh(
+    probs: ArrayLike, labels: ArrayLike, known: np.ndarray | None = None, soft: np.ndarray | None = None
+) -> Weighed:
     r"""p(true label | x, given label) by Bayes' rule, with how much to trust either found on the labels themselves.
 
     .. math:: q_i \propto p(i \mid x)^a \, T_{i \tilde y}
@@ -118,6 +120,8 @@ def weigh(probs: ArrayLike, labels: ArrayLike, known: np.ndarray | None = None) 
       labels: given classes in ``[0, K)``, int ``[n]``.
       known: true classes, int ``[n]``, -1 where they are not known. Power and T then explain these as well; which
         examples were looked at may depend on p and on the labels, as where a person goes down a list.
+      soft: how sure each label is, rows that sum to 1, float ``[n, K]``, of which ``labels`` are the largest: the
+        likelihood is then the mean over what may have been given, and of a label without any weight there is p alone.
 
     Examples:
       >>> weighed = weigh(np.repeat([[0.9, 0.1], [0.1, 0.9]], 50, axis=0), np.repeat([0, 1, 0], [50, 45, 5]))
@@ -128,6 +132,8 @@ def weigh(probs: ArrayLike, labels: ArrayLike, known: np.ndarray | None = None) 
     counted = _counted(log_p, y, known)
     power = likeliest(log_p, y, counted, 0, known=known)
     matrix, posterior, _ = by_em(log_p, y, counted, power, _ROUNDS, known)
+    if soft is not None:
+        posterior = jax.nn.softmax(np.float32(power) * log_p + jnp.log(jnp.maximum(soft @ matrix.T, _LEAST)))
     return Weighed(np.asarray(posterior), np.asarray(matrix), power)
 
 
@@ -155,7 +161,7 @@ class Reading(NamedTuple):
 def by_em(
     log_p: Array, labels: Array, start: Array, power: float, rounds: int, known: np.ndarray | None = None
 ) -> Reading:
-    """Bayes' rule with T by so many rounds of EM from a first one, which stays as a prior; known classes are certain."""
+    """Bayes' rule with T by so many rounds of EM from a first one, which stays as a prior; what is known is certain."""
     known = np.full(len(labels), -1, np.int32) if known is None else np.asarray(known, np.int32)
     return _by_em(log_p, labels, start, np.float32(power), np.int32(rounds), known)
 

@@ -1,26 +1,19 @@
-"""The cleaned labels of a data set: made from a posterior, written to Parquet and read back."""
+"""The cleaned labels of a data set, made from a posterior."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from nlx.arguments import ArgumentError
 from nlx.data.dataset import Split
-from nlx.files import replacing
+from nlx.data.origin import Origin
 
-_COLUMNS = ("index", "noisy_label", "posterior", "cleaned_label", "probability", "label_score", "issue_rank")
-_ABOUT = ("chosen", "class_names", "dataset", "method", "guard")
-_METADATA = b"nlx"
+COLUMNS = ("index", "noisy_label", "posterior", "cleaned_label", "probability", "label_score", "issue_rank")
+OF_PEOPLE = ("row", "id", "path", "given", "proposed", "changed", "is_issue", "reason", "split")
+_BELIEFS = ("out_of_fold", "evidence")  # that examples without a label have as well
 _TOLERANCE = 1e-3  # of float32 probabilities that went through a softmax
 
 
@@ -30,12 +23,13 @@ class LabelTable:
 
     Attributes:
       index: position in the training set, int32 ``[n]``.
-      noisy_label: the given labels, int32 ``[n]`` (single-label) or {0, 1} uint8 ``[n, K]`` (multi-label).
+      noisy_label: the given labels, int32 ``[n]`` (single-label) or {0, 1} uint8 ``[n, K]`` (multi-label); -1 where
+        there is none, label vectors then being int8.
       posterior: p(true label given input and noisy label), float32 ``[n, K]``.
       cleaned_label: the posterior's argmax, or its entries from 0.5 on, in the form of ``noisy_label``.
       probability: that the cleaned label is right, float32 ``[n]``, or of each of its entries, ``[n, K]``.
       label_score: probability that the given label is right, float32 ``[n]``; of its least probable entry where there
-        are several classes to a label.
+        are several classes to a label; NaN where there is no label.
       issue_rank: int32 ``[n]``, 0 for the lowest score, that is, the most suspicious label.
       true_label: the true labels in the form of ``noisy_label`` where they are known, for evaluation, else None.
       extras: a method's own columns by name, ``[n, ...]``.
@@ -44,6 +38,7 @@ class LabelTable:
       dataset: name of the data set.
       method: name of the method.
       guard: how cleaned labels look beside the given ones, see :meth:`nlx.cleaning.guard.Guard.summary`.
+      origin: which of the user's own examples these are.
     """
 
     index: np.ndarray
@@ -60,6 +55,7 @@ class LabelTable:
     dataset: str = ""
     method: str = ""
     guard: dict[str, Any] = field(default_factory=dict)
+    origin: Origin | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -72,8 +68,26 @@ class LabelTable:
     @property
     def changed(self) -> np.ndarray:
         """Where the cleaned label is not the given one, bool in the shape of the labels."""
-        changed: np.ndarray = self.cleaned_label != self.noisy_label
+        changed: np.ndarray = (self.cleaned_label != self.noisy_label) & (self.noisy_label >= 0)
         return changed
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Which rows have a label, bool ``[n]``."""
+        return np.asarray((self.noisy_label.reshape(len(self), -1) >= 0).all(axis=1))
+
+    @property
+    def is_issue(self) -> np.ndarray:
+        """Which labels are decided to be wrong, bool ``[n]``: ``decided`` where there is a precision, else changed."""
+        changed = self.changed.reshape(len(self), -1).any(axis=1)
+        return np.asarray(self.extras.get("decided", changed), bool)
+
+    def take(self, rows: np.ndarray) -> LabelTable:
+        """Some rows of it, int or bool; ranks stay as they are."""
+        parts = {name: getattr(self, name)[rows] for name in COLUMNS}
+        parts |= {} if self.true_label is None else {"true_label": self.true_label[rows]}
+        parts |= {} if self.origin is None else {"origin": self.origin.take(rows)}
+        return replace(self, **parts, extras={name: values[rows] for name, values in self.extras.items()})
 
     def most_suspicious(self, top: int) -> np.ndarray:
         """The rows of the ``top`` most suspicious labels, worst first, int ``[min(top, n)]``."""
@@ -91,13 +105,14 @@ def label_table(
     class_names: Sequence[str] | None = None,
     dataset: str = "",
     method: str = "",
+    origin: Origin | None = None,
 ) -> LabelTable:
     """Clean labels with a posterior and rank the given ones by how likely they are wrong.
 
     Args:
       posterior: p(true label given input and noisy label), float ``[n, K]``: rows that sum to 1 where a label is one
         class, one probability per class where it is a {0, 1} vector.
-      noisy_label: the given labels, int ``[n]`` in ``[0, K)`` or {0, 1} ``[n, K]``.
+      noisy_label: the given labels, int ``[n]`` in ``[0, K)`` or {0, 1} ``[n, K]``; -1 where there is none.
       index: position of each row in the training set, int ``[n]``; 0 to n - 1 by default.
       true_label: true labels in the form of ``noisy_label``, where they are known; carried along for evaluation.
       extras: further columns, ``[n, ...]``.
@@ -105,6 +120,7 @@ def label_table(
       class_names: K names; the class numbers by default.
       dataset: name of the data set.
       method: name of the method.
+      origin: which of the user's own examples these are.
 
     Returns:
       The table.
@@ -135,25 +151,56 @@ def label_table(
         raise ValueError(f"index must have shape ({n},) as the posterior has {n} rows, got {index.shape}")
     columns = {name: np.asarray(values) for name, values in (extras or {}).items()}
     for name, values in columns.items():
-        if name in (*_COLUMNS, "true_label"):
+        if name in (*COLUMNS, *OF_PEOPLE, "true_label"):
             raise ValueError(f"extras has a column {name!r}, which the table has already: rename it")
         if values.shape[:1] != (n,):
             raise ValueError(f"extras[{name!r}] must have {n} rows like the posterior, got shape {values.shape}")
+    labelled = (noisy_label.reshape(n, -1) >= 0).all(axis=1)
     if noisy_label.ndim == 1:
         _check_sums(posterior)
         cleaned = np.argmax(posterior, axis=1).astype(np.int32)
         probability = np.take_along_axis(posterior, cleaned[:, None], axis=1)[:, 0]
-        score = np.take_along_axis(posterior, noisy_label[:, None], axis=1)[:, 0]
+        score = np.take_along_axis(posterior, np.maximum(noisy_label, 0)[:, None], axis=1)[:, 0]
     else:
         cleaned = (posterior >= 0.5).astype(np.uint8)
         probability = np.maximum(posterior, 1 - posterior)
         score = np.where(noisy_label == 1, posterior, 1 - posterior).min(axis=1)
+    score = np.where(labelled, score, np.float32(np.nan))
     rank = np.empty(n, np.int32)
     rank[np.lexsort((index, score))] = np.arange(n, dtype=np.int32)
     judged = (cleaned, probability, score, rank)
-    return LabelTable(
-        index.astype(np.int32), noisy_label, posterior, *judged, true_label, columns, chosen, names, dataset, method
-    )
+    about: dict[str, Any] = {"chosen": chosen, "class_names": names, "dataset": dataset, "method": method}
+    table = (index.astype(np.int32), noisy_label, posterior, *judged, true_label, columns)
+    return LabelTable(*table, **about, origin=origin)
+
+
+def of_all_rows(table: LabelTable, posterior: np.ndarray, rows: np.ndarray, noisy_label: np.ndarray) -> LabelTable:
+    """A table that also has the examples that were not learnt from, having no label.
+
+    Args:
+      table: of those that were learnt from.
+      posterior: class probabilities of the others, float ``[n - m, K]``, in order.
+      rows: where the rows of the table belong, int ``[m]``.
+      noisy_label: the given labels of all, ``[n]`` or ``[n, K]``, -1 where there is none.
+
+    Returns:
+      The table, ``[n]``. Of columns that the others have none of, they have NaN, 0 or False.
+    """
+    n = len(noisy_label)
+    rest = np.setdiff1d(np.arange(n), rows)
+
+    def spread(values: np.ndarray, others: np.ndarray | float) -> np.ndarray:
+        whole = np.empty((n, *values.shape[1:]), values.dtype)
+        whole[rows], whole[rest] = values, others
+        return whole
+
+    extras = {
+        name: spread(values, posterior if name in _BELIEFS else np.nan if values.dtype.kind == "f" else 0)
+        for name, values in table.extras.items()
+    }
+    about: dict[str, Any] = {"chosen": table.chosen, "class_names": table.class_names, "method": table.method}
+    whole = label_table(spread(table.posterior, posterior), noisy_label, extras=extras, **about)
+    return replace(whole, guard=table.guard)
 
 
 def with_trusted(probs: np.ndarray, split: Split) -> np.ndarray:
@@ -193,104 +240,9 @@ def _checked_labels(name: str, labels: np.ndarray, n: int, k: int) -> np.ndarray
         raise ValueError(f"{name} must have shape ({n},) or ({n}, {k}) for a posterior ({n}, {k}), got {labels.shape}")
     size = k if labels.ndim == 1 else 2
     whole = labels.astype(np.int32)
-    bad = (whole != labels) | (whole < 0) | (whole >= size)
+    missing = (whole == -1) if labels.ndim == 1 else (whole == -1).all(axis=1, keepdims=True)
+    bad = ((whole != labels) | (whole < 0) | (whole >= size)) & ~missing
     if bad.any():
         place = tuple(int(i) for i in np.argwhere(bad)[0])
         raise ValueError(f"{name}{list(place)} is {labels[place]}: labels must be whole numbers in [0, {size})")
-    return whole if labels.ndim == 1 else whole.astype(np.uint8)
-
-
-def write_labels(path: str | Path, table: LabelTable) -> None:
-    """Write a table as Parquet; the file appears whole or not at all.
-
-    Columns have the names of attributes and extras; vectors are lists of fixed size. All else is JSON in the metadata.
-
-    Args:
-      path: the file, e.g. ``labels.parquet``.
-      table: see :func:`label_table`.
-
-    Raises:
-      OSError: the file cannot be written, for example because the disk is full.
-    """
-    true = {} if table.true_label is None else {"true_label": table.true_label}
-    columns = {name: getattr(table, name) for name in _COLUMNS} | true | table.extras
-    metadata = {"extras": list(table.extras)} | {name: getattr(table, name) for name in _ABOUT}
-    arrow = pa.table({name: _to_arrow(values) for name, values in columns.items()})
-    arrow = arrow.replace_schema_metadata({_METADATA: json.dumps(metadata).encode()})
-    with replacing(path) as file:
-        pq.write_table(arrow, file, compression="zstd")
-
-
-def write_issues(path: str | Path, table: LabelTable) -> None:
-    """Write a table as CSV for people, the most suspicious label first; the file appears whole or not at all.
-
-    Columns: ``index``, ``given`` and ``proposed`` (class names, several joined by ``;``), ``changed``, ``probability``
-    (that it is right; of several entries, of the least), ``label_score``, ``issue_rank``, ``decided`` if known.
-
-    Args:
-      path: the file, e.g. ``issues.csv``.
-      table: see :func:`label_table`.
-
-    Raises:
-      OSError: the file cannot be written.
-    """
-
-    def names(label: np.ndarray) -> str:
-        classes = [int(label)] if label.ndim == 0 else np.flatnonzero(label).tolist()
-        return ";".join(table.class_names[c] for c in classes)
-
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    more = {"decided": table.extras["decided"].astype(int)} if "decided" in table.extras else {}
-    writer.writerow(("index", "given", "proposed", "changed", "probability", "label_score", "issue_rank", *more))
-    for row in table.most_suspicious(len(table)):
-        labels = names(table.noisy_label[row]), names(table.cleaned_label[row])
-        numbers = float(table.probability[row].min()), float(table.label_score[row])
-        told = table.index[row], *labels, int(table.changed[row].any()), *(f"{x:.4f}" for x in numbers)
-        writer.writerow((*told, table.issue_rank[row], *(column[row] for column in more.values())))
-    with replacing(path) as file:
-        file.write(text.getvalue().encode())
-
-
-def read_labels(path: str | Path) -> LabelTable:
-    """Read a table that :func:`write_labels` wrote.
-
-    Args:
-      path: the file.
-
-    Returns:
-      The table.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      ArgumentError: the file is broken or something else.
-    """
-    with open(path, "rb") as file:
-        try:
-            arrow = pq.read_table(file)
-            metadata = json.loads(arrow.schema.metadata[_METADATA])
-            columns: dict[str, Any] = {name: _to_numpy(arrow.column(name)) for name in arrow.column_names}
-            return LabelTable(
-                **{name: columns[name] for name in _COLUMNS},
-                true_label=columns.get("true_label"),
-                extras={name: columns[name] for name in metadata["extras"]},
-                **{name: metadata[name] for name in _ABOUT} | {"class_names": tuple(metadata["class_names"])},
-            )
-        except Exception as error:  # a broken or foreign file can raise anything
-            raise ArgumentError(f"{path} cannot be read: give a labels.parquet that a run has written") from error
-
-
-def _to_arrow(values: np.ndarray) -> pa.Array:
-    array = pa.array(np.ascontiguousarray(values).reshape(-1))
-    for size in reversed(values.shape[1:]):
-        array = pa.FixedSizeListArray.from_arrays(array, size)
-    return array
-
-
-def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
-    array, shape = column.combine_chunks(), [len(column)]
-    while pa.types.is_fixed_size_list(array.type):
-        shape.append(array.type.list_size)
-        array = array.flatten()
-    values: np.ndarray = array.to_numpy(zero_copy_only=False).reshape(shape)
-    return values
+    return whole if labels.ndim == 1 else whole.astype(np.int8 if missing.any() else np.uint8)

@@ -16,7 +16,8 @@ from nlx.arguments import ArgumentError
 from nlx.cleaning.arrays import features_of, standard_form
 from nlx.cleaning.clean import trainer_for
 from nlx.cleaning.estimates import estimate
-from nlx.cleaning.table import LabelTable, write_issues, write_labels
+from nlx.cleaning.label_files import write_issues, write_labels
+from nlx.cleaning.table import LabelTable
 from nlx.commands.arrays import read_array, read_labels
 from nlx.data import load
 from nlx.data.dataset import Inputs, Split

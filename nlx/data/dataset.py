@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from nlx.data.origin import Origin
 from nlx.data.words import said_of_classes
 
 
@@ -60,6 +61,7 @@ class Split:
       trusted: training examples whose true label methods may learn from, bool ``[n]``; None for none.
       outlier: examples that are of no class, bool ``[n]``, where that is known; for evaluation only. Their ``label`` is
         a placeholder.
+      origin: which of the user's own examples these are; None for all in order.
     """
 
     inputs: Inputs
@@ -67,6 +69,7 @@ class Split:
     label: np.ndarray | None
     trusted: np.ndarray | None = None
     outlier: np.ndarray | None = None
+    origin: Origin | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -84,8 +87,11 @@ class Split:
             inputs: Inputs = replace(self.inputs, paths=tuple(self.inputs.paths[i] for i in rows))
         else:
             inputs = self.inputs[rows]
-        known = (self.noisy_label, self.label, self.trusted, self.outlier)
-        return Split(inputs, *(None if array is None else array[rows] for array in known))
+        origin = Origin(np.asarray(rows, np.int64)) if self.origin is None else self.origin.take(rows)
+        known = {name: getattr(self, name) for name in ("noisy_label", "label", "trusted", "outlier")}
+        return Split(
+            inputs, **{name: None if array is None else array[rows] for name, array in known.items()}, origin=origin
+        )
 
     @property
     def trusted_share(self) -> float | None:

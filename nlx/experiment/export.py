@@ -11,8 +11,11 @@ import numpy as np
 
 from nlx.cleaning.guard import best_belief, guard_of
 from nlx.cleaning.held_out import Judge
-from nlx.cleaning.table import LabelTable, label_table, with_trusted, write_issues, write_labels
+from nlx.cleaning.label_files import write_issues, write_labels
+from nlx.cleaning.readme import write_readme
+from nlx.cleaning.table import LabelTable, label_table, with_trusted
 from nlx.data import Dataset
+from nlx.data.dataset import Split
 from nlx.experiment.run_folder import versions, write_json
 from nlx.methods.method import Method, Params, Posterior
 from nlx.report.heatmaps import transition_comparison
@@ -45,8 +48,16 @@ def table_of(posterior: Posterior, data: Dataset, method: str, judged: Judge) ->
         class_names=data.class_names,
         dataset=data.name,
         method=method,
+        origin=data.train.origin,
     )
     return replace(table, guard=guard_of(judged, table).summary() | {"merit": belief.merits})
+
+
+def held_out_table(split: Split, probs: np.ndarray, data: Dataset, method: str) -> LabelTable:
+    """What a classifier that has not seen them says of held-out labels, true or noisy ones."""
+    given = split.label if split.noisy_label is None else data.given(split)
+    about: dict[str, Any] = {"dataset": data.name, "method": method, "chosen": "classifier"}
+    return label_table(probs, np.asarray(given), class_names=data.class_names, origin=split.origin, **about)
 
 
 def write_products(
@@ -61,6 +72,7 @@ def write_products(
     pictures: Sequence[Picture],
     about: Mapping[str, Any],
     wall_seconds: float,
+    held_out: Mapping[str, LabelTable],
 ) -> dict[str, Any]:
     """Write labels.parquet, issues.csv, pictures, report.html and summary.json, and return what the last one holds.
 
@@ -74,9 +86,11 @@ def write_products(
       pictures: the recipe's own.
       about: what the summary and the report say of the run.
       wall_seconds: what it took.
+      held_out: what the classifier says of the other parts of the data.
     """
-    write_labels(folder / "labels.parquet", table)
-    write_issues(folder / "issues.csv", table)
+    write_labels(folder / "labels.parquet", table, held_out)
+    write_issues(folder / "issues.csv", table, held_out)
+    write_readme(folder / "README.txt", table)
     paths = [folder / "curves.png"]
     training_curves(rows, paths[0], given_recovery=given_recovery(data))
     if method.transition is not None:

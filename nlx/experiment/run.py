@@ -20,7 +20,7 @@ from nlx.data.names import read_words
 from nlx.data.understanding import doubts, understood
 from nlx.experiment.console import Console, Status
 from nlx.experiment.defaults import Training, training_for
-from nlx.experiment.export import Picture, facts_of, table_of, write_products
+from nlx.experiment.export import Picture, facts_of, held_out_table, table_of, write_products
 from nlx.experiment.log import MetricsLog
 from nlx.experiment.options import RecipeOptions
 from nlx.experiment.run_folder import fingerprint, open_on_first_process
@@ -210,6 +210,12 @@ class Run:
         rows = rows_to_judge(len(data.train))
         split = data.train.take(rows)
         seen = split.inputs if judged_as_they_are(split.inputs) else trainer.features(fitted.state, split)
+        held_out = {"test": data.test, "validation": data.validation}
+        predicted = {
+            name: (part, trainer.predict(fitted.state, part, multi_label=data.multi_label))
+            for name, part in held_out.items()
+            if part is not None
+        }
         if not self._lead:
             return Result(self.folder, {}, None)
         judged = judge(rows, np.asarray(seen), data.given(data.train), data.num_classes)
@@ -228,6 +234,10 @@ class Run:
             pictures=pictures if self._pictures else (),
             about={"seeds": [options.seed], "epochs": training.epochs, "model": training.model, **(facts or {})},
             wall_seconds=time.monotonic() - self._began,
+            held_out={
+                name: held_out_table(part, probs, data, trainer.method.name)
+                for name, (part, probs) in predicted.items()
+            },
         )
         self._status.end()
         name = f"{trainer.method.name} on {data.name}"

@@ -9,7 +9,8 @@ import numpy as np
 from nlx import transitions
 from nlx.arguments import ArgumentError
 from nlx.cleaning.held_out import held_out_transition, judged_as_they_are
-from nlx.cleaning.table import LabelTable, read_labels
+from nlx.cleaning.label_files import read_labels
+from nlx.cleaning.table import LabelTable
 from nlx.data import Dataset
 from nlx.training.evaluation import true_transition
 

@@ -9,10 +9,16 @@ from sklearn.metrics import roc_auc_score
 
 import nlx
 from nlx.arguments import ArgumentError
-from nlx.cleaning.arrays import classes_of, features_of, standard_form
+from nlx.cleaning.arrays import features_of, standard_form
+from nlx.cleaning.label_forms import classes_of
 from nlx.methods.plain import plain
 
 RNG = np.random.default_rng(0)
+
+
+def vectors(y, k=10):
+    """Labels of an example that can have several: the classes, and one more that half of the examples have."""
+    return np.concatenate([np.eye(k, dtype=int)[y], (y < k // 2)[:, None].astype(int)], axis=1)
 
 
 @pytest.fixture(autouse=True)
@@ -64,10 +70,9 @@ def test_pictures_and_several_labels_and_a_method_of_ones_own(digits):
     images, noisy, label = digits
     pictures = (images * 15).astype(np.uint8).reshape(-1, 8, 8)
     assert np.mean(nlx.clean(pictures, noisy).cleaned_label == label) > 0.94
-    vectors = np.eye(10, dtype=int)[noisy]
-    table = nlx.clean(images, vectors)
+    table = nlx.clean(images, vectors(noisy))
     assert table.multi_label
-    assert np.mean(table.cleaned_label == np.eye(10)[label]) > np.mean(vectors == np.eye(10)[label])
+    assert np.mean(table.cleaned_label == vectors(label)) > np.mean(vectors(noisy) == vectors(label))
     by_method = nlx.clean(images, noisy, method=plain(nlx.losses.generalized_cross_entropy, "mine"))
     assert by_method.method == "mine"
     assert np.mean(by_method.cleaned_label == label) > 0.9
@@ -84,9 +89,9 @@ def test_methods_have_names(digits, name):
 @pytest.mark.parametrize("name", ["can", "noise_layer"])
 def test_methods_of_several_labels_have_names(digits, name):
     images, noisy, label = digits
-    table = nlx.clean(images, np.eye(10, dtype=int)[noisy], method=name)
+    table = nlx.clean(images, vectors(noisy), method=name)
     assert (table.multi_label, table.method) == (True, name)
-    assert np.mean(table.cleaned_label == np.eye(10)[label]) > np.mean(np.eye(10)[noisy] == np.eye(10)[label])
+    assert np.mean(table.cleaned_label == vectors(label)) > np.mean(vectors(noisy) == vectors(label))
 
 
 def test_a_method_that_is_not_there_or_not_for_such_labels(digits):
@@ -94,7 +99,7 @@ def test_a_method_that_is_not_there_or_not_for_such_labels(digits):
     with pytest.raises(ArgumentError, match=r"`method` must be one of can, .*got 'cans'"):
         nlx.clean(images, noisy, method="cans")
     with pytest.raises(ArgumentError, match="`method`=self_learning is for one label per example"):
-        nlx.clean(images, np.eye(10, dtype=int)[noisy], method="self_learning")
+        nlx.clean(images, vectors(noisy), method="self_learning")
 
 
 @pytest.mark.parametrize("method", [None, "generalized_ce"])
@@ -103,15 +108,15 @@ def test_trusted_labels_are_certain(digits, several, method):
     images, noisy, label = (part[:300] for part in digits)
     method = "noise_layer" if several and method else method
     names = np.array([f"digit {i}" for i in range(10)])
-    form = (lambda y: np.eye(10, dtype=int)[y]) if several else (lambda y: names[y])
+    form = vectors if several else (lambda y: names[y])
     rows = [5, *np.flatnonzero(noisy != label)[:20].tolist()]
     precision = None if several or method else 0.9
     trusted = dict(zip(rows, form(label[rows]), strict=True))
     table = nlx.clean(images, form(noisy), trusted=trusted, method=method, precision=precision)
     if precision:
         np.testing.assert_array_equal(table.extras["decided"][rows], noisy[rows] != label[rows])
-    np.testing.assert_array_equal(table.posterior[rows], np.eye(10)[label[rows]])
-    np.testing.assert_array_equal(table.noisy_label, np.eye(10)[noisy] if several else noisy)
+    np.testing.assert_array_equal(table.posterior[rows], vectors(label[rows]) if several else np.eye(10)[label[rows]])
+    np.testing.assert_array_equal(table.noisy_label, vectors(noisy) if several else noisy)
     np.testing.assert_array_equal(np.flatnonzero(table.extras["trusted"]), np.unique(rows))
     assert set(table.most_suspicious(20).tolist()) == set(rows[1:])
 
@@ -129,7 +134,7 @@ def test_trusted_labels_are_what_is_trained_on():
 @pytest.mark.parametrize("trusted", [{300: 1}, {-1: 1}, {"a": 1}, {0.5: 1}, {0: [0, 1]}])
 def test_trusted_has_to_fit(digits, trusted):
     images, noisy, _ = (part[:300] for part in digits)
-    with pytest.raises(ArgumentError, match="`trusted` must map rows from 0 to 299 to true labels"):
+    with pytest.raises(ArgumentError, match="`trusted` must "):
         nlx.clean(images, noisy, trusted=trusted)
 
 
@@ -154,11 +159,6 @@ def test_dtypes_of_features_and_labels_that_others_use(digits):
     [
         (np.ones((3, 2)), [0, 1], "of the same examples, got 3 and 2"),
         (np.ones((3, 2)), [0, 0, 0], "at least two classes"),
-        (np.ones((3, 2)), [0, 1, np.nan], r"`labels`\[2\] is missing \(1 such\): remove these examples"),
-        (np.ones((3, 2)), ["a", np.nan, "b"], r"`labels`\[1\] is missing"),
-        (np.ones((3, 2)), ["a", "b", " "], r"`labels`\[2\] is missing"),
-        (np.ones((3, 2)), ["", "b", ""], r"`labels`\[0\] is missing \(2 such\)"),
-        (np.ones((3, 2)), [b"", b"b", b"a"], r"`labels`\[0\] is missing"),
         (np.ones((3, 2)), np.array(["a", 1, "b"], object), "`labels` are of several types"),
         (np.ones((3, 2)), np.ones((3, 2, 2)), r"classes \[n\] or a"),
         (np.ones((3, 2)), [[0, 2], [1, 0], [0, 0]], "only 0 and 1"),
@@ -169,10 +169,12 @@ def test_dtypes_of_features_and_labels_that_others_use(digits):
         (np.zeros((0, 2)), [], "empty"),
         ([[1.0, 2.0], [1.0]], [0, 1], "`inputs` must be an array: its rows differ"),
         (np.ones((2, 2)) * 1j, [0, 1], r"features, float \[n, F\]"),
-        (np.ones((3, 2)), ["a", None, "b"], r"`labels`\[1\] is missing"),
         (np.ones((3, 2)), 1, "of the same examples, got 3 and 1"),
         (np.zeros((2, 200, 200, 3), np.uint8), [0, 1], "give embeddings"),
         (np.ones((3, 2)), [0, 1, 0], "`folds` must lie between 2 and the 3"),
+        (np.ones((3, 2)), [0, 1, -1], "`folds` must lie between 2 and the 2 examples with a label"),
+        (np.ones((3, 2)), ["", None, np.nan], "at least two classes"),
+        (np.ones((3, 2)), [[0.5, 0.5], [0.9, 0.9], [0, 1]], "or rows that sum to 1"),
     ],
 )
 def test_what_cannot_be_used_is_one_sentence(inputs, labels, message):
@@ -184,11 +186,11 @@ def test_what_cannot_be_used_is_one_sentence(inputs, labels, message):
 def test_class_names_have_to_fit():
     with pytest.raises(ArgumentError, match="`class_names` name classes 0 to 1"):
         classes_of([0, 2], ("a", "b"))
-    with pytest.raises(ArgumentError, match="2 and 3 names"):
+    with pytest.raises(ArgumentError, match="2 columns for 3"):
         classes_of([[0, 1]], ("a", "b", "c"))
-    labels, names = classes_of([2, 0], ("a", "b", "c"))
+    labels, names, _ = classes_of([2, 0], ("a", "b", "c"))
     assert (labels.tolist(), names) == ([2, 0], ("a", "b", "c"))
-    labels, names = classes_of([True, False], None)
+    labels, names, _ = classes_of([True, False], None)
     assert (labels.tolist(), names) == ([1, 0], ("False", "True"))
 
 
@@ -212,6 +214,6 @@ def test_features_are_standardized_and_constant_ones_are_left_alone():
     ],
 )
 def test_a_class_has_one_spelling(labels, names):
-    noisy, found = classes_of(labels, None)
+    noisy, found, _ = classes_of(labels, None)
     assert found == names
     assert noisy[0] == noisy[1] != noisy[2] == noisy[3]

@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nlx.cleaning.table import label_table, read_labels, with_trusted, write_issues, write_labels
+from nlx.cleaning.label_files import read_labels, write_issues, write_labels
+from nlx.cleaning.table import label_table, of_all_rows, with_trusted
 from nlx.data import Split
+from nlx.data.origin import Origin
 
 
 def _single(n=60, k=4, seed=0):
@@ -77,9 +79,10 @@ def test_parquet_gives_back_the_table(make, tmp_path):
         "chain": np.arange(60 * 2 * 5, dtype=np.int32).reshape(60, 2, 5),
     }
     names = ("a", "b, <i>", "c", "ü")
+    origin = Origin(np.arange(60)[::-1], "id", np.array([f"{i}é" for i in range(60)], object))
     table = label_table(
         posterior, noisy, true_label=noisy[::-1], extras=extras, class_names=names, chosen="bayes_posterior",
-        dataset="web/sample", method="can",
+        dataset="web/sample", method="can", origin=origin,
     )  # fmt: skip
     write_labels(tmp_path / "new" / "labels.parquet", table)
     again = read_labels(tmp_path / "new" / "labels.parquet")
@@ -88,6 +91,10 @@ def test_parquet_gives_back_the_table(make, tmp_path):
         if isinstance(value, np.ndarray):
             assert other.dtype == value.dtype
             np.testing.assert_array_equal(other, value)
+        elif name == "origin":
+            np.testing.assert_array_equal(other.row, value.row)
+            np.testing.assert_array_equal(other.key, value.key)
+            assert other.name == value.name == "id"
         elif name == "extras":
             assert list(other) == list(extras)
             for key in extras:
@@ -177,22 +184,68 @@ def test_reading_something_else(tmp_path):
 
 
 def test_issues_come_as_names_most_suspicious_first(tmp_path):
-    posterior = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]])
-    table = label_table(posterior, np.array([0, 1, 0]), index=np.array([7, 5, 9]), class_names=('a,"b"', "ü"))
-    write_issues(tmp_path / "issues.csv", table)
+    posterior = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]])
+    origin = Origin(np.array([7, 5, 9, 2]), "id", np.array(["a", 3, 2.5, None], object))
+    names, given = ('a,"b"', "ü"), np.array([0, 1, 0, -1])
+    extras = {"trusted": np.array([True, False, False, False])}
+    table = label_table(posterior, given, class_names=names, origin=origin, extras=extras)
+    test = label_table(posterior[:1], given[1:2], class_names=names)
+    write_issues(tmp_path / "issues.csv", table, {"test": test})
     rows = list(csv.DictReader(io.StringIO((tmp_path / "issues.csv").read_bytes().decode())))
-    assert [row["index"] for row in rows] == ["5", "9", "7"]
-    assert rows[0] == {
-        "index": "5",
+    assert [(row["row"], row["id"], row["split"]) for row in rows] == [
+        *(("0", "", "test"), ("5", "3", "train"), ("9", "2.5", "train"), ("7", "a", "train"), ("2", "", "train"))
+    ]
+    assert rows[1] == {
+        "row": "5",
+        "id": "3",
         "given": "ü",
         "proposed": 'a,"b"',
-        "changed": "1",
+        "label": "",
+        "is_issue": "1",
+        "reason": 'posterior: a,"b" 80 %, given ü 20 %',
         "probability": "0.8000",
         "label_score": "0.2000",
         "issue_rank": "0",
+        "changed": "1",
+        "trusted": "0",
+        "split": "train",
     }
-    assert [row["changed"] for row in rows] == ["1", "1", "0"]
-    several = label_table(np.array([[0.9, 0.7, 0.2]]), np.array([[1, 0, 1]]), class_names=("a", "b", "c"))
+    assert [row["changed"] for row in rows] == ["1", "1", "1", "0", "0"]
+    assert [row["is_issue"] for row in rows] == ["0", "1", "1", "0", "0"]
+    assert [row["label"] for row in rows] == ["", "", "", 'a,"b"', ""]
+    assert (rows[4]["given"], rows[4]["proposed"], rows[4]["label_score"]) == ("", "ü", "")
+    assert rows[4]["reason"] == "no label; posterior: ü 70 %"
+    several = label_table(
+        np.array([[0.9, 0.7, 0.2], [0.9, 0.1, 0.1]]),
+        np.array([[1, 0, 1], [-1, -1, -1]]),
+        class_names=("a", "b", "c"),
+    )
     write_issues(tmp_path / "several.csv", several)
-    (row,) = csv.DictReader(io.StringIO((tmp_path / "several.csv").read_bytes().decode()))
+    row, none = csv.DictReader(io.StringIO((tmp_path / "several.csv").read_bytes().decode()))
     assert (row["given"], row["proposed"], row["probability"]) == ("a;c", "a;b", "0.7000")
+    assert row["reason"] == "posterior: with b 70 %, without c 80 %"
+    assert (none["given"], none["proposed"], none["is_issue"], none["reason"]) == ("", "a", "0", "posterior: no label")
+
+
+def test_rows_without_a_label_come_back(tmp_path):
+    some = label_table(
+        np.array([[0.9, 0.1], [0.2, 0.8]]),
+        np.array([0, 0]),
+        extras={"aum": np.ones(2), "trusted": np.array([True, False]), "evidence": np.full((2, 2), 0.5)},
+    )
+    posterior = np.array([[0.6, 0.4], [0.7, 0.3]], np.float32)
+    table = of_all_rows(some, posterior, np.array([1, 3]), np.array([-1, 0, -1, 0]))
+    np.testing.assert_array_equal(table.labelled, [False, True, False, True])
+    np.testing.assert_array_equal(table.posterior[[1, 3]], some.posterior)
+    np.testing.assert_array_equal(table.posterior[[0, 2]], posterior)
+    np.testing.assert_array_equal(table.changed, [False, False, False, True])
+    np.testing.assert_array_equal(table.extras["aum"], [np.nan, 1, np.nan, 1])
+    np.testing.assert_array_equal(table.extras["trusted"], [False, True, False, False])
+    np.testing.assert_array_equal(table.extras["evidence"][[0, 2]], posterior)
+    np.testing.assert_array_equal(table.issue_rank, [2, 1, 3, 0])
+    write_labels(tmp_path / "labels.parquet", table, {"test": label_table(posterior, np.array([0, 1]))})
+    assert len(read_labels(tmp_path / "labels.parquet")) == 4
+    arrow = pq.read_table(tmp_path / "labels.parquet")
+    assert arrow.column("split").to_pylist() == ["train"] * 4 + ["test"] * 2
+    assert arrow.column("given").to_pylist() == [None, "0", None, "0", "0", "1"]
+    assert arrow.column("evidence").null_count == 2

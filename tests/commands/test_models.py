@@ -12,7 +12,7 @@ from PIL import Image
 
 import nlx
 from nlx.arguments import ArgumentError
-from nlx.cleaning.table import read_labels
+from nlx.cleaning.label_files import read_labels
 from nlx.cli import main
 from nlx.data import Dataset, Split
 from nlx.data.prepare import preparer

@@ -8,14 +8,15 @@ import pytest
 from PIL import Image
 
 from nlx.arguments import ArgumentError
-from nlx.cleaning.table import label_table, read_labels, write_labels
-from nlx.cli import read_array
-from nlx.cli import read_labels as read_plain_labels
+from nlx.cleaning.label_files import read_labels, write_labels
+from nlx.cleaning.table import label_table
 from nlx.data import DataError
 from nlx.data.decode import broken_files, decode, survey
+from nlx.data.examples import Names, read_examples
 from nlx.data.sources.idx import read_idx
 from nlx.data.sources.image_folder import folder
 from nlx.data.sources.npz import npz
+from nlx.data.tables import read_table
 
 TRIES = 60
 
@@ -64,12 +65,12 @@ KINDS = {
 
 def read(path):
     if path.suffix == ".parquet":
+        assert len(read_table(path)) == len(read_table(path).columns["row"])
         assert read_labels(path).posterior.ndim == 2
         return
     if path.suffix in (".npy", ".txt"):
-        inputs, labels = path.suffix == ".npy", path.suffix == ".txt"
-        assert not inputs or isinstance(read_array(path, ()), np.ndarray)
-        assert not labels or read_plain_labels(path).ndim == 1
+        assert path.suffix == ".npy" or len(read_table(path).columns) == 1
+        assert path.suffix == ".txt" or isinstance(read_examples(path, path, Names()).labels, np.ndarray)
         return
     if path.suffix == ".npz":
         data = npz(path)

@@ -14,7 +14,7 @@ import pytest
 
 from nlx import Stage, Trainer
 from nlx.arguments import ArgumentError
-from nlx.cleaning.table import read_labels
+from nlx.cleaning.label_files import read_labels
 from nlx.data import DataError, Dataset, Split
 from nlx.experiment import run as run_module
 from nlx.experiment.defaults import build_model, build_optimizer

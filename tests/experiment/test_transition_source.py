@@ -7,7 +7,8 @@ import pytest
 
 from nlx import transitions
 from nlx.arguments import ArgumentError
-from nlx.cleaning.table import label_table, write_labels
+from nlx.cleaning.label_files import write_labels
+from nlx.cleaning.table import label_table
 from nlx.data import Dataset, Split
 from nlx.experiment.transition_source import read_transition
 

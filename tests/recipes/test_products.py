@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import nlx
-from nlx.cleaning.table import read_labels
+from nlx.cleaning.label_files import read_labels
 from nlx.data import Dataset, Split
 from nlx.experiment.main import run_recipe
 from nlx.training.evaluation import against
@@ -35,7 +35,10 @@ class Products:
         for name in pictures:
             assert (self.folder / name).read_bytes().startswith(b"\x89PNG")
         assert self.page.count("data:image/png;base64") >= 1 + len(pictures)
-        assert len((self.folder / "issues.csv").read_text().splitlines()) == 1 + len(self.table)
+        lines = (self.folder / "issues.csv").read_text().splitlines()
+        assert sum(line.endswith(",train") for line in lines) == len(self.table)
+        assert sum(line.endswith(",test") for line in lines) == len(lines) - 1 - len(self.table)
+        assert "posterior: probability of each class" in (self.folder / "README.txt").read_text()
         assert columns <= self.table.extras.keys()
         for name in columns:
             assert np.isfinite(np.asarray(self.table.extras[name], np.float64)).all(), name

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 import difflib
-import io
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from nlx.data.csv_text import read_text, with_columns
 from nlx.data.dataset import DataError, Dataset, ImageFiles, Inputs, Split
 from nlx.data.decode import broken_files, decode_all, survey
 from nlx.data.names import alike, check_unused, clean_name, in_order, numbers_as_one
+from nlx.data.origin import Origin
 from nlx.data.pictures import find_files
 
 TABLE = "labels.csv"
@@ -29,6 +29,8 @@ class TableRow(NamedTuple):
 
     Attributes:
       number: as an editor or a spreadsheet counts, the header being row 1.
+      row: among those that are not blank, from 0 on.
+      name: of the picture, as the table has it.
       path: of the picture, as it is to be opened.
       noisy: observed labels.
       label: true labels.
@@ -36,6 +38,8 @@ class TableRow(NamedTuple):
     """
 
     number: int
+    row: int
+    name: str
     path: str
     noisy: tuple[str, ...]
     label: tuple[str, ...]
@@ -126,9 +130,14 @@ def folder(
         n for r in rows for n in r.label
     }:
         raise DataError(f"{table}: columns 'noisy' and 'label' have no class in common: name them alike.")
-    train = partly_trusted(Split(inputs(parts["train"]), noisy, true["train"]))
-    test = Split(inputs(parts["test"]), None, true["test"]) if parts["test"] else None
+    origins = {split: _origin(part) for split, part in parts.items()}
+    train = partly_trusted(Split(inputs(parts["train"]), noisy, true["train"], origin=origins["train"]))
+    test = Split(inputs(parts["test"]), None, true["test"], origin=origins["test"]) if parts["test"] else None
     return Dataset(name or root.resolve().name, names, train, test, notes=tuple(notes))
+
+
+def _origin(part: list[TableRow]) -> Origin:
+    return Origin(np.array([r.row for r in part], np.int64), "path", np.array([r.name for r in part], object))
 
 
 def partly_trusted(split: Split) -> Split:
@@ -139,21 +148,14 @@ def partly_trusted(split: Split) -> Split:
 def _read_rows(table: Path, label_separator: str) -> tuple[list[TableRow], list[str]]:
     if not table.is_file():
         raise DataError(f"{table}: no such file: write one with the columns path,noisy[,label][,split].")
-    content = table.read_bytes()
-    try:
-        # Spreadsheets begin UTF-8 files with a mark, and write UTF-16 as well.
-        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{table}: not UTF-8 text: save it as CSV in UTF-8.") from error
-    if "\0" in text:
-        raise DataError(f"{table}: holds NUL characters: save it as CSV in UTF-8.")
+    text = read_text(table)
     rows: list[TableRow] = []
     try:
-        header, lines = _columns(text)
+        header, lines = with_columns(text, REQUIRED)
         notes = list(_check_header(table, header))
         for number, cells in enumerate(lines, start=2):
             if any(cell.strip() for cell in cells):
-                rows.append(_row(table, header, number, cells, label_separator))
+                rows.append(_row(table, header, number, len(rows), cells, label_separator))
     except csv.Error as error:
         raise DataError(
             f"{table}: row {len(rows) + 2} or one near it is not CSV ({error}): save the table again."
@@ -161,18 +163,6 @@ def _read_rows(table: Path, label_separator: str) -> tuple[list[TableRow], list[
     if not rows:
         raise DataError(f"{table}: there are no rows under the header: list the pictures, one a row.")
     return rows, notes
-
-
-def _columns(text: str) -> tuple[list[str], Iterator[list[str]]]:
-    """The header and the other rows, by the separator that makes the required columns appear."""
-    first = text.partition("\n")[0].strip()
-    for separator in dict.fromkeys((",", *(c for c in first if not (c.isalnum() or c in "_\"'")))):
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-        header = [clean_name(column).lower() for column in next(lines, [])]
-        if set(REQUIRED) <= set(header):
-            return header, lines
-    lines = csv.reader(io.StringIO(text, newline=""))
-    return [clean_name(column).lower() for column in next(lines, [])], lines
 
 
 def _check_header(table: Path, header: list[str]) -> tuple[str, ...]:
@@ -188,7 +178,7 @@ def _check_header(table: Path, header: list[str]) -> tuple[str, ...]:
     return check_unused(f"{table}: column", [c for c in header if c], (*REQUIRED, *OPTIONAL))
 
 
-def _row(table: Path, header: list[str], number: int, cells: list[str], label_separator: str) -> TableRow:
+def _row(table: Path, header: list[str], number: int, row: int, cells: list[str], label_separator: str) -> TableRow:
     if len(cells) != len(header):
         raise DataError(
             f"{table}: row {number} has {len(cells)} fields but the header {len(header)}: put fields that contain a "
@@ -206,7 +196,7 @@ def _row(table: Path, header: list[str], number: int, cells: list[str], label_se
         tuple(dict.fromkeys(filter(None, map(clean_name, field.get(column, "").split(label_separator)))))
         for column in ("noisy", "label")
     )
-    return TableRow(number, field["path"], noisy if split == "train" else (), label, split)
+    return TableRow(number, row, field["path"], field["path"], noisy if split == "train" else (), label, split)
 
 
 def _one_spelling(rows: list[TableRow]) -> list[TableRow]:

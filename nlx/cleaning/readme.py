@@ -1,0 +1,122 @@
+"""README.txt beside the labels: what each column is, and how other tools take them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nlx.cleaning.table import LabelTable
+from nlx.files import replacing
+
+_COLUMNS = {
+    "row": "position of the example in your own file, from 0 on (test rows: in the file of these)",
+    "id": "your own id of the example",
+    "path": "the picture, as your file or folder names it",
+    "given": "the label that it had; several are joined by ';'; empty where there was none",
+    "proposed": "the label that is likelier to be right: the given one, unless the evidence is against it",
+    "label": "issues.csv alone: empty, for your own decision; see below",
+    "is_issue": "whether the given label is held to be wrong{cut}",
+    "reason": "what spoke against the label, or for another one, with figures",
+    "probability": "that the proposed label is right, in issues.csv of the least sure of several",
+    "label_score": "probability that the given label is right; empty or NaN where there was none",
+    "issue_rank": "0 is the most suspicious label",
+    "changed": "whether the proposed label is another than the given one",
+    "trusted": "whether its true label was known, which is then the proposed one",
+    "split": "train, or the part that it was held out for; of these labels are ranked, but none is an issue",
+    "index": "position among the training examples",
+    "noisy_label, cleaned_label": "given and proposed label as class numbers or {0, 1} vectors, -1 for none",
+    "posterior": "probability of each class, given input and label",
+}
+
+SNIPPETS = {
+    "pandas": """
+import pandas as pd
+
+labels = pd.read_parquet("labels.parquet")
+wrong = labels[labels.is_issue].sort_values("issue_rank")
+mine = pd.DataFrame(index=range(len(labels)))  # your own rows, such as pd.read_csv("mine.csv")
+mine["proposed"] = labels[labels.split == "train"].set_index("row").proposed
+""",
+    "pandas, with the names of cleanlab": """
+import pandas as pd
+
+labels = pd.read_parquet("labels.parquet").set_index("row")
+issues = pd.DataFrame(
+    {
+        "is_label_issue": labels.is_issue,
+        "label_score": labels.label_score,
+        "given_label": labels.given,
+        "predicted_label": labels.proposed,
+    }
+)
+""",
+    "datasets (Hugging Face)": """
+from datasets import Dataset
+
+labels = Dataset.from_parquet("labels.parquet")
+kept = labels.filter(lambda row: not row["is_issue"])
+""",
+    "fiftyone": """
+import fiftyone as fo
+import pandas as pd
+
+samples = []
+for row in pd.read_parquet("labels.parquet").itertuples():
+    sample = fo.Sample(filepath=str(getattr(row, "path", row.row)))
+    sample["given"] = fo.Classification(label=row.given)
+    sample["proposed"] = fo.Classification(label=row.proposed)
+    sample["label_score"], sample["reason"] = row.label_score, row.reason
+    samples.append(sample)
+dataset = fo.Dataset()
+dataset.add_samples(samples)
+""",
+    "json (Label Studio: import tasks.json)": """
+import csv
+import json
+
+with open("issues.csv", encoding="utf-8", newline="") as file:
+    rows = list(csv.DictReader(file))
+tasks = []
+for row in rows:
+    choice = {"from_name": "label", "to_name": "data", "type": "choices"}
+    choice["value"] = {"choices": row["proposed"].split(";")}
+    data = {name: row[name] for name in ("row", "id", "path", "given", "reason") if name in row}
+    tasks.append({"data": data, "predictions": [{"score": float(row["probability"]), "result": [choice]}]})
+with open("tasks.json", "w", encoding="utf-8") as file:
+    json.dump(tasks, file)
+""",
+}
+
+
+def write_readme(path: str | Path, table: LabelTable, precision: float | None = None) -> None:
+    """Write README.txt; the file appears whole or not at all.
+
+    Args:
+      path: the file.
+      table: whose columns it explains.
+      precision: that was promised of ``is_issue``, None for none.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    key = None if table.origin is None else table.origin.name
+    promise = "" if precision is None else f": of these, at least {100 * precision:g} % are wrong, at 95 % confidence"
+    cut = promise or ": it would change"
+    told = {name: text.format(cut=cut) if name == "is_issue" else text for name, text in _COLUMNS.items()}
+    told = {name: text for name, text in told.items() if name == key or name not in ("id", "path")}
+    lines = [
+        "labels.parquet has a row for every example, issues.csv the same for people, the most suspicious label first.",
+        "",
+        *(f"{name}: {text}" for name, text in told.items()),
+        f"Other columns of labels.parquet are of the method: {', '.join(table.extras) or 'none'}.",
+        "",
+        "Your decisions, for the next round: fill in the column label of issues.csv, the right class where you have",
+        "looked, nothing elsewhere, and give that file to the same command:",
+        "",
+        "    nlx clean INPUTS LABELS --trusted=issues.csv --out=second",
+        "",
+        "Rows are joined by row, or by id or path where there is one. In Python, in this folder:",
+    ]
+    for name, code in SNIPPETS.items():
+        lines += ["", f"--- {name}", *code.rstrip().splitlines()]
+    with replacing(path) as file:
+        file.write(("\n".join(lines) + "\n").encode())

@@ -1,0 +1,80 @@
+"""Why a label is doubted, in words: what spoke against it, with figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from nlx.cleaning.evidence import NEIGHBOURS
+from nlx.cleaning.table import LabelTable
+
+_LOW = 0.5  # score below which a label that stays is explained too
+
+
+def reasons(table: LabelTable) -> list[str]:
+    """A sentence for each label that is changed or doubted or missing, and nothing for the others.
+
+    Which evidence there is depends on what was run: models that have not seen the label (``out_of_fold``), the given
+    labels of the nearest neighbours (``near_given``, ``near_proposed``), networks' margins (``aum``), or the posterior.
+
+    Examples:
+      >>> from nlx.cleaning.table import label_table
+      >>> reasons(label_table(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([1, 1]), class_names=("ant", "bee")))
+      ['posterior: ant 90 %, given bee 10 %', '']
+    """
+    told = [""] * len(table)
+    changed = table.changed.reshape(len(table), -1).any(axis=1)
+    wanted = changed | ~(table.label_score >= _LOW) | trusted_in(table)
+    for row, reason in (_several if table.multi_label else _single)(table, np.flatnonzero(wanted)):
+        told[row] = reason
+    return told
+
+
+def trusted_in(table: LabelTable) -> np.ndarray:
+    """Which rows' true label is trusted, bool ``[n]``."""
+    return np.asarray(table.extras.get("trusted", np.zeros(len(table), bool)), bool)
+
+
+def _single(table: LabelTable, rows: np.ndarray) -> Iterator[tuple[int, str]]:
+    names, trusted, extras = table.class_names, trusted_in(table), table.extras
+    who = "models that have not seen the label" if "out_of_fold" in extras else _words(table.chosen)
+    probs = extras.get("out_of_fold", table.posterior)
+    near = min(NEIGHBOURS, int(table.labelled.sum()) - 1)
+    place = np.argsort(np.argsort(extras["aum"])) / max(1, len(table) - 1) if "aum" in extras else None
+    for i in rows.tolist():
+        given, proposed = int(table.noisy_label[i]), int(table.cleaned_label[i])
+        if trusted[i]:
+            yield i, f"checked: {names[proposed]}"
+            continue
+        differs = given not in (-1, proposed)
+        parts = ["no label"] if given < 0 else []
+        parts.append(f"{who}: {names[proposed]} {_percent(probs[i, proposed])}")
+        parts[-1] += f", given {names[given]} {_percent(probs[i, given])}" if differs else ""
+        if "near_given" in extras and given >= 0:
+            parts.append(f"of {near} neighbours {extras['near_proposed'][i]} are {names[proposed]}")
+            parts[-1] += f", {extras['near_given'][i]} {names[given]}" if differs else ""
+        if place is not None and given >= 0:
+            lower = _percent(1 - place[i])
+            parts.append(f"while networks train its margin is {extras['aum'][i]:.1f}, lower than that of {lower}")
+        yield i, "; ".join(parts)
+
+
+def _several(table: LabelTable, rows: np.ndarray) -> Iterator[tuple[int, str]]:
+    for i in rows.tolist():
+        given, posterior = table.noisy_label[i], table.posterior[i]
+        changes = [
+            f"{'without' if given[c] == 1 else 'with'} {table.class_names[c]} {_percent(table.probability[i, c])}"
+            for c in np.flatnonzero(table.changed[i])
+        ]
+        least = table.class_names[int(np.argmin(np.where(given == 1, posterior, 1 - posterior)))]
+        said = "no label" if given[0] < 0 else ", ".join(changes) or f"{least} is in doubt"
+        yield i, "checked" if trusted_in(table)[i] else f"{_words(table.chosen)}: {said}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * float(share):.0f} %"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
