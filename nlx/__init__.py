@@ -3,7 +3,7 @@
 ``nlx.clean`` finds wrong labels, ``nlx.NoisyLabelClassifier`` learns in spite of them, ``nlx.Trainer`` trains any
 backbone and method together, such as those of ``nlx.models`` and ``nlx.methods``. The primitives are pure functions of
 arrays and need neither Flax nor files: ``nlx.losses``, ``nlx.transitions``, ``nlx.posteriors``, ``nlx.prototypes``,
-``nlx.crf``, ``nlx.samplers``, ``nlx.variational``, ``nlx.corruption`` and ``nlx.metrics``.
+``nlx.crf``, ``nlx.crowd``, ``nlx.samplers``, ``nlx.variational``, ``nlx.corruption`` and ``nlx.metrics``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import importlib
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
-from nlx import corruption, crf, losses, metrics, posteriors, prototypes, samplers, transitions, variational
+from nlx import corruption, crf, crowd, losses, metrics, posteriors, prototypes, samplers, transitions, variational
 
 if TYPE_CHECKING:
     from nlx.cleaning.classifier import NoisyLabelClassifier
@@ -37,6 +37,7 @@ __all__ = [
     "clean",
     "corruption",
     "crf",
+    "crowd",
     "load_run",
     "losses",
     "metrics",

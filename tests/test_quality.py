@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 PRIMITIVES = (
-    *("arguments", "corruption", "crf", "losses", "metrics", "posteriors"),
+    *("arguments", "corruption", "crf", "crowd", "losses", "metrics", "posteriors"),
     *("prototypes", "samplers", "transitions", "variational"),
 )
 BELOW_TRAINING = {"methods", "models", "data", "files", *PRIMITIVES}

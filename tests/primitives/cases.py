@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlx import corruption as co
-from nlx import crf, losses, metrics, posteriors, prototypes, variational
+from nlx import crf, crowd, losses, metrics, posteriors, prototypes, variational
 from nlx import transitions as t
 from nlx.crf import rbm
 from nlx.samplers import bits, concrete, gaussian, gibbs
 
-MODULES = (co, crf, losses, metrics, posteriors, prototypes, variational, t, rbm, bits, concrete, gaussian, gibbs)
+MODULES = (co, crf, crowd, losses, metrics, posteriors, prototypes)
+MODULES += (variational, t, rbm, bits, concrete, gaussian, gibbs)
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def table(n=8, k=3, dtype=np.float32):
     words = np.arange(n * 2, dtype=np.uint32).reshape(n, 1, 2)
     rate = np.float32(0.3)
     few, pair = "at least (2|two)", "at least 1, got 0|must have examples|n of at least 1|n > 0"
+    who, sizes = np.arange(n) % 2, {"num_items": 3, "num_classes": k}
+    crew = {**sizes, "num_annotators": 2, "iterations": 3}
 
     def loss(name, *args, **options):
         return {f"losses.{name}": Case(partial(getattr(losses, name), **options), args, (0, 1), double=True)}
@@ -260,6 +263,23 @@ def table(n=8, k=3, dtype=np.float32):
         "variational.quality_divergence": on_rows(
             lambda a, b: variational.quality_divergence(a, b, 0.3), logits, others, double=True
         ),
+        "crowd.dawid_skene": Case(
+            lambda *a: crowd.dawid_skene(*a[:3], **crew, groups=np.zeros(2, int), log_prior=a[3], trusted=a[4]),
+            (y, who, z, np.eye(3, k, dtype=dtype), np.array([0, -1, -1])),
+            (0, 1, 2),
+            one=few,
+        ),
+        **{
+            f"crowd.{name}": on_rows(partial(getattr(crowd, name), **crew), y, who, z, one=few)
+            for name in ("one_coin", "mace", "glad")
+        },
+        "crowd.majority_vote": on_rows(partial(crowd.majority_vote, **sizes), y, z),
+        "crowd.krippendorff_alpha": on_rows(partial(crowd.krippendorff_alpha, **sizes), y, z, nothing=True, one=few),
+        "crowd.answer_probs": Case(crowd.answer_probs, (matrix, y, z), (1, 2), double=True),
+        "crowd.annotator_quality": Case(
+            partial(crowd.annotator_quality, num_annotators=2), (matrix, y, who, z), (1, 2, 3)
+        ),
+        "crowd.expected_information": Case(crowd.expected_information, (probs, matrix[None]), (0,), double=True),
         "metrics.accuracy": on_rows(metrics.accuracy, logits, y, nothing=True),
         "metrics.average_precision": on_rows(
             metrics.average_precision, logits[:, 0], vectors[:, 0] | (y == 0), nothing=True

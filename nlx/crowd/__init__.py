@@ -1,0 +1,29 @@
+"""True labels from several people's answers, as three arrays of numbers: item, annotator, label.
+
+:func:`majority_vote` and :func:`krippendorff_alpha` know nobody; :func:`dawid_skene`, :func:`one_coin`, :func:`mace`
+and :func:`glad` learn by EM who is to be believed; :func:`answer_probs`, :func:`annotator_quality` and
+:func:`expected_information` say which answers are wrong, who gives them, and what to ask next. ``nlx.consensus`` reads
+tables of answers as people have them.
+"""
+
+from nlx.crowd.agreement import Votes, krippendorff_alpha, majority_vote
+from nlx.crowd.em import Consensus
+from nlx.crowd.glad import Glad, glad
+from nlx.crowd.models import dawid_skene, mace, one_coin
+from nlx.crowd.quality import Quality, annotator_quality, answer_probs, expected_information
+
+__all__ = [
+    "Consensus",
+    "Glad",
+    "Quality",
+    "Votes",
+    "annotator_quality",
+    "answer_probs",
+    "dawid_skene",
+    "expected_information",
+    "glad",
+    "krippendorff_alpha",
+    "mace",
+    "majority_vote",
+    "one_coin",
+]

@@ -1,0 +1,140 @@
+"""EM over the true labels of items, given what annotators answer: the same loop for every model of an annotator.
+
+A model says how counts of (annotator, true class, answer) become its parameters, and what confusion matrices these
+stand for. Everything is in log space, and no array is larger than ``[N, K]``, ``[A, K, K]`` or, for sums by scatters,
+``[M, K]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from nlx.arguments import class_labels, floating, varying
+from nlx.crowd.sums import Sizes, Sums
+
+_SKILL = 0.7  # of every annotator, before anything is known of them
+_TINY = 1e-30  # of a probability, where nothing was ever counted
+
+
+class Consensus(NamedTuple):
+    """What answers say of the true labels, and of those who answer.
+
+    Attributes:
+      posterior: p(true class given all answers), float ``[N, K]``; rows sum to 1.
+      confusion: ``T[a, i, j] = p(annotator a answers j | true class i)``, float ``[A, K, K]``; rows sum to 1.
+      class_prior: p(true class), float ``[K]``.
+      log_evidence: log p(answers of an item), in nats, float ``[N]``; 0 where there are none.
+      iterations: of EM, int32.
+      change: of any probability in the last of them, at most.
+    """
+
+    posterior: Array
+    confusion: Array
+    class_prior: Array
+    log_evidence: Array
+    iterations: Array
+    change: Array
+
+
+class Known(NamedTuple):
+    """What is known beside the answers.
+
+    Attributes:
+      log_prior: unnormalized log p(true class) of each item, such as a classifier's logits, float ``[N, K]``; None for
+        one class prior, which EM learns.
+      trusted: true class where it is known, -1 elsewhere, int32 ``[N]``; None for nowhere.
+    """
+
+    log_prior: Array | None
+    trusted: Array | None
+
+
+class Model(NamedTuple):
+    """A model of annotators.
+
+    Attributes:
+      update: (parameters or None, expected counts ``n[a, i, j]``, float ``[A, K, K]``) -> parameters.
+      confusion: parameters -> ``T[a, i, j]``, float ``[A, K, K]``.
+    """
+
+    update: Callable[[Any, Array], Any]
+    confusion: Callable[[Any], Array]
+
+
+def known_of(log_prior: ArrayLike | None, trusted: ArrayLike | None, sizes: Sizes) -> Known:
+    """What is known beside the answers, checked.
+
+    Raises:
+      TypeError: log_prior not floating, or trusted not integer.
+      ValueError: shapes do not fit.
+    """
+    shape = (sizes.items, sizes.classes)
+    if log_prior is not None:
+        log_prior = floating(log_prior, "log_prior")
+        if log_prior.shape != shape:
+            raise ValueError(f"log_prior must be {shape}, one row an item, got {log_prior.shape}")
+        log_prior = jax.nn.log_softmax(log_prior.astype(jnp.float32))
+    if trusted is not None:
+        trusted = class_labels(trusted, "trusted", sizes.classes)
+        if trusted.shape != shape[:1]:
+            raise ValueError(f"trusted must be {shape[:1]}, a class or -1 an item, got {trusted.shape}")
+    return Known(log_prior, trusted)
+
+
+def em(sums: Sums, sizes: Sizes, known: Known, model: Model, iterations: Array, tolerance: Array) -> Consensus:
+    """Run EM until no probability changes by more than a tolerance, or so many times."""
+    k = sizes.classes
+    others = jnp.float32((1 - _SKILL) / (k - 1))
+    anyone = jnp.where(jnp.eye(k, dtype=bool), jnp.float32(_SKILL), others)
+    tables = jnp.broadcast_to(anyone[None], (sizes.annotators, k, k))
+    flat = jnp.full(k, 1 / k, jnp.float32)
+    first, _ = believe(sums, sizes, known, tables, flat)
+    parameters = model.update(None, count(sums, sizes, first))
+
+    def again(state: tuple[Any, ...]) -> Array:
+        done, change = state[0], state[1]
+        return (done < iterations) & (change > tolerance)
+
+    def once(state: tuple[Any, ...]) -> tuple[Any, ...]:
+        done, _, before, parameters, _ = state
+        prior = class_prior_of(before)
+        posterior, evidence = believe(sums, sizes, known, model.confusion(parameters), prior)
+        change = jnp.max(jnp.abs(posterior - before), initial=0.0)
+        return done + 1, change, posterior, model.update(parameters, count(sums, sizes, posterior)), evidence
+
+    infinite = varying(jnp.float32(jnp.inf), first)
+    start = (varying(jnp.int32(0), first), infinite, first, parameters, jnp.zeros_like(first[:, 0]))
+    done, change, posterior, parameters, evidence = jax.lax.while_loop(again, once, start)
+    return Consensus(posterior, model.confusion(parameters), class_prior_of(posterior), evidence, done, change)
+
+
+def believe(sums: Sums, sizes: Sizes, known: Known, confusion: Array, class_prior: Array) -> tuple[Array, Array]:
+    """The E step: p(true class given answers) ``[N, K]``, and the log-evidence of each item's answers ``[N]``."""
+    table = jnp.log(jnp.maximum(confusion, _TINY)).swapaxes(1, 2).reshape(-1, sizes.classes)
+    said = sums.of_items(table, sizes)
+    prior = known.log_prior if known.log_prior is not None else jnp.log(class_prior)[None, :]
+    joint = prior + said
+    evidence = jax.nn.logsumexp(joint, axis=1)
+    posterior = jnp.exp(joint - evidence[:, None])
+    if known.trusted is not None:
+        certain = jax.nn.one_hot(known.trusted, sizes.classes, dtype=posterior.dtype)
+        posterior = jnp.where(known.trusted[:, None] >= 0, certain, posterior)
+    return posterior, evidence
+
+
+def count(sums: Sums, sizes: Sizes, posterior: Array) -> Array:
+    """Expected counts ``n[a, i, j]`` of annotator a answering j where i is true, ``[A, K, K]``."""
+    by_cell = sums.of_cells(posterior, sizes)
+    return by_cell.reshape(sizes.annotators, sizes.classes, sizes.classes).swapaxes(1, 2)
+
+
+def class_prior_of(posterior: Array) -> Array:
+    """p(true class) with one pseudo-item spread over all classes, ``[K]``."""
+    n, k = posterior.shape
+    return (jnp.sum(posterior, axis=0) + 1 / k) / (n + 1)
