@@ -1,8 +1,9 @@
 """nlx: classifiers that stay accurate on wrong labels, and a cleaned label with a probability for every example.
 
-``nlx.clean`` finds wrong labels, ``nlx.NoisyLabelClassifier`` learns in spite of them, ``nlx.Trainer`` trains any
-backbone and method together, such as those of ``nlx.models`` and ``nlx.methods``. The primitives are pure functions of
-arrays and need neither Flax nor files: ``nlx.losses``, ``nlx.transitions``, ``nlx.posteriors``, ``nlx.prototypes``,
+``nlx.clean`` finds wrong labels, ``nlx.consensus`` true ones in several people's answers,
+``nlx.NoisyLabelClassifier`` learns in spite of wrong ones, ``nlx.Trainer`` trains any backbone and method together, such
+as those of ``nlx.models`` and ``nlx.methods``. The primitives are pure functions of arrays and need neither Flax nor
+files: ``nlx.losses``, ``nlx.transitions``, ``nlx.posteriors``, ``nlx.prototypes``,
 ``nlx.crf``, ``nlx.crowd``, ``nlx.samplers``, ``nlx.variational``, ``nlx.corruption`` and ``nlx.metrics``.
 """
 
@@ -17,6 +18,7 @@ from nlx import corruption, crf, crowd, losses, metrics, posteriors, prototypes,
 if TYPE_CHECKING:
     from nlx.cleaning.classifier import NoisyLabelClassifier
     from nlx.cleaning.clean import clean
+    from nlx.cleaning.consensus import consensus
     from nlx.experiment.saved import load_run
     from nlx.training.stages import Stage
     from nlx.training.trainer import Trainer
@@ -26,6 +28,7 @@ _DOORS = {
     "Stage": "nlx.training.stages",
     "Trainer": "nlx.training.trainer",
     "clean": "nlx.cleaning.clean",
+    "consensus": "nlx.cleaning.consensus",
     "load_run": "nlx.experiment.saved",
 }
 _ROOMS = ("cleaning", "data", "methods", "models", "training")
@@ -35,6 +38,7 @@ __all__ = [
     "Stage",
     "Trainer",
     "clean",
+    "consensus",
     "corruption",
     "crf",
     "crowd",

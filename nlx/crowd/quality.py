@@ -101,7 +101,7 @@ def annotator_quality(
     some = jnp.maximum(answers, 1.0)
     share = jnp.where(answers > 0, right / some, 0.5)
     spread = share * (1 - share)
-    worth = jnp.where(spread > 0, some * spread / jnp.maximum(spread + unsure / some, 1e-9), some)
+    worth = jnp.where(spread > 1e-6, some * spread / jnp.maximum(spread + unsure / some, 1e-6), some)
     z = ndtri(jnp.float32(0.5 + confidence / 2))
     middle = (share + z**2 / (2 * worth)) / (1 + z**2 / worth)
     reach = z * jnp.sqrt(spread / worth + z**2 / (4 * worth**2)) / (1 + z**2 / worth)
