@@ -1,10 +1,10 @@
 """nlx: classifiers that stay accurate on wrong labels, and a cleaned label with a probability for every example.
 
 ``nlx.clean`` finds wrong labels, ``nlx.consensus`` true ones in several people's answers,
-``nlx.NoisyLabelClassifier`` learns in spite of wrong ones, ``nlx.Trainer`` trains any backbone and method together, such
-as those of ``nlx.models`` and ``nlx.methods``. The primitives are pure functions of arrays and need neither Flax nor
-files: ``nlx.losses``, ``nlx.transitions``, ``nlx.posteriors``, ``nlx.prototypes``,
-``nlx.crf``, ``nlx.crowd``, ``nlx.samplers``, ``nlx.variational``, ``nlx.corruption`` and ``nlx.metrics``.
+``nlx.NoisyLabelClassifier`` learns in spite of wrong ones, ``nlx.Trainer`` trains any backbone and method together,
+such as those of ``nlx.models`` and ``nlx.methods``. The primitives are pure functions of arrays and need neither Flax
+nor files: ``nlx.losses``, ``nlx.transitions``, ``nlx.posteriors``, ``nlx.prototypes``, ``nlx.crf``, ``nlx.crowd``,
+``nlx.samplers``, ``nlx.variational``, ``nlx.corruption`` and ``nlx.metrics``.
 """
 
 from __future__ import annotations

@@ -256,9 +256,7 @@ def table_of(answers: Answers, posterior: np.ndarray, confusion: np.ndarray, con
         posterior, item, annotator, label, num_annotators=len(answers.annotators), confidence=confidence
     )
     probs = np.asarray(crowd.answer_probs(posterior, item, label))
-    return CrowdTable(
-        answers, posterior, confusion, votes, crowd.Quality(*map(np.asarray, quality)), probs, float(alpha)
-    )
+    return CrowdTable(answers, posterior, confusion, votes, quality, probs, float(alpha))
 
 
 def _choice(name: str) -> dict[str, Any]:

@@ -6,17 +6,19 @@ and :func:`glad` learn by EM who is to be believed; :func:`answer_probs`, :func:
 tables of answers as people have them.
 """
 
+from nlx.crowd.abilities import Glad, glad
 from nlx.crowd.agreement import Votes, krippendorff_alpha, majority_vote
 from nlx.crowd.em import Consensus
-from nlx.crowd.glad import Glad, glad
-from nlx.crowd.models import dawid_skene, mace, one_coin
+from nlx.crowd.matrices import annotator_confusion, dawid_skene
 from nlx.crowd.quality import Quality, annotator_quality, answer_probs, expected_information
+from nlx.crowd.skills import mace, one_coin
 
 __all__ = [
     "Consensus",
     "Glad",
     "Quality",
     "Votes",
+    "annotator_confusion",
     "annotator_quality",
     "answer_probs",
     "dawid_skene",

@@ -8,6 +8,7 @@ stand for. Everything is in log space, and no array is larger than ``[N, K]``, `
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,8 +16,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import class_labels, floating, varying
-from nlx.crowd.sums import Sizes, Sums
+from nlx.arguments import at_least, class_labels, floating, varying
+from nlx.crowd.sums import Sizes, Sums, checked
 
 _SKILL = 0.7  # of every annotator, before anything is known of them
 _TINY = 1e-30  # of a probability, where nothing was ever counted
@@ -87,6 +88,30 @@ def known_of(log_prior: ArrayLike | None, trusted: ArrayLike | None, sizes: Size
     return Known(log_prior, trusted)
 
 
+def prepared(
+    items: ArrayLike,
+    annotators: ArrayLike,
+    labels: ArrayLike,
+    num_items: int,
+    num_annotators: int,
+    num_classes: int,
+    log_prior: ArrayLike | None,
+    trusted: ArrayLike | None,
+    iterations: int,
+) -> tuple[Sizes, Sums, Known]:
+    """What every model is given, checked, and the answers ready to be added up.
+
+    Raises:
+      TypeError: numbers not integers, or log_prior not floating.
+      ValueError: shapes disagree, fewer than 2 classes, or fewer than 1 of anything else.
+    """
+    if num_classes < 2:
+        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+    at_least(1, iterations=iterations)
+    sizes = Sizes(num_items, num_annotators, num_classes)
+    return sizes, checked(items, annotators, labels, sizes), known_of(log_prior, trusted, sizes)
+
+
 def em(sums: Sums, sizes: Sizes, known: Known, model: Model, iterations: Array, tolerance: Array) -> Consensus:
     """Run EM until no probability changes by more than a tolerance, or so many times."""
     k = sizes.classes
@@ -128,6 +153,7 @@ def believe(sums: Sums, sizes: Sizes, known: Known, confusion: Array, class_prio
     return posterior, evidence
 
 
+@partial(jax.jit, static_argnames="sizes")
 def count(sums: Sums, sizes: Sizes, posterior: Array) -> Array:
     """Expected counts ``n[a, i, j]`` of annotator a answering j where i is true, ``[A, K, K]``."""
     by_cell = sums.of_cells(posterior, sizes)

@@ -61,6 +61,16 @@ class Answers:
         n, a, k = len(self.items), len(self.annotators), len(self.class_names)
         return {"num_items": n, "num_annotators": a, "num_classes": k}
 
+    def by_item(self) -> tuple[np.ndarray, np.ndarray]:
+        """Annotators and labels by item, int32 ``[N, P]`` each with P the most answers to one; -1 for no more."""
+        order = np.argsort(self.item, kind="stable")
+        item, n = self.item[order], len(self.items)
+        size = np.bincount(item, minlength=n)
+        place = np.arange(len(item)) - (np.cumsum(size) - size)[item]
+        annotators, labels = np.full((2, n, max(int(size.max()), 1)), -1, np.int32)
+        annotators[item, place], labels[item, place] = self.annotator[order], self.label[order]
+        return annotators, labels
+
     @property
     def groups(self) -> np.ndarray:
         """People are one group, what comes from the web is another, int32 ``[A]``."""
@@ -99,7 +109,7 @@ def answers_of(
         return answers
     where = str(answers) if isinstance(answers, (str, Path)) else "`answers`"
     table, notes = _long(answers, where)
-    order = table["item"]
+    order = pc.unique(table["item"]) if num_items is None else pa.array(np.arange(num_items))
     extra = {name: _by_item(values, f"`{name}`", order) for name, values in (("web", web), ("trusted", trusted))}
     if extra["web"] is not None:
         if WEB in set(map(str, pc.unique(table["annotator"]).to_pylist())):
@@ -189,7 +199,7 @@ def _melted(items: pa.Array | None, people: Columns) -> Columns:
     return {"item": item, "annotator": pa.array(list(people) * n), "label": stacked.take(pa.array(order))}
 
 
-def _by_item(values: Any, where: str, items: pa.Array) -> Columns | None:
+def _by_item(values: Any, where: str, order: pa.Array) -> Columns | None:
     """Labels of items, one each, as columns item and label."""
     if values is None:
         return None
@@ -200,7 +210,7 @@ def _by_item(values: Any, where: str, items: pa.Array) -> Columns | None:
         return {role: column_of(values[role], f"{where}: column {role!r}") for role in ("item", "label")}
     if isinstance(values, Mapping):
         return {"item": column_of(list(values), where), "label": column_of(list(values.values()), where)}
-    labels, order = column_of(values, where), pc.unique(items)
+    labels = column_of(values, where)
     if len(labels) != len(order):
         raise ArgumentError(f"{where} must be labels by item, or one for each of {len(order)} items, got {len(labels)}")
     known = pc.is_valid(labels)

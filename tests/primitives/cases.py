@@ -15,8 +15,8 @@ from nlx import transitions as t
 from nlx.crf import rbm
 from nlx.samplers import bits, concrete, gaussian, gibbs
 
-MODULES = (co, crf, crowd, losses, metrics, posteriors, prototypes)
-MODULES += (variational, t, rbm, bits, concrete, gaussian, gibbs)
+MODULES = (co, crf, crowd, losses, metrics, posteriors, prototypes, variational, t)
+MODULES = (*MODULES, rbm, bits, concrete, gaussian, gibbs)
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,7 @@ class Case:
 
 def table(n=8, k=3, dtype=np.float32):
     """All calls, by module and name (and variant), for n examples and k classes."""
-    rng = np.random.default_rng(0)
-    key = jax.random.key(0)
+    rng, key = np.random.default_rng(0), jax.random.key(0)
     logits, others = rng.normal(0, 2, (2, n, k)).astype(dtype)
     pairs, features, noise = (rng.normal(size=(n, *s)).astype(dtype) for s in ((k, 2), (4,), (3,)))
     y, z = rng.integers(0, k, (2, n))
@@ -60,7 +59,7 @@ def table(n=8, k=3, dtype=np.float32):
     inverse = np.linalg.inv(matrix.astype(np.float64)).astype(dtype)
     similarity = np.corrcoef(rng.normal(size=(6, 4))).astype(np.float32)
     members = np.arange(6) < 5
-    where = np.arange(n) != 1
+    where, rate = np.arange(n) != 1, np.float32(0.3)
     centres, present = np.eye(k, 4, dtype=dtype), np.arange(k) != 1 if k > 1 else np.ones(1, bool)
     units, hidden, chains = k, 2, 4
     coupling, y_bias, z_bias = (rng.normal(size=s).astype(dtype) for s in ((hidden, units), (n, units), (n, hidden)))
@@ -69,10 +68,8 @@ def table(n=8, k=3, dtype=np.float32):
     samples = rng.integers(0, 2, (2, n, chains, units)).astype(dtype)
     machine = coupling, y_bias[0] if n else np.zeros(units, dtype), z_bias[0] if n else np.zeros(hidden, dtype)
     words = np.arange(n * 2, dtype=np.uint32).reshape(n, 1, 2)
-    rate = np.float32(0.3)
     few, pair = "at least (2|two)", "at least 1, got 0|must have examples|n of at least 1|n > 0"
-    who, sizes = np.arange(n) % 2, {"num_items": 3, "num_classes": k}
-    crew = {**sizes, "num_annotators": 2, "iterations": 3}
+    who, sizes, some = np.arange(n) % 2, {"num_items": 3, "num_classes": k}, {"num_annotators": 2, "iterations": 3}
 
     def loss(name, *args, **options):
         return {f"losses.{name}": Case(partial(getattr(losses, name), **options), args, (0, 1), double=True)}
@@ -264,21 +261,26 @@ def table(n=8, k=3, dtype=np.float32):
             lambda a, b: variational.quality_divergence(a, b, 0.3), logits, others, double=True
         ),
         "crowd.dawid_skene": Case(
-            lambda *a: crowd.dawid_skene(*a[:3], **crew, groups=np.zeros(2, int), log_prior=a[3], trusted=a[4]),
+            lambda *a: crowd.dawid_skene(
+                *a[:3], **sizes, **some, groups=np.zeros(2, int), log_prior=a[3], trusted=a[4]
+            ),
             (y, who, z, np.eye(3, k, dtype=dtype), np.array([0, -1, -1])),
             (0, 1, 2),
             one=few,
         ),
         **{
-            f"crowd.{name}": on_rows(partial(getattr(crowd, name), **crew), y, who, z, one=few)
+            f"crowd.{name}": on_rows(partial(getattr(crowd, name), **sizes, **some), y, who, z, one=few)
             for name in ("one_coin", "mace", "glad")
         },
         "crowd.majority_vote": on_rows(partial(crowd.majority_vote, **sizes), y, z),
         "crowd.krippendorff_alpha": on_rows(partial(crowd.krippendorff_alpha, **sizes), y, z, nothing=True, one=few),
         "crowd.answer_probs": Case(crowd.answer_probs, (matrix, y, z), (1, 2), double=True),
-        "crowd.annotator_quality": Case(
-            partial(crowd.annotator_quality, num_annotators=2), (matrix, y, who, z), (1, 2, 3)
-        ),
+        **{
+            f"crowd.{name}": Case(
+                partial(getattr(crowd, name), num_annotators=2), (matrix, y, who, z), (1, 2, 3), one=no
+            )
+            for name, no in (("annotator_quality", None), ("annotator_confusion", few))
+        },
         "crowd.expected_information": Case(crowd.expected_information, (probs, matrix[None]), (0,), double=True),
         "metrics.accuracy": on_rows(metrics.accuracy, logits, y, nothing=True),
         "metrics.average_precision": on_rows(

@@ -23,6 +23,7 @@ from recipes import baseline, crf
 
 OTHERWISE = {
     ("baseline", "loss"),  # the method's name
+    ("crowd", "folds"),  # none, unless asked for
     ("can", "rho_floor"),  # the paper's curve, from which the option departs and says why
 }
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +105,7 @@ def test_defaults_of_a_recipe_are_those_of_the_functions_it_calls(name):
         "can": 10,
         "co_teaching": 0,
         "crf": 4,
+        "crowd": 1,
         "elr": 1,
         "icnm": 1,
         "noise_layer": 3,
