@@ -25,6 +25,7 @@ from nlx.cleaning.plan import planned
 from nlx.cleaning.readme import write_readme
 from nlx.cleaning.table import LabelTable
 from nlx.commands.compare import Compare
+from nlx.commands.crowd import Crowd, named
 from nlx.commands.models import Export, Predict, Score, save_linear
 from nlx.data import DataError
 from nlx.data.examples import Examples, Names, read_examples
@@ -35,7 +36,6 @@ from nlx.experiment.main import as_flags
 from nlx.files import replacing
 from nlx.report.report import write_report
 
-_MOST_NAMED = 12  # classes that a line names
 _OF_PICTURES = 0.8  # precision of what is decided by features that may be weak
 _WEAK = (
     "warning: features made of the pictures alone tell few classes apart: go by the order and is_issue, do not apply "
@@ -89,6 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command and return the exit code: 0, or 1 for an error told in one sentence; unknown flags exit with 2."""
     commands: dict[str, Callable[..., Any]] = {
         "clean": Clean,
+        "crowd": Crowd,
         "predict": Predict,
         "score": Score,
         "export": Export,
@@ -222,8 +223,7 @@ def _told(table: LabelTable) -> dict[str, str]:
 
 
 def _kind(found: Labels, trusted: int) -> str:
-    names = found.names
-    said = f"{len(names):,} classes: {', '.join(names[:_MOST_NAMED])}{', …' if len(names) > _MOST_NAMED else ''}"
+    said = named(found.names)
     if found.noisy.ndim > 1:
         said = f"vectors of {said}"
     absent = int((~found.given).sum())

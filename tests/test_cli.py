@@ -102,6 +102,9 @@ def table_changes(folder):
         (("x.npy", "labels.txt", "--folds=1"), "--folds must lie between 2"),
         (("x.npy", "labels.txt", "--precision=2"), "--precision must lie between 0 and 1"),
         (("x.npy", "labels.txt", "--out=there"), "there exists: choose another folder by --out"),
+        (("crowd", "said.csv", "--out=there"), "there exists: choose another folder by --out"),
+        (("crowd", "labels.txt"), "labels.txt has no columns of annotators"),
+        (("crowd", "said.csv", "--trusted=nothing.csv"), "nothing.csv: no such file"),
     ],
 )
 def test_a_mistake_is_one_sentence(user, tmp_path, arguments, message):
@@ -130,7 +133,8 @@ def test_a_mistake_is_one_sentence(user, tmp_path, arguments, message):
     (tmp_path / "two.csv").write_text('"a"\nb,c\n')
     np.savez("objects.npz", features=np.array([None, 1]))
     (tmp_path / "broken.npz").write_bytes((tmp_path / "data.npz").read_bytes()[:300])
-    code, _, err = call("clean", *arguments)
+    (tmp_path / "said.csv").write_text("task,worker,label\n1,a,x\n")
+    code, _, err = call(*(("clean",) if arguments[0] != "crowd" else ()), *arguments)
     assert code == 1
     assert err.startswith("error: ")
     assert message in err
@@ -151,6 +155,24 @@ def test_pictures_and_vectors_and_quoted_labels(user, tmp_path):
     assert (tmp_path / "vectors" / "report.html").read_text().count("<img") == 48
     (tmp_path / "quoted.csv").write_text("\n".join(f'"{name}, {name}"' for name in true))
     assert "ant, ant, bee, bee, cat, cat" in call("clean", "pictures.npz", "quoted.csv")[1]
+
+
+def test_answers_become_labels_and_pages(user, tmp_path):
+    call, _ = user
+    rows = [f"{i},{who},{'cat' if (i + (who == 'c')) % 2 else 'dog'}" for i in range(20) for who in "abc"]
+    (tmp_path / "said.csv").write_text("\n".join(["task,worker,label", *rows, "20,a,"]))
+    (tmp_path / "web.csv").write_text("item,label\n20,cat\n")
+    code, out, err = call("crowd", "said.csv", "--out=found", "--web=web.csv", "--tasks")
+    assert (code, err) == (0, "")
+    assert "61 answers by 4 annotators to 21 items; labels are 2 classes: cat, dog" in out
+    assert "items without an answer: 1" in out
+    found = list(csv.DictReader((tmp_path / "found" / "consensus.csv").read_text().splitlines()))
+    assert [row["label"] for row in found] == ["dog", "cat"] * 10 + ["cat"]
+    people = list(csv.DictReader((tmp_path / "found" / "annotators.csv").read_text().splitlines()))
+    assert {people[0]["annotator"], people[1]["annotator"]} == {"a", "b"}
+    assert float({row["annotator"]: row for row in people}["c"]["right"]) < 0.2
+    assert "data:image/png" in (tmp_path / "found" / "report.html").read_text()
+    assert (tmp_path / "found" / "tasks.json").exists()
 
 
 def test_unknown_flags_exit_with_2(user):

@@ -163,8 +163,10 @@ def _long(answers: Any, where: str) -> tuple[Columns, tuple[str, ...]]:
     if found["annotator"] is None and found["label"] is None:
         ids = found["item"]
         people = {name: x for name, x in columns.items() if name != ids}
-        if not people:
-            raise DataError(f"{where} has no column of an annotator: give item, annotator, label, or one column each.")
+        if len(people) < 2:
+            raise DataError(
+                f"{where} has no columns of annotators: give item, annotator and label, or a column for each."
+            )
         return _melted(columns[ids] if ids else None, people), ()
     if absent := [role for role, name in found.items() if name is None]:
         raise DataError(

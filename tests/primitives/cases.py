@@ -58,16 +58,14 @@ def table(n=8, k=3, dtype=np.float32):
     confusing = ((1 - np.eye(k)) / max(k - 1, 1)).astype(dtype)
     inverse = np.linalg.inv(matrix.astype(np.float64)).astype(dtype)
     similarity = np.corrcoef(rng.normal(size=(6, 4))).astype(np.float32)
-    members = np.arange(6) < 5
-    where, rate = np.arange(n) != 1, np.float32(0.3)
+    where, members, rate = np.arange(n) != 1, np.arange(6) < 5, np.float32(0.3)
     centres, present = np.eye(k, 4, dtype=dtype), np.arange(k) != 1 if k > 1 else np.ones(1, bool)
     units, hidden, chains = k, 2, 4
     coupling, y_bias, z_bias = (rng.normal(size=s).astype(dtype) for s in ((hidden, units), (n, units), (n, hidden)))
-    packed = np.zeros((n, chains, 1), np.uint8)
     means = rng.uniform(size=(n, hidden)).astype(dtype)
     samples = rng.integers(0, 2, (2, n, chains, units)).astype(dtype)
     machine = coupling, y_bias[0] if n else np.zeros(units, dtype), z_bias[0] if n else np.zeros(hidden, dtype)
-    words = np.arange(n * 2, dtype=np.uint32).reshape(n, 1, 2)
+    packed, words = np.zeros((n, chains, 1), np.uint8), np.arange(n * 2, dtype=np.uint32).reshape(n, 1, 2)
     few, pair = "at least (2|two)", "at least 1, got 0|must have examples|n of at least 1|n > 0"
     who, sizes, some = np.arange(n) % 2, {"num_items": 3, "num_classes": k}, {"num_annotators": 2, "iterations": 3}
 

@@ -46,6 +46,12 @@ MISTAKES = {
     ),
     "given T, several labels": ("noise_layer", (*TAGS, "--layer=given"), "--layer=given is for one label per example"),
     "strength": ("noise_layer", (*MINE, "--strength=-1"), "--strength must be at least 0, got -1.0"),
+    "no answers": ("crowd", (*MINE, "--answers=no/such.csv"), "no/such.csv: no such file"),
+    "answers about no rows": ("crowd", (*MINE, "--answers={said}"), "items must be rows of the training set"),
+    "answers planted on nothing": ("crowd", UNKNOWN, "no true labels to plant answers on: give a table by --answers"),
+    "answers planted by none": ("crowd", (*MINE, "--answers=planted:0"), "an item must have between 1 and 50 answers"),
+    "answers of several labels": ("crowd", TAGS, "crowds are for one label per example"),
+    "idle folds": ("crowd", (*MINE, "--method=conal", "--folds=2"), "--folds does nothing with --method=conal"),
     "momentum of ELR": ("elr", (*MINE, "--target_momentum=1"), "--target_momentum must lie in [0, 1), got 1.0"),
     "rate of SOP": ("sop", (*MINE, "--given_rate=-1"), "--given_rate must be at least 0, got -1.0"),
     "co-teaching, several labels": ("co_teaching", TAGS, "co-teaching is for one label per example"),
@@ -115,6 +121,7 @@ def files(arrays, tmp_path_factory):
     np.savez(folder / "tags.npz", features=features, noisy_label=tags, label=tags)
     np.savez(folder / "unlabelled.npz", features=features, noisy_label=np.arange(200) % 3)
     np.save(folder / "square.npy", np.eye(2))
+    (folder / "said.csv").write_text("item,annotator,label\n300,a,bee\n1,a,cat\n")
     np.save(folder / "broken.npy", np.eye(3) + 1)
     np.save(folder / "flat.npy", np.full((3, 3), 1 / 3))
     (folder / "empty.npy").touch()

@@ -1,9 +1,11 @@
 """What each recipe leaves for its user: pictures, columns of the cleaned labels, scores and facts."""
 
+import csv
 import json
 
 import jax
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import nlx
@@ -103,6 +105,21 @@ def test_methods_of_the_literature_run(run):
 
 def test_icnm_runs(run):
     run("icnm").check("icnm", set(), {"classifier"}, {"test_accuracy", "recovery_bayes"})
+
+
+def test_a_crowd_leaves_its_annotators_and_answers(run):
+    options = ("--answers=planted:2", "--folds=2", "--web", "--clean_fraction=0.2")
+    products = run("crowd", *options)
+    columns = {"classifier", "answers_given", "crowd_posterior", "trusted"}
+    products.check("crowd", {"annotators.png"}, columns, {"certainty", "recovery_crowd", "recovery_answers"})
+    assert products.rows[-1]["recovery_crowd"] > products.summary["given_label_recovery"] + 0.05
+    assert (products.summary["answers"], products.summary["annotators"]) == (900, 51)
+    people = list(csv.DictReader((products.folder / "annotators.csv").read_text().splitlines()))
+    assert len(people) == 51
+    assert people[0]["annotator"].startswith("skilled")
+    assert pq.read_table(products.folder / "answers.parquet").num_rows == 900
+    layer = run("crowd", "--answers=planted:2", "--method=crowd_layer", folder="layer")
+    layer.check("crowd_layer", {"annotators.png"}, set(), {"test_accuracy", "recovery"})
 
 
 def test_noise_types_leave_a_type_for_each_example_and_a_ranking(run):

@@ -1,0 +1,110 @@
+"""``nlx.consensus``: what its tables say, and the way to Label Studio and back."""
+
+import json
+
+import numpy as np
+import pytest
+
+import nlx
+from nlx.arguments import ArgumentError
+from nlx.cleaning import consensus as module
+from nlx.data.answers import answers_of
+from nlx.data.crowds import planted_crowd
+
+NAMES = np.array(["ant", "bee", "cat"])
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    """True labels of 150 items, and what 12 people say of them; one item is left to be asked about."""
+    true = np.random.default_rng(0).integers(0, 3, 150)
+    planted = planted_crowd(true[:-1], 3, per_item=4, annotators=12, seed=1)
+    people = np.array([f"{kind} {a}" for a, kind in enumerate(planted.kind)])
+    table = {"item": planted.item + 1000, "annotator": people[planted.annotator], "label": NAMES[planted.label]}
+    gap = {"item": [1149], "annotator": ["skilled 0"], "label": [""]}
+    return true, {name: np.concatenate([table[name], gap[name]]) for name in table}
+
+
+@pytest.fixture(scope="module")
+def found(crowd):
+    return nlx.consensus(crowd[1])
+
+
+def test_tables_say_the_labels_whom_to_trust_what_is_wrong_and_what_to_ask(crowd, found, tmp_path):
+    true, table = crowd
+    items = found.items_table().to_pydict()
+    assert items["item"] == list(range(1000, 1150))
+    right = {name: np.mean(np.array(items[name])[:-1] == NAMES[true[:-1]]) for name in ("label", "majority")}
+    assert right["label"] > max(0.88, right["majority"] + 0.03)
+    assert (items["answers"][-1], items["majority"][-1], items["answers"][0]) == (0, None, 4)
+    people = found.annotators_table().to_pydict()
+    assert people["annotator"][0].startswith("skilled")
+    assert people["annotator"][-1].startswith("adversarial")
+    assert people["low"] == sorted(people["low"], reverse=True)
+    answers = found.answers_table().to_pydict()
+    right = np.array(answers["label"]) == NAMES[true[np.array(answers["item"]) - 1000]]
+    assert right[:100].mean() < 0.1 < 0.9 < right[-100:].mean()
+    questions = found.questions_table(top=5).to_pydict()
+    assert questions["item"][0] == 1149  # of which nothing is known
+    assert all(name.startswith("skilled") for name in questions["ask"])
+    asked = {(i, a) for i, a in zip(table["item"].tolist(), table["annotator"].tolist(), strict=True)}
+    assert not asked & set(zip(questions["item"][1:], questions["ask"][1:], strict=True))
+    assert min(questions["information"]) > 0
+
+
+def test_label_studio_gives_back_what_it_was_given(crowd, found, tmp_path):
+    found.write(tmp_path)
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    assert tasks[0]["predictions"][0]["score"] == pytest.approx(float(found.probability[0]))
+    back = answers_of(tmp_path / "tasks.json")
+    first = found.answers
+    order = np.lexsort((first.annotators[first.annotator], first.items[first.item].astype(str)))
+    other = np.lexsort((back.annotators[back.annotator], back.items[back.item]))
+    for names in ("items", "annotators"):
+        numbers = {"items": "item", "annotators": "annotator"}[names]
+        ours, theirs = (getattr(x, names)[getattr(x, numbers)] for x in (first, back))
+        np.testing.assert_array_equal(ours[order].astype(str), theirs[other])
+    np.testing.assert_array_equal(first.label[order], back.label[other])
+    # As Label Studio itself exports: people by e-mail, cancelled annotations, several tasks without an item's name.
+    result = [{"type": "choices", "value": {"choices": ["ant"]}}]
+    own = [
+        {"id": 5, "data": {"text": "x"}, "annotations": [{"completed_by": {"email": "a@b"}, "result": result}]},
+        {"id": 6, "data": {}, "annotations": [{"completed_by": 3, "result": result, "was_cancelled": True}]},
+    ]
+    (tmp_path / "own.json").write_text(json.dumps(own))
+    read = answers_of(tmp_path / "own.json", class_names=("ant", "bee"))
+    assert (read.items.tolist(), read.annotators.tolist()) == (["5", "6"], ["a@b", "3"])
+    assert (read.item.tolist(), read.label.tolist()) == ([0], [0])
+
+
+def test_trusted_labels_are_certain_and_a_classifier_may_say_more(crowd):
+    true, table = crowd
+    certain = nlx.consensus(table, trusted={1000: NAMES[(true[0] + 1) % 3]})
+    assert certain.label[0] == (true[0] + 1) % 3
+    assert certain.probability[0] == 1
+    probs = np.where(np.eye(3)[true] > 0, 0.8, 0.1)
+    with_probs = nlx.consensus(table, probs=probs)
+    assert (with_probs.label == true).mean() > 0.97
+    assert with_probs.label[-1] == true[-1]
+
+
+@pytest.mark.parametrize("method", ["one_coin", "mace", "glad"])
+def test_other_models_are_as_good_as_the_majority_at_least(crowd, found, method):
+    true, table = crowd
+    other = nlx.consensus(table, method=method)
+    votes = np.asarray(other.votes.label)
+    assert np.mean(other.label[:-1] == true[:-1]) > np.mean(votes[:-1] == true[:-1])
+    np.testing.assert_allclose(other.confusion.sum(axis=2), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "guess"}, "`method` must be one of dawid_skene"),
+        ({"confidence": 1.0}, "`confidence` must lie between 0 and 1"),
+        ({"probs": np.ones((150, 3))}, "rows that sum to 1"),
+    ],
+)
+def test_a_mistake_is_one_sentence(crowd, options, message):
+    with pytest.raises(ArgumentError, match=message):
+        module.consensus(crowd[1], **options)
