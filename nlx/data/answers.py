@@ -95,7 +95,7 @@ def answers_of(
         or the number -1 is no answer.
       web: one further label of items: by item, a table with the columns item and label, or ``[N]`` in their order.
       trusted: true labels where they are known, likewise.
-      class_names: the classes; by default all labels that occur, in order.
+      class_names: the classes, which labels name or number; by default all labels that occur, in order.
       num_items: items are the numbers from 0 below it; None for the items that occur, as they come.
       repeats: what counts of several answers by one annotator to one item: the last one, or all.
 
@@ -240,8 +240,10 @@ def _classes(
     whole = joined(columns).dictionary_encode()
     texts = ["" if number and text == "-1" else text for text, number in _texts(whole.dictionary)]
     (numbers,), names = numbered([np.array(texts, dtype=str)], class_names)
-    if class_names is not None and all(text.isdigit() and int(text) < len(names) for text in texts if text):
-        numbers = np.array([int(text) if text else -1 for text in texts])
+    told = [
+        int(t) if n == -2 and t.isdigit() and int(t) < len(names) else n for t, n in zip(texts, numbers, strict=True)
+    ]
+    numbers = np.array(told, np.int64)
     if (bad := np.flatnonzero(numbers == -2)).size:
         raise DataError(f"{where}: label {texts[bad[0]]!r} is none of `class_names`: add it there.")
     if len(names) < 2:

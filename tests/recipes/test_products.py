@@ -116,7 +116,8 @@ def test_a_crowd_leaves_its_annotators_and_answers(run):
     assert (products.summary["answers"], products.summary["annotators"]) == (900, 51)
     people = list(csv.DictReader((products.folder / "annotators.csv").read_text().splitlines()))
     assert len(people) == 51
-    assert people[0]["annotator"].startswith("skilled")
+    assert people[1]["annotator"].startswith("skilled")
+    assert not people[-1]["annotator"].startswith("skilled")
     assert pq.read_table(products.folder / "answers.parquet").num_rows == 900
     layer = run("crowd", "--answers=planted:2", "--method=crowd_layer", folder="layer")
     layer.check("crowd_layer", {"annotators.png"}, set(), {"test_accuracy", "recovery"})
