@@ -124,8 +124,7 @@ def _glad(
     def believe(ability: Array, log_ease: Array, class_prior: Array) -> Array:
         # Only the log-odds of a right answer tell classes apart, which are linear in alpha beta.
         weight = at_answers(ability, log_ease)[2] + math.log(k - 1)
-        place = jnp.where(item < n, item * k + label, n * k)
-        votes = jax.ops.segment_sum(weight, place, n * k, mode="drop").reshape(n, k)
+        votes = jnp.zeros((n, k), weight.dtype).at[item, label].add(weight, mode="drop")
         prior = jnp.log(class_prior)[None, :] if log_prior is None else log_prior
         posterior = jax.nn.softmax(prior + votes)
         if trusted is None:
