@@ -194,19 +194,20 @@ def crowdlab(x: np.ndarray, said: np.ndarray) -> dict[str, np.ndarray]:
 def planted(options: Planted) -> list[str]:
     """Crowds of 50 people, 1 to 5 answers an item, four classes; and one answer each by 500 people, with features."""
     lines = [
-        "| crowd | answers an item | majority | GLAD | Dawid-Skene | surer than right | error of T | switched |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| crowd | answers an item | majority | GLAD | Dawid-Skene | surer than right | intervals that hold | error of T | switched |",
+        "| --- " * 9 + "|",
     ]
     for skilled in (True, False):
         for per_item in range(1, 6):
             rows = np.mean([_planted(seed, per_item, skilled) for seed in options.seeds], axis=0)
             kinds = "skilled only" if skilled else "60 % skilled, lazy, adversarial, colluding"
-            figures = " | ".join(f"{100 * x:.1f}" for x in rows[:4])
-            lines.append(f"| {kinds} | {per_item} | {figures} | {rows[4]:.3f} | {rows[5]:.1f} |")
+            figures = " | ".join(f"{100 * x:.1f}" for x in rows[:5])
+            lines.append(f"| {kinds} | {per_item} | {figures} | {rows[5]:.3f} | {rows[6]:.1f} |")
     return [
         *lines,
         "",
-        "Percent right; mean probability of the label less the share that is right, in points; mean absolute error of "
+        "Percent right; mean probability of the label less the share that is right, in points; percent of the 95 % "
+        "intervals of annotators' quality that hold how often they are right on average; mean absolute error of "
         "the skilled people's matrices; of them, how many have a class that they are believed to call by another name "
         f"more often than by its own. 5,000 items, {len(options.seeds)} seeds.",
         "",
@@ -226,7 +227,11 @@ def _planted(seed: int, per_item: int, skilled: bool) -> list[float]:
     switched = (matrices.argmax(axis=2) != np.arange(4)).any(axis=1).sum()
     error = np.abs(matrices - made.confusion[able]).mean()
     surer = q.max(axis=1).mean() - right["Dawid-Skene"]
-    return [right["majority"], right["GLAD"], right["Dawid-Skene"], float(surer), float(error), float(switched)]
+    quality = crowd.annotator_quality(q, *answers, num_annotators=50)
+    truly = np.einsum("aii,i->a", made.confusion, np.bincount(truth, minlength=4) / len(truth))
+    holds = np.mean((np.asarray(quality.low) <= truly) & (truly <= np.asarray(quality.high)))
+    shown = right["majority"], right["GLAD"], right["Dawid-Skene"], surer, holds, error, switched
+    return [float(x) for x in shown]
 
 
 def _one_answer_each(options: Planted) -> list[str]:

@@ -172,7 +172,9 @@ def test_answers_become_labels_and_pages(user, tmp_path):
     assert {people[0]["annotator"], people[1]["annotator"]} == {"a", "b"}
     assert float({row["annotator"]: row for row in people}["c"]["right"]) < 0.2
     assert "data:image/png" in (tmp_path / "found" / "report.html").read_text()
+    assert "to ask first: 20 (a)" in out or "to ask first: 20 (b)" in out
     assert (tmp_path / "found" / "tasks.json").exists()
+    assert len(read_labels(tmp_path / "found" / "labels.parquet")) == 21
 
 
 def test_unknown_flags_exit_with_2(user):
