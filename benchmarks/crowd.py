@@ -194,7 +194,8 @@ def crowdlab(x: np.ndarray, said: np.ndarray) -> dict[str, np.ndarray]:
 def planted(options: Planted) -> list[str]:
     """Crowds of 50 people, 1 to 5 answers an item, four classes; and one answer each by 500 people, with features."""
     lines = [
-        "| crowd | answers an item | majority | GLAD | Dawid-Skene | surer than right | intervals that hold | error of T | switched |",
+        "| crowd | answers an item | majority | GLAD | Dawid-Skene | surer than right | intervals that hold "
+        "| error of T | switched |",
         "| --- " * 9 + "|",
     ]
     for skilled in (True, False):
