@@ -19,7 +19,10 @@ from numpy.typing import ArrayLike
 from nlx import crowd
 from nlx.arguments import ArgumentError
 from nlx.data.answers import Answers, Repeats, answers_of
+from nlx.data.checks import memory
 from nlx.files import replacing
+
+_COPIES = 5  # of everyone's matrix, while they are fitted
 
 ModelName = Literal["dawid_skene", "one_coin", "mace", "glad"]
 
@@ -228,6 +231,11 @@ def consensus(
     names = None if class_names is None else tuple(class_names)
     read = answers_of(answers, web=web, trusted=trusted, class_names=names, repeats=repeats)
     n, k = len(read.items), len(read.class_names)
+    if (needed := _COPIES * 4 * len(read.annotators) * k * k) > (free := memory()):
+        raise ArgumentError(
+            f"`answers` are by {len(read.annotators):,} annotators in {k:,} classes, whose matrices take "
+            f"{needed / 2**30:.0f} of {free / 2**30:.0f} GiB: leave out annotators of few answers, or join classes"
+        )
     log_prior = None
     if probs is not None:
         given = np.asarray(probs, np.float64)

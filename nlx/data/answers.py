@@ -74,7 +74,8 @@ class Answers:
     @property
     def groups(self) -> np.ndarray:
         """People are one group, what comes from the web is another, int32 ``[A]``."""
-        return (self.annotators.astype(str) == WEB).astype(np.int32)
+        web = self.annotators.astype(str) == WEB
+        return (web & ~web.all()).astype(np.int32)
 
 
 def answers_of(

@@ -15,6 +15,7 @@ from nlx.data.dataset import Dataset
 from nlx.report.figures import new_figure, save, short
 
 _SHOWN = 40  # annotators, half of them from either end
+_MOST_TASKS = 200_000  # answers that are written for Label Studio unasked
 
 
 def annotator_plot(table: CrowdTable, path: str | Path) -> None:
@@ -48,7 +49,8 @@ def annotator_plot(table: CrowdTable, path: str | Path) -> None:
 def annotator_pictures(answers: Answers) -> Callable[[Path, LabelTable, Dataset], list[Path]]:
     """What draws annotators.png of a run's cleaned labels, and writes the tables of a crowd beside it.
 
-    These are annotators.csv, answers.parquet, questions.csv, consensus.csv and, for Label Studio, tasks.json.
+    These are annotators.csv, answers.parquet, questions.csv, consensus.csv and, for Label Studio, tasks.json of up to
+    200,000 answers.
 
     Args:
       answers: of the training set's examples.
@@ -65,7 +67,7 @@ def annotator_pictures(answers: Answers) -> Callable[[Path, LabelTable, Dataset]
             groups=answers.groups,
         )
         said = table_of(answers, table.posterior, np.asarray(confusion))
-        said.write(folder)
+        said.write(folder, tasks=len(answers) <= _MOST_TASKS)
         annotator_plot(said, folder / "annotators.png")
         return [folder / "annotators.png"]
 
