@@ -67,9 +67,7 @@ SINGLE_LABEL = {
     "elr": elr(),
     "sop": sop(),
     "co_teaching": co_teaching(lambda step: 0.3),
-    "crowd": crowd(*SAID, **PEOPLE),
-    "crowd_layer": crowd_layer(*SAID, **PEOPLE),
-    "conal": conal(*SAID, **PEOPLE),
+    **{make.__name__: make(*SAID, **PEOPLE) for make in (crowd, crowd_layer, conal)},
     "dynamics": with_dynamics(plain(cross_entropy)),
 }
 MULTI_LABEL = {
