@@ -143,20 +143,20 @@ def _glad(
         return ability, log_ease + _step(slope, by_item(p * (1 - p) * x**2) + 1)
 
     def once(state: _State) -> _State:
-        right = state.posterior[jnp.minimum(item, n - 1), label]
+        posterior = believe(state.ability, state.log_ease, class_prior_of(state.posterior))
+        right = posterior[jnp.minimum(item, n - 1), label]
         climb = partial(uphill, right=right)
         ability, log_ease = jax.lax.fori_loop(0, steps, climb, (state.ability, state.log_ease))
-        posterior = believe(ability, log_ease, class_prior_of(state.posterior))
         change = jnp.max(jnp.abs(posterior - state.posterior))
         return _State(state.done + 1, change, posterior, ability, log_ease)
 
     def again(state: _State) -> Array:
         return (state.done < iterations) & (state.change > tolerance)
 
-    ability, log_ease = jnp.ones(a, jnp.float32), jnp.ones(n, jnp.float32)
-    first = believe(ability, log_ease, jnp.full(k, 1 / k, jnp.float32))
-    start = _State(jnp.int32(0), jnp.float32(jnp.inf), first, ability, log_ease)
-    end = jax.lax.while_loop(again, once, _State(*(varying(x, first) for x in start)))
+    uniform, ones = jnp.full((n, k), 1 / k, jnp.float32), (jnp.ones(a, jnp.float32), jnp.ones(n, jnp.float32))
+    start = _State(jnp.int32(0), jnp.float32(jnp.inf), uniform, *ones)
+    start = jax.tree.map(lambda x: varying(x, *jax.tree.leaves((item, cell, known))), start)
+    end = jax.lax.while_loop(again, once, start)
     prior = class_prior_of(end.posterior)
     return Glad(end.posterior, end.ability, jnp.exp(end.log_ease), prior, end.done, end.change)
 

@@ -19,7 +19,8 @@ from jax.typing import ArrayLike
 from nlx.arguments import at_least, class_labels, floating, varying
 from nlx.crowd.sums import Sizes, Sums, checked
 
-_SKILL = 0.7  # of every annotator, before anything is known of them
+SKILL = 0.7
+"""How often everyone is right before anything is known of them."""
 _TINY = 1e-30  # of a probability, where nothing was ever counted
 
 
@@ -60,10 +61,12 @@ class Model(NamedTuple):
     """A model of annotators.
 
     Attributes:
-      update: (parameters or None, expected counts ``n[a, i, j]``, float ``[A, K, K]``) -> parameters.
+      start: parameters before anything is known.
+      update: (parameters, expected counts ``n[a, i, j]``, float ``[A, K, K]``) -> parameters.
       confusion: parameters -> ``T[a, i, j]``, float ``[A, K, K]``.
     """
 
+    start: Any
     update: Callable[[Any, Array], Any]
     confusion: Callable[[Any], Array]
 
@@ -113,14 +116,11 @@ def prepared(
 
 
 def em(sums: Sums, sizes: Sizes, known: Known, model: Model, iterations: Array, tolerance: Array) -> Consensus:
-    """Run EM until no probability changes by more than a tolerance, or so many times."""
-    k = sizes.classes
-    others = jnp.float32((1 - _SKILL) / (k - 1))
-    anyone = jnp.where(jnp.eye(k, dtype=bool), jnp.float32(_SKILL), others)
-    tables = jnp.broadcast_to(anyone[None], (sizes.annotators, k, k))
-    flat = jnp.full(k, 1 / k, jnp.float32)
-    first, _ = believe(sums, sizes, known, tables, flat)
-    parameters = model.update(None, count(sums, sizes, first))
+    """Run EM until no probability changes by more than a tolerance, or so many times.
+
+    It starts as if everyone were right equally often, and every class as frequent as another.
+    """
+    uniform = jnp.full((sizes.items, sizes.classes), 1 / sizes.classes, jnp.float32)
 
     def again(state: tuple[Any, ...]) -> Array:
         done, change = state[0], state[1]
@@ -133,10 +133,17 @@ def em(sums: Sums, sizes: Sizes, known: Known, model: Model, iterations: Array, 
         change = jnp.max(jnp.abs(posterior - before), initial=0.0)
         return done + 1, change, posterior, model.update(parameters, count(sums, sizes, posterior)), evidence
 
-    infinite = varying(jnp.float32(jnp.inf), first)
-    start = (varying(jnp.int32(0), first), infinite, first, parameters, jnp.zeros_like(first[:, 0]))
+    start = jnp.int32(0), jnp.float32(jnp.inf), uniform, model.start, uniform[:, 0]
+    start = jax.tree.map(lambda x: varying(x, *jax.tree.leaves((sums, known))), start)
     done, change, posterior, parameters, evidence = jax.lax.while_loop(again, once, start)
     return Consensus(posterior, model.confusion(parameters), class_prior_of(posterior), evidence, done, change)
+
+
+def equally_right(sizes: Sizes) -> Array:
+    """Confusion matrices of annotators of whom nothing is known, ``[A, K, K]``."""
+    others = jnp.float32((1 - SKILL) / (sizes.classes - 1))
+    matrix = jnp.where(jnp.eye(sizes.classes, dtype=bool), jnp.float32(SKILL), others)
+    return jnp.broadcast_to(matrix[None], (sizes.annotators, *matrix.shape))
 
 
 def believe(sums: Sums, sizes: Sizes, known: Known, confusion: Array, class_prior: Array) -> tuple[Array, Array]:

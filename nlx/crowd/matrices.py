@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from nlx.arguments import class_labels, floating, in_range
-from nlx.crowd.em import Consensus, Known, Model, count, em, prepared
+from nlx.crowd.em import SKILL, Consensus, Known, Model, count, em, equally_right, prepared
 from nlx.crowd.sums import Sizes, Sums
 
 _STRENGTHS = (1.0, 1000.0)  # of the pull towards what annotators share, as answers a row
@@ -146,11 +146,8 @@ def _dawid_skene(
     iterations: Array,
     tolerance: Array,
 ) -> Consensus:
-    def update(before: Array | None, counts: Array) -> Array:
-        del before
-        return leaning(counts, *lean)
-
-    return em(sums, sizes, known, Model(update, lambda confusion: confusion), iterations, tolerance)
+    model = Model(equally_right(sizes), lambda _, counts: leaning(counts, *lean), lambda confusion: confusion)
+    return em(sums, sizes, known, model, iterations, tolerance)
 
 
 @jax.jit
@@ -161,8 +158,8 @@ def leaning(counts: Array, group: Array, smoothing: Array, strength: Array | Non
     pooled = jax.ops.segment_sum(counts, where, a)
     if strength is None:
         strength = _fitting(counts, pooled, where)[group]
-    # One answer a row, seven tenths of it right, for classes that the group has never seen.
-    pooled = pooled + (0.7 * jnp.eye(k, dtype=counts.dtype) + 0.3 / k)[None]
+    # One answer a row, as if nothing were known, for classes that the group has never seen.
+    pooled = pooled + (SKILL * jnp.eye(k, dtype=counts.dtype) + (1 - SKILL) / k)[None]
     shared = (pooled / jnp.sum(pooled, axis=2, keepdims=True))[group]
     pull = jnp.where(group >= 0, strength, 0.0)[:, None, None]
     weights = counts + pull * shared + smoothing

@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from nlx.arguments import in_range
-from nlx.crowd.em import Consensus, Known, Model, em, prepared
+from nlx.crowd.em import SKILL, Consensus, Known, Model, em, prepared
 from nlx.crowd.sums import Sizes, Sums
 
 
@@ -70,7 +70,7 @@ def one_coin(
 def _one_coin(sums: Sums, sizes: Sizes, known: Known, prior: Array, iterations: Array, tolerance: Array) -> Consensus:
     k = sizes.classes
 
-    def update(before: Array | None, counts: Array) -> Array:
+    def update(before: Array, counts: Array) -> Array:
         del before
         total = jnp.sum(counts, axis=(1, 2)) + prior[0] + prior[1]
         right = jnp.trace(counts, axis1=1, axis2=2) + prior[0]
@@ -80,7 +80,8 @@ def _one_coin(sums: Sums, sizes: Sizes, known: Known, prior: Array, iterations: 
         skill = skill[:, None, None]
         return jnp.where(jnp.eye(k, dtype=bool)[None], skill, (1 - skill) / (k - 1))
 
-    return em(sums, sizes, known, Model(update, confusion), iterations, tolerance)
+    start = jnp.full(sizes.annotators, SKILL, jnp.float32)
+    return em(sums, sizes, known, Model(start, update, confusion), iterations, tolerance)
 
 
 def mace(
@@ -141,9 +142,8 @@ def mace(
 def _mace(sums: Sums, sizes: Sizes, known: Known, prior: Array, iterations: Array, tolerance: Array) -> Consensus:
     k = sizes.classes
 
-    def update(before: tuple[Array, Array] | None, counts: Array) -> tuple[Array, Array]:
-        half = jnp.full(sizes.annotators, 0.5, jnp.float32), jnp.full((sizes.annotators, k), 1 / k, jnp.float32)
-        theta, habit = half if before is None else before
+    def update(before: tuple[Array, Array], counts: Array) -> tuple[Array, Array]:
+        theta, habit = before
         right, given = jnp.diagonal(counts, axis1=1, axis2=2), jnp.sum(counts, axis=1)
         by_habit = (1 - theta)[:, None] * habit
         known_share = theta[:, None] / jnp.maximum(theta[:, None] + by_habit, 1e-30)
@@ -158,4 +158,7 @@ def _mace(sums: Sums, sizes: Sizes, known: Known, prior: Array, iterations: Arra
         theta, habit = parameters[0][:, None, None], parameters[1][:, None, :]
         return theta * jnp.eye(k, dtype=jnp.float32)[None] + (1 - theta) * habit
 
-    return em(sums, sizes, known, Model(update, confusion), iterations, tolerance)
+    # With this share of answers known and the others at random, everyone is right as often as in the other models.
+    knows = jnp.full(sizes.annotators, (SKILL - 1 / k) / (1 - 1 / k), jnp.float32)
+    start = knows, jnp.full((sizes.annotators, k), 1 / k, jnp.float32)
+    return em(sums, sizes, known, Model(start, update, confusion), iterations, tolerance)

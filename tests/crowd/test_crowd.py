@@ -60,11 +60,9 @@ def class_prior(q):
     return (q.sum(0) + 1 / K) / (N + 1)
 
 
-def reference(update, matrix_of, iterations, prior=None, trusted=None):
+def reference(start, update, matrix_of, iterations, prior=None, trusted=None):
     """EM in loops: beliefs, matrices and log-evidence."""
-    anyone = np.broadcast_to(np.where(np.eye(K) > 0, 0.7, 0.3 / (K - 1)), (A, K, K))
-    q, _ = believe(anyone, np.full(K, 1 / K) if prior is None else prior, trusted)
-    parameters = update(None, counts_of(q))
+    q, parameters = np.full((N, K), 1 / K), start
     for _ in range(iterations):
         q, evidence = believe(matrix_of(parameters), class_prior(q) if prior is None else prior, trusted)
         parameters = update(parameters, counts_of(q))
@@ -89,7 +87,7 @@ def coin(_, n):
 
 
 def habits(before, n):
-    theta, habit = (np.full(A, 0.5), np.full((A, K), 1 / K)) if before is None else before
+    theta, habit = before
     knew = np.zeros((A, K))
     for a in range(A):
         for i in range(K):
@@ -98,6 +96,7 @@ def habits(before, n):
     return (knew.sum(1) + 0.5) / (n.sum((1, 2)) + 1), guessed / guessed.sum(1, keepdims=True)
 
 
+ANYONE = np.broadcast_to(np.where(np.eye(K) > 0, 0.7, 0.15), (A, K, K))
 IDENTITY = lambda matrix: matrix  # noqa: E731
 GROUPS = np.array([0, 0, 1, 1, -1])
 PRIOR = np.random.default_rng(1).dirichlet(np.ones(K), N)
@@ -105,7 +104,7 @@ TRUSTED = np.where(np.arange(N) % 7 == 0, TRUE, -1)
 MODELS = {
     "dawid_skene": (
         partial(crowd.dawid_skene, strength=0.0, smoothing=0.3),
-        partial(reference, leaning(0, 0.3, np.zeros(A)), IDENTITY),
+        partial(reference, ANYONE, leaning(0, 0.3, np.zeros(A)), IDENTITY),
     ),
     "everything": (
         partial(
@@ -115,16 +114,22 @@ MODELS = {
             log_prior=np.log(PRIOR).astype(np.float32) + 3,
             trusted=TRUSTED,
         ),
-        partial(reference, leaning(4, 0.01, GROUPS), IDENTITY, prior=PRIOR, trusted=TRUSTED),
+        partial(reference, ANYONE, leaning(4, 0.01, GROUPS), IDENTITY, prior=PRIOR, trusted=TRUSTED),
     ),
     "one_coin": (
         crowd.one_coin,
-        partial(reference, coin, lambda s: np.where(np.eye(K) > 0, s[:, None, None], (1 - s[:, None, None]) / (K - 1))),
+        partial(
+            reference,
+            np.full(A, 0.7),
+            coin,
+            lambda s: np.where(np.eye(K) > 0, s[:, None, None], (1 - s[:, None, None]) / (K - 1)),
+        ),
     ),
     "mace": (
         crowd.mace,
         partial(
             reference,
+            (np.full(A, 0.55), np.full((A, K), 1 / K)),
             habits,
             lambda p: p[0][:, None, None] * np.eye(K) + (1 - p[0])[:, None, None] * p[1][:, None, :],
         ),
@@ -165,8 +170,9 @@ def glad_in_loops(iterations, steps):
             log_q[i] += np.where(np.arange(K) == j, np.log(p), np.log((1 - p) / (K - 1)))
         return np.stack([softmax(row) for row in log_q])
 
-    q = beliefs(np.full(K, 1 / K))
+    q = np.full((N, K), 1 / K)
     for _ in range(iterations):
+        q = beliefs(class_prior(q))
         for _ in range(steps):
             for mine, values in (("ability", ability), ("ease", ease)):
                 slope, curvature = 1 - values, np.ones(len(values))
@@ -177,7 +183,6 @@ def glad_in_loops(iterations, steps):
                     slope[at] += (q[i, j] - p) * outer
                     curvature[at] += p * (1 - p) * outer**2
                 values += np.clip(slope / curvature, -1, 1)
-        q = beliefs(class_prior(q))
     return q, ability, np.exp(ease)
 
 
