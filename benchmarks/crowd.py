@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -281,12 +282,16 @@ def main(options: Part) -> None:
     lines, name, path = TABLES[type(options)](options), type(options).__name__.lower(), RESULTS / "crowd.json"
     print("\n".join(lines))
     parts = json.loads(path.read_text()) if path.exists() else {}
-    parts[name] = {"lines": lines, "command": " ".join(["python benchmarks/crowd.py", name]), "jax": jax.__version__}
+    told = " ".join(re.sub(r"=.*/", "=", word) for word in sys.argv[1:])
+    parts[name] = {"lines": lines, "command": f"python benchmarks/crowd.py {told}", "jax": jax.__version__}
     with replacing(path) as file:
         file.write(json.dumps(parts, indent=1).encode())
     with replacing(path.with_suffix(".md")) as file:
-        pages = [f"## {n.capitalize()}\n\n" + "\n".join(part["lines"]) for n, part in sorted(parts.items())]
-        file.write(("# Crowds\n\nMade by `python benchmarks/crowd.py`.\n\n" + "\n\n".join(pages) + "\n").encode())
+        pages = [
+            "\n".join([f"## {n.capitalize()}", "", f"`{part['command']}`, jax {part['jax']}", "", *part["lines"]])
+            for n, part in sorted(parts.items())
+        ]
+        file.write(("# Crowds\n\n" + "\n\n".join(pages) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from nlx.arguments import at_least, in_range, varying
-from nlx.crowd.em import Known, class_prior_of, known_of
+from nlx.crowd.em import Known, class_prior_of, known_of, seen
 from nlx.crowd.sums import Sizes, scattered
 
 _FARTHEST = 1.0  # that a step may go: where all answers agree, curvature vanishes before the slope does
@@ -66,7 +66,8 @@ def glad(
         \alpha_a \sim \mathcal N(1, 1), \quad \log \beta_n \sim \mathcal N(1, 1)
 
     and each wrong class is as likely as another. The M step goes up the expected log-posterior by Fisher scoring, first
-    in the abilities, of which each has a concave problem of its own, then in the items' ease.
+    in the abilities, of which each has a concave problem of its own, then in the items' ease. Items with a single
+    answer have no part in it, unless they are trusted or have a prior of their own.
 
     Args:
       items: which item an answer is about, in ``[0, N)``, int ``[M]``; others do not count.
@@ -97,7 +98,7 @@ def glad(
     in_range(tolerance, "tolerance", 0)
     sizes = Sizes(num_items, num_annotators, num_classes)
     answers = scattered(items, annotators, labels, sizes)
-    known = known_of(log_prior, trusted, sizes)
+    known = known_of(answers, log_prior, trusted, sizes)
     return _glad(
         answers.item, answers.cell, sizes, known, jnp.int32(steps), jnp.int32(iterations), jnp.float32(tolerance)
     )
@@ -109,13 +110,15 @@ def _glad(
 ) -> Glad:
     n, a, k = sizes
     annotator, label = cell // k, cell % k
-    log_prior, trusted = known
+    log_prior, trusted, telling = known
+    judged = item if telling is None else jnp.where(jnp.take(telling, item, mode="clip"), item, n)
+    judging = jnp.where(judged < n, annotator, a)
 
     def by_item(values: Array) -> Array:
-        return jax.ops.segment_sum(values, item, n, mode="drop")
+        return jax.ops.segment_sum(values, judged, n, mode="drop")
 
     def by_annotator(values: Array) -> Array:
-        return jax.ops.segment_sum(values, annotator, a, mode="drop")
+        return jax.ops.segment_sum(values, judging, a, mode="drop")
 
     def at_answers(ability: Array, log_ease: Array) -> tuple[Array, Array, Array]:
         able, ease = jnp.take(ability, annotator, mode="clip"), jnp.exp(jnp.take(log_ease, item, mode="clip"))
@@ -143,7 +146,7 @@ def _glad(
         return ability, log_ease + _step(slope, by_item(p * (1 - p) * x**2) + 1)
 
     def once(state: _State) -> _State:
-        posterior = believe(state.ability, state.log_ease, class_prior_of(state.posterior))
+        posterior = believe(state.ability, state.log_ease, class_prior_of(seen(state.posterior, known)))
         right = posterior[jnp.minimum(item, n - 1), label]
         climb = partial(uphill, right=right)
         ability, log_ease = jax.lax.fori_loop(0, steps, climb, (state.ability, state.log_ease))
@@ -157,7 +160,7 @@ def _glad(
     start = _State(jnp.int32(0), jnp.float32(jnp.inf), uniform, *ones)
     start = jax.tree.map(lambda x: varying(x, *jax.tree.leaves((item, cell, known))), start)
     end = jax.lax.while_loop(again, once, start)
-    prior = class_prior_of(end.posterior)
+    prior = class_prior_of(seen(end.posterior, known))
     return Glad(end.posterior, end.ability, jnp.exp(end.log_ease), prior, end.done, end.change)
 
 

@@ -51,10 +51,13 @@ class Known(NamedTuple):
       log_prior: unnormalized log p(true class) of each item, such as a classifier's logits, float ``[N, K]``; None for
         one class prior, which EM learns.
       trusted: true class where it is known, -1 elsewhere, int32 ``[N]``; None for nowhere.
+      telling: items whose answers tell how good those are who give them, bool ``[N]``; None for all. One answer alone
+        confirms itself: people who always say the same would be believed, and in the end one class takes all.
     """
 
     log_prior: Array | None
     trusted: Array | None
+    telling: Array | None = None
 
 
 class Model(NamedTuple):
@@ -71,7 +74,7 @@ class Model(NamedTuple):
     confusion: Callable[[Any], Array]
 
 
-def known_of(log_prior: ArrayLike | None, trusted: ArrayLike | None, sizes: Sizes) -> Known:
+def known_of(sums: Sums, log_prior: ArrayLike | None, trusted: ArrayLike | None, sizes: Sizes) -> Known:
     """What is known beside the answers, checked.
 
     Raises:
@@ -88,7 +91,10 @@ def known_of(log_prior: ArrayLike | None, trusted: ArrayLike | None, sizes: Size
         trusted = class_labels(trusted, "trusted", sizes.classes)
         if trusted.shape != shape[:1]:
             raise ValueError(f"trusted must be {shape[:1]}, a class or -1 an item, got {trusted.shape}")
-    return Known(log_prior, trusted)
+    if log_prior is not None:
+        return Known(log_prior, trusted)
+    several = jax.ops.segment_sum(jnp.ones_like(sums.item), sums.item, sizes.items, mode="drop") > 1
+    return Known(None, trusted, several if trusted is None else several | (trusted >= 0))
 
 
 def prepared(
@@ -112,7 +118,8 @@ def prepared(
         raise ValueError(f"num_classes must be at least 2, got {num_classes}")
     at_least(1, iterations=iterations)
     sizes = Sizes(num_items, num_annotators, num_classes)
-    return sizes, checked(items, annotators, labels, sizes), known_of(log_prior, trusted, sizes)
+    sums = checked(items, annotators, labels, sizes)
+    return sizes, sums, known_of(sums, log_prior, trusted, sizes)
 
 
 def em(sums: Sums, sizes: Sizes, known: Known, model: Model, iterations: Array, tolerance: Array) -> Consensus:
@@ -128,15 +135,17 @@ def em(sums: Sums, sizes: Sizes, known: Known, model: Model, iterations: Array, 
 
     def once(state: tuple[Any, ...]) -> tuple[Any, ...]:
         done, _, before, parameters, _ = state
-        prior = class_prior_of(before)
+        prior = class_prior_of(seen(before, known))
         posterior, evidence = believe(sums, sizes, known, model.confusion(parameters), prior)
         change = jnp.max(jnp.abs(posterior - before), initial=0.0)
-        return done + 1, change, posterior, model.update(parameters, count(sums, sizes, posterior)), evidence
+        counts = count(sums, sizes, seen(posterior, known))
+        return done + 1, change, posterior, model.update(parameters, counts), evidence
 
     start = jnp.int32(0), jnp.float32(jnp.inf), uniform, model.start, uniform[:, 0]
     start = jax.tree.map(lambda x: varying(x, *jax.tree.leaves((sums, known))), start)
     done, change, posterior, parameters, evidence = jax.lax.while_loop(again, once, start)
-    return Consensus(posterior, model.confusion(parameters), class_prior_of(posterior), evidence, done, change)
+    prior = class_prior_of(seen(posterior, known))
+    return Consensus(posterior, model.confusion(parameters), prior, evidence, done, change)
 
 
 def equally_right(sizes: Sizes) -> Array:
@@ -167,7 +176,12 @@ def count(sums: Sums, sizes: Sizes, posterior: Array) -> Array:
     return by_cell.reshape(sizes.annotators, sizes.classes, sizes.classes).swapaxes(1, 2)
 
 
+def seen(posterior: Array, known: Known) -> Array:
+    """Beliefs about the items that tell something of annotators, and zeros, ``[N, K]``."""
+    return posterior if known.telling is None else jnp.where(known.telling[:, None], posterior, 0.0)
+
+
 def class_prior_of(posterior: Array) -> Array:
-    """p(true class) with one pseudo-item spread over all classes, ``[K]``."""
-    n, k = posterior.shape
-    return (jnp.sum(posterior, axis=0) + 1 / k) / (n + 1)
+    """p(true class) with one pseudo-item spread over all classes, ``[K]``; rows of zeros do not count."""
+    total = jnp.sum(posterior, axis=0)
+    return (total + 1 / posterior.shape[1]) / (jnp.sum(total) + 1)

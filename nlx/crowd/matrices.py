@@ -41,8 +41,9 @@ def dawid_skene(
 
     with m the group's counts over their sums. The more annotators of a group differ in how often they are right, the
     smaller :math:`\kappa`: the reciprocal of their intraclass correlation, less 1. Who has answered three times is
-    then much like the others, and who has answered a thousand times like nobody else. With strength 0 it is the
-    original with Dirichlet priors. EM starts as if seven in ten answers of every annotator were right.
+    then much like the others, and who has answered a thousand times like nobody else. Items with a single answer do
+    not count in matrices and class prior, unless they are trusted or have a prior of their own. With strength 0 they
+    do: it is the original with Dirichlet priors. EM starts as if seven in ten answers of every annotator were right.
 
     Args:
       items: which item an answer is about, in ``[0, N)``, int ``[M]``; others do not count.
@@ -84,6 +85,7 @@ def dawid_skene(
     )
     in_range(tolerance, "tolerance", 0)
     lean = _lean(smoothing, strength, groups, num_annotators)
+    known = known._replace(telling=None) if strength == 0 else known
     return _dawid_skene(sums, sizes, known, lean, jnp.int32(iterations), jnp.float32(tolerance))
 
 

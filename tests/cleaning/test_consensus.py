@@ -88,7 +88,7 @@ def test_trusted_labels_are_certain_and_a_classifier_may_say_more(crowd):
     assert with_probs.label[-1] == true[-1]
 
 
-@pytest.mark.parametrize("method", ["one_coin", "mace", "glad"])
+@pytest.mark.parametrize("method", ["mace", "glad"])
 def test_other_models_are_as_good_as_the_majority_at_least(crowd, found, method):
     true, table = crowd
     other = nlx.consensus(table, method=method)

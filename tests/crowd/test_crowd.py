@@ -49,23 +49,27 @@ def believe(matrix, prior, trusted=None):
     return q, np.array(evidence)
 
 
-def counts_of(q):
+ALONE = {i for i in range(N) if sum(item == i for item, _, _ in ANSWERS) == 1}
+
+
+def counts_of(q, alone=True):
     n = np.zeros((A, K, K))
     for i, a, j in ANSWERS:
-        n[a, :, j] += q[i]
+        n[a, :, j] += q[i] * (alone or i not in ALONE)
     return n
 
 
-def class_prior(q):
-    return (q.sum(0) + 1 / K) / (N + 1)
+def class_prior(q, alone=True):
+    counted = q[[i for i in range(N) if alone or sum(item == i for item, _, _ in ANSWERS) > 1]]
+    return (counted.sum(0) + 1 / K) / (len(counted) + 1)
 
 
-def reference(start, update, matrix_of, iterations, prior=None, trusted=None):
+def reference(start, update, matrix_of, iterations, prior=None, trusted=None, alone=False):
     """EM in loops: beliefs, matrices and log-evidence."""
     q, parameters = np.full((N, K), 1 / K), start
     for _ in range(iterations):
-        q, evidence = believe(matrix_of(parameters), class_prior(q) if prior is None else prior, trusted)
-        parameters = update(parameters, counts_of(q))
+        q, evidence = believe(matrix_of(parameters), class_prior(q, alone) if prior is None else prior, trusted)
+        parameters = update(parameters, counts_of(q, alone))
     return q, matrix_of(parameters), evidence
 
 
@@ -104,7 +108,7 @@ TRUSTED = np.where(np.arange(N) % 7 == 0, TRUE, -1)
 MODELS = {
     "dawid_skene": (
         partial(crowd.dawid_skene, strength=0.0, smoothing=0.3),
-        partial(reference, ANYONE, leaning(0, 0.3, np.zeros(A)), IDENTITY),
+        partial(reference, ANYONE, leaning(0, 0.3, np.zeros(A)), IDENTITY, alone=True),
     ),
     "everything": (
         partial(
@@ -114,7 +118,7 @@ MODELS = {
             log_prior=np.log(PRIOR).astype(np.float32) + 3,
             trusted=TRUSTED,
         ),
-        partial(reference, ANYONE, leaning(4, 0.01, GROUPS), IDENTITY, prior=PRIOR, trusted=TRUSTED),
+        partial(reference, ANYONE, leaning(4, 0.01, GROUPS), IDENTITY, prior=PRIOR, trusted=TRUSTED, alone=True),
     ),
     "one_coin": (
         crowd.one_coin,
@@ -145,7 +149,7 @@ def test_em_is_that_of_the_formulas(name):
     np.testing.assert_allclose(c.posterior, q, atol=2e-5)
     np.testing.assert_allclose(c.confusion, matrix, atol=2e-5)
     np.testing.assert_allclose(c.log_evidence, evidence, atol=2e-4)
-    np.testing.assert_allclose(c.class_prior, class_prior(q), atol=1e-5)
+    np.testing.assert_allclose(c.class_prior, class_prior(q, name in ("dawid_skene", "everything")), atol=1e-5)
     assert c.iterations == 7
     converged = ours(ITEM, WHO, SAID, **SIZES, iterations=400, tolerance=1e-5)
     assert converged.change <= 1e-5
@@ -172,11 +176,11 @@ def glad_in_loops(iterations, steps):
 
     q = np.full((N, K), 1 / K)
     for _ in range(iterations):
-        q = beliefs(class_prior(q))
+        q = beliefs(class_prior(q, alone=False))
         for _ in range(steps):
             for mine, values in (("ability", ability), ("ease", ease)):
                 slope, curvature = 1 - values, np.ones(len(values))
-                for i, a, j in ANSWERS:
+                for i, a, j in (answer for answer in ANSWERS if answer[0] not in ALONE):
                     x = ability[a] * np.exp(ease[i])
                     p, at = 1 / (1 + np.exp(-x)), a if mine == "ability" else i
                     outer = np.exp(ease[i]) if mine == "ability" else x
@@ -246,6 +250,16 @@ def test_skilled_lazy_and_adversarial_annotators_are_told_apart_and_nobody_switc
     truly = np.einsum("aii->a", matrices) / 4
     assert np.mean((quality.low <= truly) & (truly <= quality.high)) > 0.8
     assert quality.right[-2:].max() < 0.15
+
+
+def test_one_answer_an_item_is_believed_whatever_the_crowd():
+    """Half of it always says the same: nothing tells who, and no class may take all."""
+    lazy, able = np.tile([0.91, 0.03, 0.03, 0.03], (4, 1)), 0.8 * np.eye(4) + 0.05
+    _, item, who, said = big_crowd(np.stack([lazy, able] * 10), 1)
+    sizes = {"num_items": 2000, "num_annotators": 20, "num_classes": 4}
+    for fit in (crowd.dawid_skene, crowd.one_coin, crowd.mace, crowd.glad):
+        c = fit(item, who, said, **sizes)
+        assert (np.asarray(c.posterior).argmax(1) == said).mean() > 0.99, fit.__name__
 
 
 def test_annotators_of_few_answers_lean_on_the_others():

@@ -119,8 +119,6 @@ def test_a_crowd_leaves_its_annotators_and_answers(run):
     assert people[1]["annotator"].startswith("skilled")
     assert not people[-1]["annotator"].startswith("skilled")
     assert pq.read_table(products.folder / "answers.parquet").num_rows == 900
-    layer = run("crowd", "--answers=planted:2", "--method=crowd_layer", folder="layer")
-    layer.check("crowd_layer", {"annotators.png"}, set(), {"test_accuracy", "recovery"})
 
 
 def test_noise_types_leave_a_type_for_each_example_and_a_ranking(run):
