@@ -97,10 +97,7 @@ def test_other_models_are_as_good_as_the_majority_at_least(crowd, found, method)
     np.testing.assert_allclose(other.confusion.sum(axis=2), 1, rtol=1e-5)
 
 
-def test_matrices_that_no_memory_holds_are_refused_and_one_annotator_is_enough(crowd, monkeypatch):
-    alone = nlx.consensus((["x", "y"], ["web", "web"], ["a", "b"]))
-    assert alone.items_table()["label"].to_pylist() == ["a", "b"]
-    assert alone.questions_table()["ask"].to_pylist() == [None, None]
+def test_matrices_that_no_memory_holds_are_refused(crowd, monkeypatch):
     monkeypatch.setattr(module, "memory", lambda: 1000)
     with pytest.raises(ArgumentError, match="by 12 annotators in 3 classes, whose matrices take"):
         nlx.consensus(crowd[1])

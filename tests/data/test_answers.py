@@ -65,6 +65,7 @@ def test_web_and_trusted_labels_lie_beside(tmp_path):
     assert rows(answers)[3:] == [("y", "web", "bird"), ("z", "web", "cat")]
     assert answers.groups.tolist() == [0, 0, 0, 1]
     assert answers.trusted.tolist() == [2, -1, -1]
+    assert answers_of((["x", "y"], ["web", "web"], ["a", "b"])).groups.tolist() == [0]  # nobody else is there
     by_row = answers_of(np.array([[0, 1], [1, 1]]), web=["b", None], class_names=("a", "b"), num_items=2)
     assert rows(by_row)[4:] == [("0", "web", "b")]
 
