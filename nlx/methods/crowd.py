@@ -190,7 +190,7 @@ def crowd(
 
     begun = fit(given, prior, known)
     first = log_likelihood(given, begun.confusion)
-    start = prior if prior is not None else jnp.broadcast_to(jnp.log(begun.class_prior), first.shape)
+    start = prior if prior is not None else jnp.zeros_like(first)  # no logarithms of probabilities: not yet visited
 
     def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
         del key, outputs, num_classes
@@ -225,7 +225,10 @@ def crowd(
 
     def refresh(key: Array, memory: Memory, features: Array, labels: Batch) -> Memory:
         del key, features
-        new = fit(memory.given, memory.log_probs, labels.get("trusted_label"))
+        # Of examples that this training does not visit, another fold's say, the classifier has no opinion.
+        visited = jnp.sum(jnp.exp(memory.log_probs), axis=1, keepdims=True) < 1.5
+        given = memory.given._replace(label=jnp.where(visited, memory.given.label, -1))
+        new = fit(given, memory.log_probs, labels.get("trusted_label"))
         return memory._replace(log_likelihood=log_likelihood(memory.given, new.confusion))
 
     again = refresh if prior is None else None

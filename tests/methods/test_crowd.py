@@ -60,10 +60,24 @@ def test_the_target_is_bayes_rule_and_trusted_labels_are_certain():
     slope = jax.grad(lambda x: method.loss(None, params, memory, {**OUTPUTS, "logits": x}, batch, 0)[0].sum())
     np.testing.assert_allclose(slope(OUTPUTS["logits"]), np.exp(LOG_P) - target, atol=1e-5)  # the target is constant
     new = method.refresh(None, stored, OUTPUTS["features"], batch)
+    assert not np.allclose(new.log_likelihood, memory.log_likelihood, atol=1e-2)
     fitted = dawid_skene(
         *flat, num_items=N, **PEOPLE, log_prior=LOG_P.astype(np.float32), trusted=trusted, iterations=20
     )
     np.testing.assert_allclose(new.log_likelihood, likelihood(fitted.confusion), atol=1e-4)
+
+
+def test_examples_that_no_batch_has_visited_tell_nothing_of_annotators():
+    method = crowd(WHO, SAID, **PEOPLE)
+    params, memory = begun(method)
+    _, stored, _ = method.loss(None, params, memory, OUTPUTS, BATCH, 0)
+    odd = np.arange(N) % 2 == 1
+    partly = stored._replace(log_probs=jnp.where(odd[:, None], 0.0, stored.log_probs))
+    silent = stored._replace(given=stored.given._replace(label=jnp.where(odd[:, None], -1, stored.given.label)))
+    features = OUTPUTS["features"]
+    ours, theirs = (method.refresh(None, m, features, BATCH).log_likelihood[~odd] for m in (partly, silent))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert not np.allclose(ours, method.refresh(None, stored, features, BATCH).log_likelihood[~odd], atol=1e-2)
 
 
 def test_what_held_out_models_say_takes_the_classifiers_place_for_good():
