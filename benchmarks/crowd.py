@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.kernels.crowd import Answers, one, table_of_sizes
 from nlx import crowd
-from nlx.cleaning.table import read_labels
+from nlx.cleaning.label_files import read_labels
 from nlx.data import Dataset, Split, load
 from nlx.data.crowds import planted_crowd
 from nlx.experiment.main import run_recipe

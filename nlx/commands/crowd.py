@@ -12,7 +12,8 @@ import tyro
 
 from nlx.arguments import ArgumentError
 from nlx.cleaning.consensus import ModelName, consensus
-from nlx.cleaning.table import label_table, write_labels
+from nlx.cleaning.label_files import write_labels
+from nlx.cleaning.table import label_table
 from nlx.report.annotators import annotator_plot
 from nlx.report.report import write_report
 

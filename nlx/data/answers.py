@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nlx.arguments import ArgumentError
+from nlx.data.columns import Columns, column_of, joined, read_table
 from nlx.data.dataset import DataError
 from nlx.data.names import alike, check_unused, clean_name, numbered
-from nlx.data.columns import Columns, column_of, joined, read_table
 
 Repeats = Literal["last", "all"]
 

@@ -1,4 +1,4 @@
-"""Tables of a user's own, from files and frames, as Arrow columns in which what is missing is null."""
+"""Answers from files and frames as Arrow columns, in which what is missing is null."""
 
 from __future__ import annotations
 
