@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import signal
 import statistics
@@ -27,6 +28,7 @@ from nlx.training.observers import Interrupted
 
 Options = TypeVar("Options", bound=RecipeOptions)
 Train = Callable[[Options, Run], Result]
+_STOPPED = 128 + signal.SIGTERM
 
 
 def main(options_type: type[Options], train: Train[Options], arguments: list[str] | None = None) -> int:
@@ -39,10 +41,13 @@ def main(options_type: type[Options], train: Train[Options], arguments: list[str
 
     Returns:
       0 when the run is complete, 1 for an error that has been told in one sentence, 128 + SIGTERM (143) when the run
-      was stopped and saved. Unknown options exit with 2 (``SystemExit``).
+      was stopped and saved; a process of its own ends with that at once. Unknown options exit with 2 (``SystemExit``).
     """
     with lasting_streams():
-        return _main(options_type, train, arguments)
+        code = _main(options_type, train, arguments)
+    if code == _STOPPED and arguments is None:
+        os._exit(code)  # Python would wait for what XLA still compiles
+    return code
 
 
 def _main(options_type: type[Options], train: Train[Options], arguments: list[str] | None) -> int:
@@ -54,9 +59,9 @@ def _main(options_type: type[Options], train: Train[Options], arguments: list[st
     try:
         run_recipe(options, train)
     except Stopped as stop:
-        return _tell(f"{stop}; the state is saved: go on with --resume", 128 + signal.SIGTERM)
+        return _tell(f"{stop}; the state is saved: go on with --resume", _STOPPED)
     except Interrupted:
-        return _tell("stopped; what is saved is whole: go on with --resume", 128 + signal.SIGTERM)
+        return _tell("stopped; what is saved is whole: go on with --resume", _STOPPED)
     except Diverged as error:
         return _tell(f"error: {as_flags(str(error), flags)}, and another --run_dir", 1)
     except CheckpointError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
@@ -30,21 +32,28 @@ class StopSignals:
 
     They raise Interrupted at once, but after :meth:`defer`, when :attr:`requested` has to be asked. Outside the main
     thread, which alone may touch signals, nothing is changed; what is ignored, as nohup has it, still is.
+
+    A compilation that is left goes on in a thread of XLA's, for which Python waits at its end: leave by ``os._exit``.
     """
 
     def __init__(self) -> None:
         self.requested, self._raises = False, True
+        self._safe: Callable[[], bool] | None = None
 
     def __enter__(self) -> StopSignals:
         self._before = {}
         if threading.current_thread() is threading.main_thread():
             heeded = [n for n in NUMBERS if signal.getsignal(n) != signal.SIG_IGN]
             self._before = {n: signal.signal(n, self._ask) for n in heeded}
+        if self._before:
+            self._hook, sys.unraisablehook = sys.unraisablehook, self._ask_again
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._before:
+            sys.unraisablehook = self._hook
 
     def defer(self, yes: bool) -> None:
         """Whether a signal only sets :attr:`requested`; processes that work together cannot leave one by one."""
@@ -53,20 +62,30 @@ class StopSignals:
             raise Interrupted
 
     @contextmanager
-    def raising(self) -> Iterator[None]:
-        """Within it, a signal raises Interrupted."""
+    def raising(self, safe: Callable[[], bool] | None = None) -> Iterator[None]:
+        """Within it, a signal raises Interrupted, as long as ``safe()``."""
         self.defer(False)
+        self._safe = safe
         try:
             yield
         finally:
-            self._raises = False
+            self._raises, self._safe = False, None
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
         for n in self._before:
             signal.signal(n, signal.SIG_DFL)
-        if self._raises:
+        if self._raises and (self._safe is None or self._safe()):
             raise Interrupted
+
+    def _ask_again(self, lost: sys.UnraisableHookArgs) -> None:
+        """Send a signal once more whose exception came up in the collection of garbage, where Python drops it."""
+        if lost.exc_type is not Interrupted:
+            self._hook(lost)
+            return
+        for number in self._before:
+            signal.signal(number, self._ask)
+        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
 
 
 class StopOnSignal(Observer):
@@ -79,9 +98,9 @@ class StopOnSignal(Observer):
         """See :class:`Observer`."""
         self._signals.defer(True)
 
-    def interruptible(self) -> AbstractContextManager[object]:
+    def interruptible(self, safe: Callable[[], bool] | None = None) -> AbstractContextManager[object]:
         """See :class:`Observer`."""
-        return self._signals.raising()
+        return self._signals.raising(safe)
 
     def stop_requested(self) -> bool:
         """See :class:`Observer`."""

@@ -74,12 +74,12 @@ class Checkpoints(Observer):
 
     def on_stop(self, state: TrainState) -> None:
         """See :class:`Observer`."""
-        self.save(state)
+        self.save(state, kept=True)
         self.wait()
 
     def on_end(self, state: TrainState) -> None:
         """See :class:`Observer`."""
-        self.save(state)
+        self.save(state, kept=True)
 
     def close(self, error: BaseException | None) -> None:
         """Wait for writing to end."""
@@ -94,14 +94,19 @@ class Checkpoints(Observer):
         except Exception as late:  # the error under way is what the user has to hear of
             error.add_note(f"the last checkpoint was not written either: {late}")
 
-    def save(self, state: TrainState) -> None:
-        """Write a state in the background; waits only where the one before is still being written."""
+    def save(self, state: TrainState, *, kept: bool = False) -> None:
+        """Write a state in the background; waits only where the one before is still being written.
+
+        Args:
+          state: what to write.
+          kept: whether nothing consumes it before :meth:`wait` or :meth:`close` returns; otherwise a copy is written.
+        """
         step = int(state.step)
         rewrite = self.damaged | ({self._partial} if not state.sums else set())
         if step in {c.step for c in self._orbax.checkpoints} - rewrite:
             return
         # On CPU the writer may still read the buffers that the next step, which gets the state donated, writes to.
-        copy = jax.tree.map(jnp.copy, state)
+        copy = state if kept else jax.tree.map(jnp.copy, state)
         self._guard(
             lambda: self._orbax.save_async(
                 step, copy, force=True, overwrite=step in rewrite, custom_metadata=self._about

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 
 from nlx.training.feed import Feed
 from nlx.training.mesh import agree
-from nlx.training.observers import Interrupted, Observer, Progress, Row
+from nlx.training.observers import Interrupted, Observer, Progress, Row, interruptible
 from nlx.training.stages import Position, Stages
 from nlx.training.state import TrainState
 
@@ -69,12 +69,17 @@ def run_stages(
         ended = _between_epochs(state, plan, step)
         at = plan.position(step - 1) if ended else plan.position(step)
         done, seconds, stop = at.steps if ended else at.start, 0.0, False
-        if done == 0 or not state.sums:
-            state = begin_epoch(state, at)
         while done < at.steps and not stop:
             took = min(count, feed.longest, at.steps - done)
-            began = time.perf_counter()
-            state = feed.advance(state, step, took)
+            try:
+                with interruptible(observers, partial(_intact, state)):
+                    if done == 0 or not state.sums:
+                        state = begin_epoch(state, at)
+                    began = time.perf_counter()
+                    state = feed.advance(state, step, took)
+            except Interrupted:
+                state, stop = state if done else state._replace(sums={}), True
+                break
             loss = float(state.sums["train_loss"]) / (done + took)
             elapsed = time.perf_counter() - began
             step, done, seconds = step + took, done + took, seconds + elapsed
@@ -95,9 +100,7 @@ def run_stages(
                 **{name: float(state.sums[name]) / at.steps for name in sorted(state.sums, key=_loss_first)},
             }
             try:
-                with ExitStack() as work:
-                    for observer in observers:
-                        work.enter_context(observer.interruptible())
+                with interruptible(observers):
                     over = refresh(state._replace(sums={}), at.epoch + 1)
                     for observer in observers:
                         observer.score(over, row)
@@ -116,6 +119,10 @@ def run_stages(
     for observer in observers:
         observer.on_end(state)
     return Fitted(state, history)
+
+
+def _intact(state: TrainState) -> bool:
+    return not state.step.is_deleted()
 
 
 def _between_epochs(state: TrainState, plan: Stages, step: int) -> bool:

@@ -69,8 +69,12 @@ class Observer:
     def score(self, state: TrainState, row: Row) -> None:
         """After an epoch, to add scores to its row; what takes long, and may be left by :class:`Interrupted`."""
 
-    def interruptible(self) -> AbstractContextManager[object]:
-        """Entered around refresh and scores; within it Interrupted may be raised, and the epoch's end is done again."""
+    def interruptible(self, safe: Callable[[], bool] | None = None) -> AbstractContextManager[object]:
+        """Entered around refresh and scores; within it Interrupted may be raised, and the epoch's end is done again.
+
+        Entered around steps as well, where Interrupted may be raised on entry and as long as ``safe()`` says that no
+        step has consumed the state, which is while programs are compiled and data are waited for.
+        """
         return nullcontext()
 
     def on_epoch(self, state: TrainState, row: Row) -> None:
@@ -103,6 +107,14 @@ class _OnEpoch(Observer):
 def as_observers(observers: Iterable[Observer | Callable[[Row], object]]) -> tuple[Observer, ...]:
     """Observers as they are; a function is called with each epoch's row."""
     return tuple(o if isinstance(o, Observer) else _OnEpoch(o) for o in observers)
+
+
+def interruptible(observers: Sequence[Observer], safe: Callable[[], bool] | None = None) -> ExitStack:
+    """A context in which any of the observers may raise Interrupted."""
+    with ExitStack() as work:
+        for observer in observers:
+            work.enter_context(observer.interruptible(safe))
+        return work.pop_all()
 
 
 def closing(observers: Sequence[Observer]) -> ExitStack:

@@ -2,10 +2,15 @@
 
 import os
 import signal
+import sys
 import threading
+import time
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from nlx.experiment.signals import StopOnSignal, Stopped, StopSignals
@@ -80,3 +85,56 @@ def test_a_training_that_stopped_says_where():
     with pytest.raises(Stopped, match="stopped after step 7") as stop:
         StopOnSignal(StopSignals()).on_stop(SimpleNamespace(step=7))
     assert stop.value.step == 7
+
+
+def test_what_is_compiled_is_left_at_once():
+    """Python's handlers run while XLA compiles; nothing of the state is consumed by then."""
+
+    @jax.jit
+    def slow(x):
+        for i in range(60):
+            x = jnp.sin(x @ x) + i
+        return x
+
+    main = threading.get_ident()
+
+    def stop():
+        while "backend_compile" not in sys._current_frames()[main].f_code.co_name:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with StopSignals() as signals:
+        observer = StopOnSignal(signals)
+        observer.on_start(None, None, None)
+        watcher = threading.Thread(target=stop)
+        watcher.start()
+        with pytest.raises(Interrupted), observer.interruptible(lambda: True):
+            slow(np.eye(8, dtype=np.float32))
+    watcher.join()
+
+
+def test_a_step_under_way_is_not_left():
+    with StopSignals() as signals:
+        observer = StopOnSignal(signals)
+        observer.on_start(None, None, None)
+        with observer.interruptible(lambda: False):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert observer.stop_requested()
+
+
+def test_a_stop_that_comes_up_where_python_drops_exceptions_is_asked_for_again(monkeypatch):
+    class Garbage:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def work():
+        Garbage()
+        time.sleep(10)
+
+    with pytest.raises(Interrupted), StopSignals():
+        work()
+    dropped = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: dropped.append(lost.exc_type))
+    with StopSignals():
+        type("Other", (), {"__del__": lambda self: 1 / 0})()
+    assert dropped == [ZeroDivisionError]

@@ -1,5 +1,6 @@
 """A training that was stopped or killed and then goes on gives, bit for bit, what one that was left alone gives."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import jax
@@ -11,7 +12,7 @@ from nlx.methods.crf import annealed, crf
 from nlx.methods.plain import trusted_cross_entropy
 from nlx.methods.self_learning import corrections, self_learning
 from nlx.training.checkpoint import Checkpoints
-from nlx.training.observers import Observer
+from nlx.training.observers import Interrupted, Observer
 from nlx.training.stages import Stage, step_decay
 from tests.training.conftest import REMEMBERING, N, assert_same
 
@@ -23,10 +24,10 @@ class Killed(Exception):
 
 
 class Interrupter(Observer):
-    """Asks for a stop, or kills the training, after a given step; programs must be of one step."""
+    """Stops or kills the training after a given step, or leaves the next one; programs must be of one step."""
 
-    def __init__(self, step=None, kill=False):
-        self.step, self.kill = step, kill
+    def __init__(self, step=None, kill=False, leave=False):
+        self.step, self.kill, self.leave = step, kill, leave
 
     def on_start(self, trainer, stages, state):
         self.done = int(state.step)
@@ -37,7 +38,15 @@ class Interrupter(Observer):
             raise Killed
 
     def stop_requested(self):
-        return self.done == self.step
+        return self.done == self.step and not self.leave
+
+    @contextmanager
+    def interruptible(self, safe=None):
+        if self.leave and safe is not None and self.done == self.step:
+            assert safe()
+            raise Interrupted
+        yield
+        assert safe is None or not safe()  # the step has consumed the state
 
 
 @pytest.fixture(scope="module", params=["device", "stream", "stages", "self_learning", "crf"])
@@ -103,14 +112,15 @@ def untimed(history):
 def test_a_training_stopped_anywhere_goes_on_as_if_nothing_had_been(
     case, trainer_for, uninterrupted, stepwise, tmp_path, seed
 ):
-    """By turns from the state itself and from a checkpoint of it."""
+    """By turns from the state itself and from a checkpoint of it; stopped by request, or as a step is compiled."""
+    leave = seed != 0
     ends = [row["step"] for row in uninterrupted.history]
-    stops = ends[:-1]
+    stops = [0, *ends[:-1]] if leave else ends[:-1]
     if seed is not None:
         stops = sorted(int(s) for s in np.random.default_rng(seed).choice(np.arange(1, ends[-1]), 3, replace=False))
     state, rows = None, []
     for number, step in enumerate(stops):
-        fitted = go(case, trainer_for, Checkpoints(tmp_path / "c", 1e9), Interrupter(step), state=state)
+        fitted = go(case, trainer_for, Checkpoints(tmp_path / "c", 1e9), Interrupter(step, leave=leave), state=state)
         assert fitted.stopped
         assert int(fitted.state.step) == step
         assert str(step) in {p.name for p in (tmp_path / "c").iterdir()}
