@@ -184,8 +184,9 @@ def checkpoints(runs: Runs, count: int, rng: random.Random) -> Iterator[tuple[st
         file.write_bytes(file.read_bytes()[: rng.randrange(file.stat().st_size)])
         code, errors = runs.call("baseline", run, "--resume")
         unlike = errors.strip().splitlines()[-1] if code else runs.unlike(run, "whole-baseline")
+        unlike = unlike or "tracebacks printed" * ("Traceback" in errors)
         outcome = f"FAILED ({file.parent.name}/{file.name}): {unlike}" if unlike else "as uninterrupted"
-        yield "damaged checkpoint", outcome + ", with tracebacks printed" * ("Traceback" in errors)
+        yield "damaged checkpoint", outcome
 
 
 def processes(runs: Runs) -> Iterator[tuple[str, str]]:

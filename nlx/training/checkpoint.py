@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 import time
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import tensorstore
 from orbax.checkpoint import v1 as ocp
 
 from nlx.training.mesh import agree
@@ -59,7 +61,7 @@ class Checkpoints(Observer):
     def on_start(self, trainer: Trains, stages: Stages, state: TrainState) -> None:
         """Refuse a folder of another training, whose checkpoints would stay in place of this one's."""
         self._saved, done = time.monotonic(), int(state.step)
-        saved = {c.step for c in self._orbax.checkpoints} if self.directory.exists() else set()
+        saved = self._steps() if self.directory.exists() else set()
         if any(step > done for step in saved - self.damaged):
             raise CheckpointError(
                 f"{self.directory} holds checkpoint {max(saved)}, but training is to start after step {done}: go on "
@@ -103,7 +105,7 @@ class Checkpoints(Observer):
         """
         step = int(state.step)
         rewrite = self.damaged | ({self._partial} if not state.sums else set())
-        if step in {c.step for c in self._orbax.checkpoints} - rewrite:
+        if step in self._steps() - rewrite:
             return
         # On CPU the writer may still read the buffers that the next step, which gets the state donated, writes to.
         copy = state if kept else jax.tree.map(jnp.copy, state)
@@ -132,8 +134,9 @@ class Checkpoints(Observer):
           CheckpointError: the latest one belongs to another model, method or data set, or none can be read.
         """
         first: Exception | None = None
-        for step in sorted((c.step for c in self._orbax.checkpoints), reverse=True):
+        for step in sorted(self._steps(), reverse=True):
             try:
+                _read_through(self.directory / str(step) / "state")
                 found = self._orbax.metadata(step)
                 if self._about and not found.custom_metadata:
                     raise ValueError("it does not say what it is of")
@@ -157,6 +160,15 @@ class Checkpoints(Observer):
             f"no checkpoint in {self.directory} can be read ({_first_line(first)}): delete that folder to start again"
         ) from first
 
+    def _steps(self) -> set[int]:
+        try:
+            return {c.step for c in self._orbax.checkpoints}
+        except Exception as error:
+            raise CheckpointError(
+                f"the checkpoints in {self.directory} cannot be told apart ({_first_line(error)}): delete the damaged "
+                "one, or that folder to start again"
+            ) from error
+
     def _guard(self, action: Callable[[], object]) -> None:
         try:
             action()
@@ -165,6 +177,22 @@ class Checkpoints(Observer):
                 f"could not write a checkpoint to {self.directory} ({_first_line(error)}); free space or fix the "
                 "folder, then resume: the checkpoint before is intact"
             ) from error
+
+
+def _read_through(folder: Path) -> None:
+    """Read one array after another, and raise where one cannot be read.
+
+    Orbax reads them side by side, and where one cannot be read prints a traceback for every other one.
+    """
+    for file in folder.glob("array_metadatas/*"):
+        json.loads(file.read_bytes())
+    store = {"driver": "ocdbt", "base": f"file://{folder.resolve()}/"}
+    keys = [key.decode() for key in tensorstore.KvStore.open(store).result().list().result()]
+    arrays = [key.removesuffix("zarr.json") for key in keys if key.endswith("/zarr.json")]
+    if not arrays:
+        raise ValueError("it holds no arrays")
+    for path in arrays:
+        tensorstore.open({"driver": "zarr3", "kvstore": {**store, "path": path}}, read=True).result().read().result()
 
 
 def _difference(stored: Any, abstract: TrainState) -> str:
