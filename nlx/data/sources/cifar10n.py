@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-import warnings
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -28,17 +28,6 @@ HUMAN = "CIFAR-10_human.npy"
 HUMAN_TORCH = "CIFAR-10_human.pt"
 CIFAR_SOURCE = "the Python version of CIFAR-10, https://www.cs.toronto.edu/~kriz/cifar.html"
 HUMAN_SOURCE = "the data folder of https://github.com/UCSC-REAL/cifar-10-100n"
-
-# All that a pickled NumPy array or a Python 2 byte string needs; anything else in a pickle could run code.
-_ALLOWED = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("_codecs", "encode"),
-    ("collections", "OrderedDict"),
-}
 
 
 def cifar10n(data_dir: str | Path | None, labels: str | None = None) -> Dataset:
@@ -87,6 +76,57 @@ def cifar10n(data_dir: str | Path | None, labels: str | None = None) -> Dataset:
     return Dataset(f"cifar10n/{labels}", CLASS_NAMES, train, Split(test_images, None, test_label))
 
 
+class _Type:
+    """A NumPy type as a pickle spells it: NumPy's own way from a damaged one may crash the process."""
+
+    def __init__(self, code: Any, *_: Any):
+        self._code, self._order = _text(code), "="
+        if not re.fullmatch(r"[biuf][1248]|O8?", self._code):
+            raise pickle.UnpicklingError(f"arrays of {self._code!r} are not read")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._order = _text(state[1])
+
+    def array(self, raw: Any, shape: Any, order: str) -> Any:
+        """An array of bytes, or the one Python object that numpy.save has wrapped."""
+        if self._code[0] == "O":
+            (content,) = raw
+            return content
+        raw = raw.encode("latin1") if isinstance(raw, str) else raw
+        return np.frombuffer(raw, np.dtype(self._order + self._code)).reshape(shape, order=order)
+
+
+class _Array:
+    """An array that is told its content later."""
+
+    def __init__(self, *_: Any):
+        self.content: Any = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, fortran, raw = state
+        self.content = kind.array(raw, shape, "F" if fortran else "C")
+
+
+def _text(code: Any) -> str:
+    return code.decode("ascii") if isinstance(code, bytes) else str(code)
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    return text.encode({"latin1": encoding, "latin-1": encoding}[encoding])
+
+
+# All that a pickled NumPy array or a Python 2 byte string needs; anything else in a pickle could run code.
+_ALLOWED = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Type,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "scalar"): lambda kind, raw: kind.array(raw, (), "C")[()],
+    ("numpy._core.numeric", "_frombuffer"): lambda raw, kind, shape, order: kind.array(bytes(raw), shape, order),
+    ("_codecs", "encode"): _encode,
+    ("collections", "OrderedDict"): dict,
+}
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     """Loads NumPy arrays and builtin containers and nothing that could run code."""
 
@@ -95,24 +135,20 @@ class _ArrayUnpickler(pickle.Unpickler):
         module = module.replace("numpy.core.", "numpy._core.")
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a data file")
-        return super().find_class(module, name)
+        return _ALLOWED[module, name]
 
 
 def _unpickle(path: Path, file: Any, encoding: str, source: str) -> dict[Any, Any]:
     try:
-        with warnings.catch_warnings():
-            # NumPy 2.4.0 to 2.4.4 warn of the way in which pickles as old as CIFAR's call dtype().
-            warnings.filterwarnings("ignore", message=r"dtype\(\): align")
-            content = _ArrayUnpickler(file, encoding=encoding).load()
-        if isinstance(content, np.ndarray) and content.dtype == object and content.size == 1:
-            content = content.item()  # np.save wraps a dict in an array
+        content = _ArrayUnpickler(file, encoding=encoding).load()
+        content = content.content if isinstance(content, _Array) else content
         if not isinstance(content, dict):
             raise pickle.UnpicklingError("it does not hold a dict")
+        return {key: value.content if isinstance(value, _Array) else value for key, value in content.items()}
     except Exception as error:  # a broken pickle can raise anything
         raise DataError(
-            f"{path}: cannot be read ({str(error).rstrip('.')}): get the file again, from {source}."
+            f"{path}: cannot be read ({' '.join(str(error).split()).rstrip('.')}): get the file again, from {source}."
         ) from error
-    return content
 
 
 def _read_human(root: Path) -> tuple[Path, dict[str, Any]]:
@@ -125,7 +161,7 @@ def _read_human(root: Path) -> tuple[Path, dict[str, Any]]:
                     version[0]
                 ]
                 read_header(file)
-            except (ValueError, KeyError, EOFError) as error:
+            except Exception as error:  # a broken header can raise anything
                 raise DataError(f"{path}: not a NumPy file: get it again, from {HUMAN_SOURCE}.") from error
             return path, _unpickle(path, file, "latin1", HUMAN_SOURCE)
     path = root / HUMAN_TORCH

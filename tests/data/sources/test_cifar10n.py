@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from nlx.data import DataError
-from nlx.data.sources.cifar10n import cifar10n
+from nlx.data.sources.cifar10n import HUMAN, cifar10n
+from tests.data.test_fuzz import mutated
 
 PER_BATCH = 4
 N = 5 * PER_BATCH
@@ -212,3 +213,23 @@ def test_labels_and_folder_must_be_given(tmp_path):
         cifar10n(tmp_path, "worse")
     with pytest.raises(DataError, match="needs a `data_dir`"):
         cifar10n(None, "worst")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["cifar-10-batches-py/data_batch_2", "cifar-10-batches-py/test_batch", HUMAN])
+def test_damaged_pickles_are_read_rightly_or_told_in_one_sentence(official, name):
+    folder, *_ = official
+    intact, rng = (folder / name).read_bytes(), np.random.default_rng(0)
+    told = []
+    for _ in range(40):
+        (folder / name).write_bytes(mutated(intact, rng))
+        try:
+            data = cifar10n(folder, "worst")
+        except DataError as error:
+            told.append(str(error))
+        else:
+            assert data.train.inputs.shape[1:] == data.test.inputs.shape[1:] == (32, 32, 3)
+            assert len(data.train.inputs) == len(data.train.label)
+            assert set(data.train.noisy_label) | set(data.test.label) <= set(range(10))
+    assert told
+    assert not any("\n" in sentence for sentence in told)

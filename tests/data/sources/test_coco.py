@@ -9,6 +9,7 @@ from PIL import Image
 from nlx.data import DataError, ImageFiles
 from nlx.data.decode import decode_all
 from nlx.data.sources.coco import WITHOUT_WORDS, coco_captions, coco_tags, vocabulary, words_of
+from tests.data.test_fuzz import mutated
 
 # Out of order, as the official file has them; ids have gaps, and hair drier is one of the classes without a word.
 CATEGORIES = [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}, {"id": 89, "name": "hair drier"}]
@@ -279,3 +280,24 @@ def test_pictures_that_are_missing(official, part):
     folder.rmdir()
     with pytest.raises(DataError, match=f"{part}2014: no such folder: unpack {part}2014.zip"):
         coco_captions(official)
+
+
+@pytest.mark.parametrize(
+    "name", ["instances_train2014", "instances_val2014", "captions_train2014", "flickr_tags_train2014"]
+)
+def test_damaged_json_is_read_rightly_or_told_in_one_sentence(official, name):
+    path, rng = official / "annotations" / f"{name}.json", np.random.default_rng(0)
+    read = coco_tags if "tags" in name else coco_captions
+    intact, told = path.read_bytes(), []
+    for _ in range(40):
+        path.write_bytes(mutated(intact, rng))
+        try:
+            data = read(official)
+        except DataError as error:
+            told.append(str(error))
+        else:
+            assert data.train.noisy_label.shape == (len(data.train.inputs), len(data.noisy_names))
+            assert data.train.label.shape == (len(data.train.inputs), data.num_classes)
+            assert data.train.noisy_label.any()
+    assert told
+    assert not any("\n" in sentence for sentence in told)
