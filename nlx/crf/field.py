@@ -251,5 +251,5 @@ def _tempered(logits: ArrayLike, other: ArrayLike, name: str, alpha: ArrayLike) 
 
 
 def _fits(u: Array, y: Array, z: Array) -> None:
-    if u.shape != (z.shape[-1], y.shape[-1]) or y.shape[:-1] != z.shape[:-1]:
+    if not (y.ndim and z.ndim) or u.shape != (z.shape[-1], y.shape[-1]) or y.shape[:-1] != z.shape[:-1]:
         raise ValueError(f"coupling must be [M, N] for y [..., N] and z [..., M], got {u.shape}, {y.shape}, {z.shape}")

@@ -88,6 +88,8 @@ def likelihood_loss(rbm: RBM, y: ArrayLike, clean: ArrayLike, negative: tuple[Ar
       [[-1.]]
     """
     y, clean = floats(y=y, clean=clean)
+    if not y.ndim == clean.ndim == 2 or len(y) != len(clean):
+        raise ValueError(f"y must be [n, N] and clean [n, C], got {y.shape} and {clean.shape}")
     if clean.shape[-1] > rbm.z_bias.shape[0]:
         raise ValueError(f"the machine has {rbm.z_bias.shape[0]} units beside y, fewer than labels {clean.shape}")
     hidden = jax.nn.sigmoid(conditional_logits(rbm, y)[..., clean.shape[-1] :])

@@ -11,6 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from nlx.arguments import as_type, at_least, floating, mask, working
+from nlx.prototypes.similarity import lengths
 
 
 class Correction(NamedTuple):
@@ -60,8 +61,8 @@ def class_scores(features: ArrayLike, mean: ArrayLike, present: ArrayLike) -> Ar
     dtype = working(x)
     # The product is divided by the length, not the features: they are read, never copied.
     inner = jnp.matmul(x, mean.astype(x.dtype).T, precision=jax.lax.Precision.HIGHEST, preferred_element_type=dtype)
-    length = jnp.linalg.norm(x.astype(dtype), axis=1, keepdims=True)
-    cosine = as_type(inner / jnp.where(length > 0, length, jnp.ones_like(length)), x.dtype)
+    largest, length = lengths(x.astype(dtype))
+    cosine = as_type(inner / largest / length, x.dtype)
     return jnp.where(mask(present, mean.shape[:1], "present")[None, :], cosine, -jnp.inf)
 
 

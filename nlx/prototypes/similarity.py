@@ -32,9 +32,22 @@ def unit(features: ArrayLike) -> Array:
              [0. , 0. ]], dtype=float32)
     """
     features = floating(features, "features")
+    if not features.ndim:
+        raise ValueError("features must be [..., d], got a scalar")
     x = features.astype(working(features))
-    length = jnp.linalg.norm(x, axis=-1, keepdims=True)
-    return as_type(x / jnp.where(length > 0, length, jnp.ones_like(length)), features.dtype)
+    largest, length = lengths(x)
+    return as_type(x / largest / length, features.dtype)
+
+
+def lengths(x: Array) -> tuple[Array, Array]:
+    """Largest entry and length, in units of it, of vectors of any scale, whose squares may not be floats: ``[..., 1]``.
+
+    Both are 1 for zero vectors.
+    """
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True, initial=0))
+    some, one = largest > 0, jnp.ones_like(largest)
+    largest = jnp.where(some, largest, one)
+    return largest, jnp.sqrt(jnp.where(some, jnp.sum((x / largest) ** 2, axis=-1, keepdims=True), one))
 
 
 def cosine_similarity(features: ArrayLike) -> Array:

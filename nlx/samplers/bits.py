@@ -16,6 +16,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from nlx.arguments import same_shape
+
 Generator = Literal["threefry", "hash"]
 """``threefry``: the bits of ``jax.random.bits``. ``hash``: a counter put through a keyed mixing function, cheaper; its
 draws pass the tests in ``tests/samplers/test_bits.py`` and nothing beyond them is claimed."""
@@ -44,6 +46,7 @@ def threefry2x32(key: Array, high: ArrayLike, low: ArrayLike) -> tuple[Array, Ar
     References:
       Salmon et al., 2011, Parallel random numbers: as easy as 1, 2, 3.
     """
+    same_shape("high", jnp.shape(high), "low", jnp.shape(low))
     words = (key[0], key[1], key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
     x0, x1 = jnp.asarray(high) + words[0], jnp.asarray(low) + words[1]
     for block in range(5):
@@ -145,6 +148,7 @@ def bernoulli16(uniform: Array, logits: Array) -> Array:
       >>> bernoulli16(jnp.array([0, 40000, 40000], jnp.uint32), jnp.array([-1e4, 0.0, 1e4]))
       Array([False, False,  True], dtype=bool)
     """
+    same_shape("uniform", uniform.shape, "logits", logits.shape)
     u = uniform.astype(jnp.int32).astype(jnp.float32)  # by way of int32, which CPUs convert in one instruction
     return (u + np.float32(0.5)) * (1 + jnp.exp(-logits)) < np.float32(2**16)
 

@@ -204,9 +204,9 @@ def table(n=8, k=3, dtype=np.float32):
             lambda a, b: crf.categorical_posterior(a, b, 2.0), logits, probs, double=True
         ),
         "crf.contrast": Case(
-            lambda y, m, s, u, b, a: crf.contrast((y, m), (s, s[..., :1].repeat(hidden, -1)), u, b, a),
-            (samples[0, :, 0], means, samples[1], coupling, y_bias, z_bias),
-            (0, 1, 2, 4, 5),
+            lambda y, m, s, t, u, b, a: crf.contrast((y, m), (s, t), u, b, a),
+            (samples[0, :, 0], means, samples[1], samples[0][..., :1].repeat(hidden, -1), coupling, y_bias, z_bias),
+            (0, 1, 2, 3, 5, 6),
             double=True,
         ),
         "crf.split_weights": on_rows(crf.split_weights, where),

@@ -4,18 +4,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from nlx import losses
 from tests.primitives.cases import CASES, MODULES, table
+from tests.primitives.drawing import SEEDS, SIZES, another, few, is_key, is_labels
 
 TRACED = [name for name, case in CASES.items() if not case.host]
+DRAWN = [
+    n for n, case in CASES.items() if case.arrays and n not in ("transitions.invert", "transitions.from_confusion")
+]
 SPREAD = [name for name in TRACED if CASES[name].rows]
-
-
-def is_key(x):
-    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def same(ours, expected, tolerance=2e-5):
@@ -65,6 +67,30 @@ def test_the_third_eager_call_compiles_nothing(name, compilations):
     compilations.clear()
     case.call(*case.arrays)
     assert compilations == []
+
+
+@pytest.mark.parametrize("name", DRAWN)
+@given(seed=SEEDS, size=SIZES, unknown=st.booleans())
+@few(2)
+def test_whatever_is_drawn_gives_numbers_that_follow_their_rows(name, seed, size, unknown):
+    case, rng = CASES[name], np.random.default_rng(seed)
+    arrays = [another(x, rng, size, unknown) for x in case.arrays]
+    whole = np.all([(x >= 0) & (x < 3) for x in arrays if is_labels(x)] or [np.ones(8, bool)], axis=0)
+    results = [np.asarray(leaf) for leaf in jax.tree.leaves(case.call(*arrays))]
+    for leaf in results:
+        if not (case.nothing and not whole.any()):
+            assert finite(leaf[whole] if leaf.shape[:1] == (8,) else leaf)
+    if (
+        not case.rows
+        or any(map(is_key, arrays))
+        or name in ("prototypes.cosine_similarity", "transitions.from_anchors")
+    ):
+        return  # draws go by position; both axes are rows; of equal rows the first is the anchor
+    order = rng.permutation(8)
+    moved = case.call(*(x[order] if i in case.rows else x for i, x in enumerate(arrays)))
+    for ours, before in zip(jax.tree.leaves(moved), results, strict=True):
+        expected = before[order] if before.shape[:1] == (8,) else before
+        np.testing.assert_allclose(ours, expected, rtol=2e-5, atol=2e-5 * max(1, size))
 
 
 @pytest.mark.parametrize("name", TRACED)

@@ -27,6 +27,10 @@ def log_softmax(x):
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
+def log(p):
+    return np.where(p > 0, np.log(np.maximum(p.astype(np.float64), 1e-300)), -np.inf)
+
+
 REFERENCES = {
     "cross_entropy": (lambda x: losses.cross_entropy(x, Y), lambda x: -log_softmax(x)[range(4), Y]),
     "generalized_cross_entropy": (
@@ -42,7 +46,7 @@ REFERENCES = {
     ),
     "forward_corrected": (
         lambda x: losses.forward_corrected(x, Y, jnp.asarray(T)),
-        lambda x: -np.log((np.exp(log_softmax(x)) * T.T[Y].astype(np.float64)).sum(-1)),
+        lambda x: -np.logaddexp.reduce(log_softmax(x) + log(T.T[Y]), -1),
     ),
     "binary_cross_entropy": (
         lambda x: losses.binary_cross_entropy(x, jnp.asarray(V, jnp.float32)),
@@ -52,8 +56,7 @@ REFERENCES = {
         lambda x: losses.binary_forward_corrected(x, V, jnp.asarray(T2)),
         lambda x: -sum(
             np.logaddexp(
-                -softplus(x[:, k]) + np.log(T2.astype(np.float64)[k, 0, V[:, k]] + 1e-300),
-                -softplus(-x[:, k]) + np.log(T2.astype(np.float64)[k, 1, V[:, k]] + 1e-300),
+                -softplus(x[:, k]) + log(T2[k, 0, V[:, k]]), -softplus(-x[:, k]) + log(T2[k, 1, V[:, k]])
             )
             for k in range(3)
         ),
