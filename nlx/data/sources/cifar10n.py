@@ -87,13 +87,13 @@ class _Type:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._order = _text(state[1])
 
-    def array(self, raw: Any, shape: Any, order: str) -> Any:
+    def array(self, raw: Any, shape: Any = (), fortran: bool = False) -> Any:
         """An array of bytes, or the one Python object that numpy.save has wrapped."""
         if self._code[0] == "O":
             (content,) = raw
             return content
         raw = raw.encode("latin1") if isinstance(raw, str) else raw
-        return np.frombuffer(raw, np.dtype(self._order + self._code)).reshape(shape, order=order)
+        return np.frombuffer(raw, np.dtype(self._order + self._code)).reshape(shape, order="F" if fortran else "C")
 
 
 class _Array:
@@ -104,7 +104,7 @@ class _Array:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, kind, fortran, raw = state
-        self.content = kind.array(raw, shape, "F" if fortran else "C")
+        self.content = kind.array(raw, shape, fortran)
 
 
 def _text(code: Any) -> str:
@@ -120,8 +120,8 @@ _ALLOWED = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Type,
     ("numpy._core.multiarray", "_reconstruct"): _Array,
-    ("numpy._core.multiarray", "scalar"): lambda kind, raw: kind.array(raw, (), "C")[()],
-    ("numpy._core.numeric", "_frombuffer"): lambda raw, kind, shape, order: kind.array(bytes(raw), shape, order),
+    ("numpy._core.multiarray", "scalar"): lambda kind, raw: kind.array(raw)[()],
+    ("numpy._core.numeric", "_frombuffer"): lambda raw, kind, shape, order: kind.array(bytes(raw), shape, order == "F"),
     ("_codecs", "encode"): _encode,
     ("collections", "OrderedDict"): dict,
 }
