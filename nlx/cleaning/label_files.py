@@ -177,5 +177,7 @@ def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
     while pa.types.is_fixed_size_list(array.type):
         shape.append(array.type.list_size)
         array = array.flatten()
+    if pa.types.is_nested(array.type):
+        raise ValueError("rows are not of one length")
     values: np.ndarray = array.to_numpy(zero_copy_only=False).reshape(shape)
     return values

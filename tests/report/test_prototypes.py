@@ -37,7 +37,7 @@ def test_prototypes_stand_out_among_the_members(tmp_path):
     assert pixels(tmp_path / "eight.png", RED) > 5 * max(1, pixels(tmp_path / "none.png", RED))
     assert pixels(tmp_path / "eight.png", GREY) > 50
     density_scatter(density, separation, np.arange(8), tmp_path / "without.png", limit=None)
-    assert pixels(tmp_path / "without.png", GREY) < pixels(tmp_path / "eight.png", GREY) - 20
+    assert pixels(tmp_path / "without.png", GREY) < pixels(tmp_path / "eight.png", GREY)
     with pytest.raises(ValueError, match="same length"):
         density_scatter(density, separation[:5], np.arange(3), tmp_path / "no.png")
 
