@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
+import jax
 import tyro
 
 from nlx.arguments import ArgumentError
@@ -45,7 +46,7 @@ def main(options_type: type[Options], train: Train[Options], arguments: list[str
     """
     with lasting_streams():
         code = _main(options_type, train, arguments)
-    if code == _STOPPED and arguments is None:
+    if code == _STOPPED and arguments is None and jax.process_count() == 1:
         os._exit(code)  # Python would wait for what XLA still compiles
     return code
 
