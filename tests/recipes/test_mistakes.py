@@ -44,7 +44,11 @@ MISTAKES = {
         (*MINE, "--layer=outliers", "--known_outliers=0.1"),
         "has no known outliers: take --noise=outlier:0.5, say",
     ),
-    "given T, several labels": ("noise_layer", (*TAGS, "--layer=given"), "a given T or outliers are for one label per example"),
+    "given T, several labels": (
+        "noise_layer",
+        (*TAGS, "--layer=given"),
+        "a given T or outliers are for one label per example",
+    ),
     "strength": ("noise_layer", (*MINE, "--strength=-1"), "--strength must be at least 0, got -1.0"),
     "no answers": ("crowd", (*MINE, "--answers=no/such.csv"), "no/such.csv: no such file"),
     "answers about no rows": ("crowd", (*MINE, "--answers={said}"), "items must be rows of the training set"),
