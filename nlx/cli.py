@@ -184,7 +184,7 @@ def _write(options: Clean, table: LabelTable, inputs: Any, precision: float | No
     write_issues(out / "issues.csv", table)
     write_readme(out / "README.txt", table, precision)
     labelled = table.take(table.labelled)
-    changed, n = int(labelled.changed.reshape(len(labelled), -1).any(axis=1).sum()), len(labelled)
+    changed, n = int(labelled.changes.sum()), len(labelled)
     told = _told(labelled)
     images = isinstance(inputs, np.ndarray) and inputs.dtype == np.uint8 and inputs.ndim > 2
     write_report(

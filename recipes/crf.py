@@ -101,7 +101,7 @@ def train(options: CRFOptions, run: Run) -> Result:
     stage, key = Stage(training.epochs, schedule=build_schedule(options, training)), jax.random.key(options.seed)
     fitted = trainer.fit(data.train, key, stage, state=run.restored(trainer, data))
     report = fitted.state.params["method"].get("auxiliary_course")
-    return run.export(trainer, fitted, data, facts=None if report is None else rbm.course(report))
+    return run.export(trainer, fitted, data, facts=None if report is None else report.course())
 
 
 def auxiliary_fit(options: CRFOptions, data: Dataset, hidden: int) -> Callable[[], tuple[rbm.RBM, rbm.Report]]:

@@ -42,7 +42,7 @@ def for_people(table: LabelTable, split: str = "train") -> dict[str, Any]:
         **key,
         "given": _names(table, table.noisy_label),
         "proposed": _names(table, table.cleaned_label),
-        "changed": table.changed.reshape(n, -1).any(axis=1),
+        "changed": table.changes,
         "is_issue": table.is_issue & trained,
         "reason": reasons(table),
         "split": [split] * n,

@@ -24,8 +24,7 @@ def reasons(table: LabelTable) -> list[str]:
       ['posterior: ant 90 %, given bee 10 %', '']
     """
     told = [""] * len(table)
-    changed = table.changed.reshape(len(table), -1).any(axis=1)
-    wanted = changed | ~(table.label_score >= _LOW) | trusted_in(table)
+    wanted = table.changes | ~(table.label_score >= _LOW) | trusted_in(table)
     for row, reason in (_several if table.multi_label else _single)(table, np.flatnonzero(wanted)):
         told[row] = reason
     return told

@@ -72,14 +72,20 @@ class LabelTable:
         return changed
 
     @property
+    def changes(self) -> np.ndarray:
+        """Which rows have a cleaned label that is not the given one, bool ``[n]``."""
+        changed = self.changed
+        return np.asarray(changed.any(axis=tuple(range(1, changed.ndim))))
+
+    @property
     def labelled(self) -> np.ndarray:
         """Which rows have a label, bool ``[n]``."""
-        return np.asarray((self.noisy_label.reshape(len(self), -1) >= 0).all(axis=1))
+        return _has_label(self.noisy_label)
 
     @property
     def is_issue(self) -> np.ndarray:
         """Which labels are decided to be wrong, bool ``[n]``: ``decided`` where there is a precision, else changed."""
-        changed = self.changed.reshape(len(self), -1).any(axis=1)
+        changed = self.changes
         return np.asarray(self.extras.get("decided", changed), bool)
 
     def take(self, rows: np.ndarray) -> LabelTable:
@@ -155,7 +161,6 @@ def label_table(
             raise ValueError(f"extras has a column {name!r}, which the table has already: rename it")
         if values.shape[:1] != (n,):
             raise ValueError(f"extras[{name!r}] must have {n} rows like the posterior, got shape {values.shape}")
-    labelled = (noisy_label.reshape(n, -1) >= 0).all(axis=1)
     if noisy_label.ndim == 1:
         _check_sums(posterior)
         cleaned = np.argmax(posterior, axis=1).astype(np.int32)
@@ -165,13 +170,17 @@ def label_table(
         cleaned = (posterior >= 0.5).astype(np.uint8)
         probability = np.maximum(posterior, 1 - posterior)
         score = np.where(noisy_label == 1, posterior, 1 - posterior).min(axis=1)
-    score = np.where(labelled, score, np.float32(np.nan))
+    score = np.where(_has_label(noisy_label), score, np.float32(np.nan))
     rank = np.empty(n, np.int32)
     rank[np.lexsort((index, score))] = np.arange(n, dtype=np.int32)
     judged = (cleaned, probability, score, rank)
     about: dict[str, Any] = {"chosen": chosen, "class_names": names, "dataset": dataset, "method": method}
     table = (index.astype(np.int32), noisy_label, posterior, *judged, true_label, columns)
     return LabelTable(*table, **about, origin=origin)
+
+
+def _has_label(labels: np.ndarray) -> np.ndarray:
+    return np.asarray((labels >= 0).all(axis=tuple(range(1, labels.ndim))))
 
 
 def of_all_rows(table: LabelTable, posterior: np.ndarray, rows: np.ndarray, noisy_label: np.ndarray) -> LabelTable:

@@ -77,7 +77,7 @@ class Score:
         table = model.score(inputs, labels)
         write_labels(self.out / "labels.parquet", table)
         write_issues(self.out / "issues.csv", table)
-        changed = int(table.changed.reshape(len(table), -1).any(axis=1).sum())
+        changed = int(table.changes.sum())
         told = noise_of(table)
         write_report(
             self.out / "report.html",

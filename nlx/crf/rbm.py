@@ -49,16 +49,12 @@ class Report(NamedTuple):
     gradient: Array
     flip_rate: Array
 
-
-def course(report: Report) -> dict[str, float]:
-    """A fit in figures: means of the cross-entropy over its first and last twentieth, and of the last flip rates."""
-    part, losses = max(1, len(report.clean_loss) // 20), report.clean_loss
-    means = {
-        "cross_entropy_first": losses[:part],
-        "cross_entropy_last": losses[-part:],
-        "flip_rate": report.flip_rate[-part:],
-    }
-    return {f"auxiliary_{name}": round(float(values.mean()), 4) for name, values in means.items()}
+    def course(self) -> dict[str, float]:
+        """The fit in figures: mean cross-entropy of its first and last twentieth, and the flip rate of the last."""
+        part, losses = max(1, len(self.clean_loss) // 20), self.clean_loss
+        last = {"cross_entropy_last": losses[-part:], "flip_rate": self.flip_rate[-part:]}
+        means = {"cross_entropy_first": losses[:part], **last}
+        return {f"auxiliary_{name}": round(float(values.mean()), 4) for name, values in means.items()}
 
 
 def conditional_logits(rbm: RBM, y: ArrayLike) -> Array:

@@ -25,7 +25,7 @@ def pair(model: Model) -> Model:
       >>> from nlx.models import build
       >>> twins = pair(build("mlp", (5,), 3, widths=(8,)))
       >>> outputs = twins.apply_test(*twins.init(jax.random.key(0)), jnp.ones((4, 5)))
-      >>> {name: value.shape for name, value in outputs.items()}
+      >>> {name: outputs[name].shape for name in sorted(outputs)}
       {'features': (4, 16), 'logits': (4, 3), 'pair_logits': (4, 2, 3)}
     """
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nlx.cleaning.reasons import reasons
 from nlx.cleaning.table import LabelTable
 from nlx.data.dataset import Inputs
 from nlx.report import page
@@ -16,7 +17,6 @@ from nlx.report.thumbnails import is_large, thumbnails
 
 MOST = 5000  # rows that the page holds
 _BYTES = 6_000_000  # of pictures in the page
-_TOLD = ("path", "id", "row", "split", "annotator", "reason")  # columns that a table may have, in words
 
 _CONTROLS = """<form id="controls" hidden aria-label="Filter and sort">
 <label>Given <select name="given"><option value="">any class</option></select></label>
@@ -89,8 +89,14 @@ def _row(labels: LabelTable, names: Sequence[str], row: int, extra: list[str]) -
     numbers = float(labels.label_score[row]), float(np.min(labels.probability[row]))
     true = "" if labels.true_label is None else _label(labels.true_label[row], names)
     changed = int(np.any(labels.changed[row]))
+    place = labels.index[row] if labels.origin is None else labels.origin.row[row]
     return [
-        *(int(labels.index[row]), extra, _label(given, names), round(numbers[0], 4)),
+        *(
+            int(labels.index[row] if labels.origin is None else labels.origin.row[row]),
+            extra,
+            _label(given, names),
+            round(numbers[0], 4),
+        ),
         *(told, round(numbers[1], 4), changed, *classes, true),
     ]
 
@@ -127,11 +133,8 @@ def _label(label: np.ndarray, names: Sequence[str]) -> str:
 
 
 def _told(labels: LabelTable, order: np.ndarray) -> dict[str, list[str]]:
-    """Columns in words, where the table has them."""
-    found = {name: getattr(labels, name, None) for name in _TOLD}
-    found |= {name: labels.extras[name] for name in _TOLD if name in labels.extras}
-    return {
-        name: [visible(value) for value in np.asarray(values)[order].tolist()]
-        for name, values in found.items()
-        if values is not None
-    }
+    """What else is known of these rows, in words: the user's own id or path, and why the label is doubted."""
+    origin, why = labels.origin, reasons(labels)
+    key = {} if origin is None or origin.name is None or origin.key is None else {str(origin.name): origin.key[order]}
+    told = key | ({"reason": [why[row] for row in order]} if any(why) else {})
+    return {name: [visible(value) for value in np.asarray(values).tolist()] for name, values in told.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,21 +51,28 @@ def class_figures(
     features: np.ndarray,
     rows: np.ndarray,
     *,
+    size: int,
     count: int,
     quantile: float,
     limit: float,
     select: prototypes.Select = "density",
 ) -> Figures:
-    """Density and separation of the members of a class, and its prototypes as selection has them."""
-    if len(rows) == 0:
+    """Density and separation of the members of a class, and its prototypes as selection has them.
+
+    Members are padded to ``size``, so that classes of all sizes share one compilation.
+    """
+    n = len(rows)
+    if n == 0:
         return Figures(rows, np.zeros(0), np.zeros(0), np.zeros(count, int), np.zeros(count, bool), 0)
-    similarity = prototypes.cosine_similarity(features)
-    density = prototypes.density(similarity, prototypes.quantile(similarity, quantile))
-    separation = prototypes.separation(similarity, density)
+    members, padded = np.arange(size) < n, np.pad(features, ((0, size - n), (0, 0)))
+    similarity = prototypes.cosine_similarity(padded)
+    threshold = prototypes.quantile(similarity, quantile, where=members[:, None] & members[None, :])
+    density = prototypes.density(similarity, threshold, where=members)
+    separation = prototypes.separation(similarity, density, where=members)
     rule = prototypes.selector(select, share=quantile, limit=limit)
-    chosen = rule(jax.random.key(0), jnp.asarray(features), jnp.ones(len(rows), bool), count)
+    chosen = rule(jax.random.key(0), jnp.asarray(padded), jnp.asarray(members), count)
     prototype = rows[np.where(chosen.valid, chosen.rows, 0)]
-    measured = np.asarray(density), np.asarray(separation)
+    measured = np.asarray(density)[:n], np.asarray(separation)[:n]
     return Figures(rows, *measured, prototype, np.asarray(chosen.valid), int(chosen.qualified))
 
 
@@ -99,10 +106,9 @@ def correction_pictures(
     """
     names = data.class_names[:SHOWN_CLASSES]
     of_class = [table.noisy_label[rows] == c for c in range(len(names))]
-    figures = [
-        class_figures(features[own], rows[own], count=count, quantile=quantile, limit=limit, select=select)
-        for own in of_class
-    ]
+    settings: dict[str, Any] = {"count": count, "quantile": quantile, "limit": limit, "select": select}
+    largest = max(own.sum() for own in of_class)
+    figures = [class_figures(features[own], rows[own], size=largest, **settings) for own in of_class]
     true, pictures, inputs = table.true_label, [], data.train.inputs
     if isinstance(inputs, np.ndarray) and inputs.ndim == 4:
         shown = np.stack([f.prototypes for f in figures])

@@ -40,12 +40,12 @@ SELECTORS = {
 @pytest.mark.parametrize("select", SELECTORS)
 def test_the_figures_are_those_of_selection(select):
     rows = np.flatnonzero(NOISY == 1)
-    figures = class_figures(FEATURES[rows], rows, count=4, quantile=0.3, limit=0.9, select=select)
+    figures = class_figures(FEATURES[rows], rows, size=len(rows) + 3, count=4, quantile=0.3, limit=0.9, select=select)
     everybody = np.ones(len(rows), bool)
     chosen = SELECTORS[select](jax.random.key(0), FEATURES[rows], everybody, 4)
     np.testing.assert_array_equal(figures.prototypes, rows[np.asarray(chosen.rows)])
     assert figures.density.shape == figures.separation.shape == (len(rows),)
-    nobody = class_figures(np.zeros((0, 5), np.float32), np.zeros(0, int), count=4, quantile=0.3, limit=0.9)
+    nobody = class_figures(np.zeros((0, 5), np.float32), np.zeros(0, int), size=2, count=4, quantile=0.3, limit=0.9)
     assert not nobody.valid.any()
 
 

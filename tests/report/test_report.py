@@ -11,6 +11,7 @@ from PIL import Image
 
 from nlx.cleaning.table import label_table
 from nlx.data.dataset import ImageFiles
+from nlx.data.origin import Origin
 from nlx.report import page
 from nlx.report.plots import training_curves
 from nlx.report.report import write_report
@@ -70,6 +71,7 @@ def test_single_labels_are_ranked_and_escaped(tmp_path):
     text, page = _write(tmp_path)
     suspicious, confusions, classes, scores = page.tables
     assert scores[1] == ["Test accuracy", "87.5%", "90.0%", "3"]
+    assert [row.pop(1) for row in suspicious][:2] == ["Reason", 'posterior: dog & "co" 99 %, given owl 1 %']
     assert suspicious == [
         ["Row", "Given", "p(given)", "Proposed", "p(proposed)"],
         ["3", "owl", "1.0%", 'dog & "co"', "99.0%"],
@@ -90,8 +92,10 @@ def test_single_labels_are_ranked_and_escaped(tmp_path):
 def test_multi_labels_name_their_changes(tmp_path):
     posterior = np.array([[0.9, 0.2, 0.6], [0.97, 0.04, 0.05]])
     table = label_table(posterior, np.array([[1, 1, 0], [1, 0, 0]]), true_label=np.array([[1, 0, 1], [0, 0, 0]]))
+    table = replace(table, class_names=tuple(NAMES))
     _, page = _write(tmp_path, table)
     suspicious, classes, _ = page.tables
+    assert [row.pop(1) for row in suspicious][1] == 'posterior: without dog & "co" 80 %, with owl 60 %'
     assert suspicious[1:] == [
         ["0", '<cat>, dog & "co"', "20.0%", '−dog & "co"\xa080.0%, +owl\xa060.0%', "60.0%", "<cat>, owl"],
         ["1", "<cat>", "95.0%", "no change", "95.0%", "none"],
@@ -174,13 +178,15 @@ def test_the_answer_and_what_speaks_against_it_come_first(tmp_path):
 
 
 def test_columns_that_tell_of_an_example_are_shown_and_no_mark_of_direction_is(tmp_path):
-    reason = np.array(["a", "</script><script>x()", "b\u202e", "neighbours"])
-    table = label_table(POSTERIOR, GIVEN, class_names=NAMES, extras={"reason": reason})
+    paths = np.array(["a.png", "</script><script>x()", "b\u202e", "c.png"])
+    table = label_table(POSTERIOR, GIVEN, class_names=NAMES, origin=Origin(np.arange(7, 11), "path", paths))
     text, page = _write(tmp_path, table)
-    assert [row[1] for row in page.tables[0]] == ["Reason", "neighbours", "b\\u202e", reason[1], "a"]
+    assert [row[0] for row in page.tables[0]] == ["Row", "10", "9", "8", "7"]
+    assert [row[1] for row in page.tables[0]] == ["Path", "c.png", "b\\u202e", paths[1], "a.png"]
+    assert page.tables[0][1][2] == f"posterior: {NAMES[1]} 99 %, given {NAMES[2]} 1 %"
     assert text.count("<script") == 2
     held = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
-    assert [row[1] for row in held["rows"]] == [["neighbours"], ["b\\u202e"], [reason[1]], ["a"]]
+    assert [row[1][0] for row in held["rows"]] == ["c.png", "b\\u202e", paths[1], "a.png"]
 
 
 def test_empty_table(tmp_path):
