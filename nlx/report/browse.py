@@ -91,12 +91,7 @@ def _row(labels: LabelTable, names: Sequence[str], row: int, extra: list[str]) -
     changed = int(np.any(labels.changed[row]))
     place = labels.index[row] if labels.origin is None else labels.origin.row[row]
     return [
-        *(
-            int(labels.index[row] if labels.origin is None else labels.origin.row[row]),
-            extra,
-            _label(given, names),
-            round(numbers[0], 4),
-        ),
+        *(int(place), extra, _label(given, names), round(numbers[0], 4)),
         *(told, round(numbers[1], 4), changed, *classes, true),
     ]
 

@@ -71,7 +71,7 @@ def test_single_labels_are_ranked_and_escaped(tmp_path):
     text, page = _write(tmp_path)
     suspicious, confusions, classes, scores = page.tables
     assert scores[1] == ["Test accuracy", "87.5%", "90.0%", "3"]
-    assert [row.pop(1) for row in suspicious][:2] == ["Reason", 'posterior: dog & "co" 99 %, given owl 1 %']
+    assert [row.pop(1) for row in suspicious][:2] == ["Reason", 'bayes: dog & "co" 99 %, given owl 1 %']
     assert suspicious == [
         ["Row", "Given", "p(given)", "Proposed", "p(proposed)"],
         ["3", "owl", "1.0%", 'dog & "co"', "99.0%"],
