@@ -142,7 +142,7 @@ def real(options: Real) -> list[str]:
         answers = file["item"].astype(np.int32), worker.astype(np.int32), file["label"].astype(np.int32)
     n, k = len(truth), int(truth.max()) + 1
     ours = {f"nlx {name}": q.argmax(axis=1) for name, q in consensus_of(answers, n, k).items()}
-    head = f"{options.answers.stem}: {len(worker):,} answers by {worker.max() + 1} people to {n} items, {k} classes"
+    head = f"{options.answers.stem}: {len(worker):,} answers by {np.max(worker) + 1} people to {n} items, {k} classes"
     return [head, "", *ranked(peers_of(answers, n) | ours, truth)]
 
 

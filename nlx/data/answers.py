@@ -67,7 +67,7 @@ class Answers:
         item, n = self.item[order], len(self.items)
         size = np.bincount(item, minlength=n)
         place = np.arange(len(item)) - (np.cumsum(size) - size)[item]
-        annotators, labels = np.full((2, n, max(int(size.max()), 1)), -1, np.int32)
+        annotators, labels = np.full((2, n, max(int(np.max(size)), 1)), -1, np.int32)
         annotators[item, place], labels[item, place] = self.annotator[order], self.label[order]
         return annotators, labels
 

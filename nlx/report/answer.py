@@ -55,7 +55,7 @@ def warnings_of(labels: LabelTable, changed: int) -> Iterator[str]:
         return
     hits = guard.get("held_out_hits", {}).get("given")
     if hits is not None and not labels.multi_label:
-        often = np.bincount(labels.noisy_label, minlength=k).max() / n
+        often = np.max(np.bincount(labels.noisy_label, minlength=k)) / n
         if hits < min(_CHANCE / k, 1) or hits <= often:
             yield (
                 f"Models that have not seen the labels predict {hits:.0%} of them, about what guessing would "

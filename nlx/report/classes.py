@@ -25,7 +25,7 @@ def confusions(labels: LabelTable, names: list[str]) -> str:
     counts = np.bincount(given.astype(np.int64) * k + proposed, minlength=k * k).reshape(k, k)
     often = np.argsort(-(counts.sum(axis=0) + counts.sum(axis=1)), kind="stable")[:_MOST_CONFUSED]
     shown = np.sort(often)
-    top = counts[np.ix_(shown, shown)].max()
+    top = int(np.max(counts[np.ix_(shown, shown)]))
     head = "".join(f'<th scope="col"><span>{names[j]}</span></th>' for j in shown)
     rows = []
     for i in shown:
