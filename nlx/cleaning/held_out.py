@@ -13,6 +13,7 @@ from scipy.special import log_softmax, softmax
 
 from nlx import transitions
 from nlx.cleaning.arrays import standard_form
+from nlx.cleaning.estimates import estimate
 from nlx.cleaning.folds import folds_of
 
 _MOST_ROWS, _MOST_DIMENSIONS, _FOLDS = 20_000, 512, 10
@@ -131,14 +132,20 @@ def judge(rows: np.ndarray, inputs: np.ndarray, given: np.ndarray, num_classes: 
     models, vectors = Discriminant(inputs, labels), as_vectors(labels, num_classes)
     if not one_class:
         return Judge(rows, False, vectors, None, models)
-    return Judge(rows, True, vectors, _beliefs(models, labels, num_classes), models)
+    probs = _held_out_probs(models, labels, num_classes)
+    matrix = jnp.asarray(_transition(probs, labels))
+    beliefs = transitions.posterior(jnp.log(jnp.maximum(probs, 1e-12)), labels, matrix)
+    return Judge(rows, True, vectors, np.asarray(beliefs), models)
 
 
 def noise_rate(inputs: np.ndarray, labels: np.ndarray, num_classes: int) -> float:
-    """Share of the given labels, int ``[n]``, that look wrong; the inputs as for :func:`judge`, of all examples."""
+    """Share of the given labels, int ``[n]``, that look wrong, see :func:`nlx.cleaning.estimates.estimate`.
+
+    The inputs are as for :func:`judge`, of all examples.
+    """
     rows = rows_to_judge(len(labels))
-    beliefs = _beliefs(Discriminant(inputs[rows], labels[rows]), labels[rows], num_classes)
-    return float(1 - np.mean(beliefs[np.arange(len(rows)), labels[rows]]))
+    probs = _held_out_probs(Discriminant(inputs[rows], labels[rows]), labels[rows], num_classes)
+    return float(estimate(probs, labels[rows]).noise_rate.value)
 
 
 def held_out_transition(inputs: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -177,12 +184,6 @@ def _held_out_probs(models: Discriminant, labels: np.ndarray, num_classes: int) 
     scores = models.scores(as_vectors(labels, num_classes), True)
     own = [log_softmax(scores / t, axis=1)[np.arange(len(labels)), labels] for t in _TEMPERATURES]
     return softmax(scores / _likeliest(own, num_classes), axis=1).astype(np.float32)
-
-
-def _beliefs(models: Discriminant, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    probs = _held_out_probs(models, labels, num_classes)
-    matrix = jnp.asarray(_transition(probs, labels))
-    return np.asarray(transitions.posterior(jnp.log(jnp.maximum(probs, 1e-12)), labels, matrix))
 
 
 def _transition(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:

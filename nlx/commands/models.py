@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -18,14 +18,14 @@ from nlx.cleaning.clean import trainer_for
 from nlx.cleaning.estimates import estimate
 from nlx.cleaning.label_files import write_issues, write_labels
 from nlx.cleaning.table import LabelTable
-from nlx.commands.arrays import read_array, read_labels
 from nlx.data import load
 from nlx.data.dataset import Inputs, Split
+from nlx.data.examples import Names, read_examples, read_features
+from nlx.data.origin import Origin
+from nlx.data.pictures import SUFFIXES
 from nlx.experiment.saved import SavedModel, Weights, load_run, save_program
 from nlx.files import replacing
 from nlx.report.report import write_report
-
-_PICTURES = {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Predict:
     trained: tyro.conf.Positional[Path]
     """Folder of a run, or of nlx clean."""
     inputs: tyro.conf.Positional[Path]
-    """Features or images as the run was trained on, one row per example: an .npy file, an .npz with the key features or
-    image, or a folder of pictures."""
+    """Features or images as the run was trained on, one row per example: .npy, .npz (key features or image), .parquet
+    or .csv, or a folder of pictures."""
     out: Path = Path("predictions.csv")
     """File to write to: .csv, or .npy for the probabilities alone; it must not exist yet."""
 
@@ -62,9 +62,9 @@ class Score:
     trained: tyro.conf.Positional[Path]
     """Folder of a run, or of nlx clean, that has not seen these data."""
     inputs: tyro.conf.Positional[Path]
-    """As for nlx predict; with labels in it, an .npz with the key noisy_label, or a folder with a labels.csv."""
+    """As for nlx predict; with labels beside the features, or a folder with a labels.csv."""
     labels: tyro.conf.Positional[Path | None] = None
-    """Labels of an array: an .npy file, or text (.csv, .txt), one label a line and no heading."""
+    """Labels of features, as for nlx clean: joined by id where both files have one, else in order."""
     out: Path = Path("scored")
     """Folder to write to; it must not exist yet."""
 
@@ -73,8 +73,8 @@ class Score:
         model = load_run(self.trained)
         if self.out.exists():
             raise ArgumentError(f"{self.out} exists: choose another folder by `out`")
-        inputs, labels = self._read(model)
-        table = model.score(inputs, labels)
+        inputs, labels, origin = self._read(model)
+        table = replace(model.score(inputs, labels), origin=origin)
         write_labels(self.out / "labels.parquet", table)
         write_issues(self.out / "issues.csv", table)
         changed = int(table.changes.sum())
@@ -95,13 +95,18 @@ class Score:
             print(f"{name}: {said}")
         print(f"the most suspicious first: {self.out / 'issues.csv'}")
 
-    def _read(self, model: SavedModel) -> tuple[Inputs, np.ndarray]:
+    def _read(self, model: SavedModel) -> tuple[Inputs, np.ndarray, Origin | None]:
+        if not self.inputs.is_dir():
+            examples = read_examples(self.inputs, self.labels, Names())
+            return examples.inputs, examples.labels, examples.origin
         if self.labels is not None:
-            return read_inputs(self.inputs, model)[0], read_labels(self.labels)
-        kind = "folder" if self.inputs.is_dir() else "npz"
-        data = load(f"{kind}:{self.inputs}", image_size=model.input_shape[0])
+            raise ArgumentError(
+                f"labels of the pictures in {self.inputs} stand in its labels.csv: leave {self.labels} out"
+            )
+        data = load(f"folder:{self.inputs}", image_size=model.input_shape[0])
         observed = data.train.observed
-        return data.train.inputs, observed if data.multi_label else np.array(data.class_names)[observed]
+        named = observed if data.multi_label else np.array(data.class_names)[observed]
+        return data.train.inputs, named, data.train.origin
 
 
 @dataclass(frozen=True)
@@ -143,8 +148,8 @@ def read_inputs(path: Path, model: SavedModel) -> tuple[Inputs, list[str] | None
       ArgumentError: nothing that can be read.
     """
     if not path.is_dir():
-        return read_array(path, ("features", "image")), None
-    paths = sorted(p for p in path.rglob("*") if p.suffix.lower() in _PICTURES)
+        return read_features(path, Names())[0], None
+    paths = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not paths:
         raise ArgumentError(f"{path} holds no pictures: give a folder of JPEG, PNG or other picture files, or an array")
     return model.files(paths), [p.relative_to(path).as_posix() for p in paths]

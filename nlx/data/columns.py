@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from nlx.data.csv_text import likeliest_separator
 from nlx.data.dataset import DataError
 
 Columns = dict[str, pa.Array]
@@ -28,10 +30,12 @@ def read_table(path: Path) -> Any:
             return np.load(path, allow_pickle=False)
         if path.suffix == ".json":
             return _label_studio(json.loads(path.read_text(encoding="utf-8")))
-        options = pyarrow.csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",")
+        with path.open(encoding="utf-8-sig") as file:
+            separator = likeliest_separator(file.readline())
+        options = pyarrow.csv.ParseOptions(delimiter=separator)
         strings = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
         return pyarrow.csv.read_csv(path, parse_options=options, convert_options=strings)
-    except (pa.ArrowInvalid, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (pa.ArrowInvalid, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         said = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise DataError(
             f"{path} cannot be read as answers ({said}): give a table as .csv, .tsv or .parquet."

@@ -13,13 +13,12 @@ from scipy import sparse
 from nlx.data.dataset import DataError, ImageFiles
 from nlx.data.decode import broken_files, decode_all, survey
 from nlx.data.origin import Origin
-from nlx.data.pictures import find_files
+from nlx.data.pictures import SUFFIXES, find_files
 from nlx.data.sources.npz import check_members
 from nlx.data.tables import TABLES, Table, read_table
 
 SIZE, _LARGE = 32, 224  # pixels that pictures are decoded to, and for a pretrained network
 _INPUTS = ("features", "image", "embeddings", "x", "X")
-_PICTURES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".pgm", ".tga", ".tif", ".tiff", ".webp")
 _TABLE = "labels.csv"
 
 
@@ -70,7 +69,7 @@ def read_examples(inputs: Path, labels: Path | None, names: Names, skip_broken: 
     """
     if inputs.is_dir():
         return _of_pictures(inputs, labels, names, skip_broken)
-    features, beside = _features(inputs, names)
+    features, beside = read_features(inputs, names)
     table = beside if labels is None else _labels(labels, names)
     if table is None:
         raise DataError(f"{inputs}: holds features alone: give a file of labels as well.")
@@ -150,8 +149,8 @@ def _matched(ours: np.ndarray, theirs: np.ndarray, inputs: Path, table: Table) -
     return place, "; ".join([f"joined by id: {found:,} of {len(ours):,} examples", *more])
 
 
-def _features(path: Path, names: Names) -> tuple[Any, Table | None]:
-    """Features, and the columns beside them."""
+def read_features(path: Path, names: Names) -> tuple[Any, Table | None]:
+    """Features of a file, and the columns beside them, if any; errors as :func:`read_examples`."""
     if path.suffix.lower() in TABLES:
         table = read_table(path, names.separator, names[:4])
         roles = ((role, getattr(names, role)) for role in ("label", "id", "path", "trusted"))
@@ -241,7 +240,7 @@ def _in_class_folders(root: Path) -> list[str]:
     paths = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         for parent, _, files in sorted(os.walk(folder)):
-            pictures = sorted(file for file in files if Path(file).suffix.lower() in _PICTURES)
+            pictures = sorted(file for file in files if Path(file).suffix.lower() in SUFFIXES)
             paths += [str((Path(parent) / file).relative_to(root)) for file in pictures]
     if not paths:
         raise DataError(

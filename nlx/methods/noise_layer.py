@@ -79,7 +79,8 @@ def noise_layer(
       The method, with the one candidate ``bayes``; predictions leave the layer out.
 
     Raises:
-      ArgumentError: strength < 0, a gradient limit that is not above 0, or a start that is no transition matrix.
+      ArgumentError: strength < 0, a gradient limit that is not above 0, or a start of another shape.
+      ValueError: rows of the start that are no distributions.
 
     References:
       Sukhbaatar et al., Training Convolutional Networks with Noisy Labels, 2014, section 4.2.

@@ -91,6 +91,16 @@ def test_wrong_labels_are_found_among_new_ones(trained, call, tmp_path):
     np.testing.assert_array_equal(read_labels(tmp_path / "again" / "labels.parquet").posterior, table.posterior)
 
 
+def test_labels_to_score_are_read_as_people_have_them(trained, call, tmp_path):
+    np.savez("x.npz", image=IMAGES, id=np.array([f"photo {row}" for row in range(90)]))
+    rows = [f"photo {row};{NAMES[(TRUE[row] + (row < 9)) % 3]}" for row in reversed(range(90))]
+    (tmp_path / "y.csv").write_text("ID;Label\n" + "\n".join(rows))
+    code, _, err = call("score", trained[0], "x.npz", "y.csv")
+    assert (code, err) == (0, "")
+    issues = list(csv.DictReader((tmp_path / "scored" / "issues.csv").read_text().splitlines()))
+    assert {issue["id"] for issue in issues[:9]} == {f"photo {row}" for row in range(9)}
+
+
 def test_an_artifact_needs_nothing_but_jax(trained, call, tmp_path):
     folder, expected = trained
     code, out, _ = call("export", folder)
@@ -124,7 +134,11 @@ def test_numbers_are_names_first(trained):
         (("predict", "RUN", "empty"), "empty holds no pictures"),
         (("predict", "RUN", "x.npy", "--out=x.npy"), "choose another file by --out"),
         (("score", "RUN", "x.npy", "names.txt"), "'bright' is no class of the run"),
-        (("score", "RUN", "x.npy", "short.npy"), "of the same examples, got 90 and 2"),
+        (("score", "RUN", "x.npy", "short.npy"), "short.npy: 2 labels for the 90 examples of x.npy: give one each"),
+        (
+            ("score", "RUN", "empty", "short.npy"),
+            "labels of the pictures in empty stand in its labels.csv: leave short.npy out",
+        ),
         (("export", "RUN", "--out=empty"), "empty exists: choose another folder by --out"),
     ],
 )

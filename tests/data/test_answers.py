@@ -22,13 +22,14 @@ def rows(answers):
 
 def forms(folder):
     (folder / "long.csv").write_text("task,worker,label\nx,7,cat\nx,8,dog\ny,7,dog\ny,9,\n")
+    (folder / "semicolons.csv").write_text("task;worker;label\nx;7;cat\nx;8;dog\ny;7;dog\ny;9;\n", encoding="utf-8-sig")
     (folder / "wide.tsv").write_text("item\t7\t8\t9\nx\tcat\tdog\t\ny\tdog\t\t\n")
     pq.write_table(pa.table(LONG), folder / "long.parquet")
     return [
         LONG,
         tuple(LONG.values()),
         pa.table(LONG),
-        *(folder / name for name in ("long.csv", "wide.tsv", "long.parquet")),
+        *(folder / name for name in ("long.csv", "semicolons.csv", "wide.tsv", "long.parquet")),
         {"item": ["x", "y"], "7": ["cat", "dog"], "8": ["dog", ""], "9": [None, float("nan")]},
     ]
 

@@ -7,6 +7,7 @@ import pytest
 
 from nlx import transitions
 from nlx.arguments import ArgumentError
+from nlx.cleaning.held_out import noise_rate
 from nlx.cleaning.label_files import write_labels
 from nlx.cleaning.table import label_table
 from nlx.data import Dataset, Split
@@ -87,6 +88,11 @@ def test_linear_models_that_have_not_seen_a_label_find_the_matrix():
     np.testing.assert_allclose(
         read_transition("held_out", flipped_points()), wanted, atol=0.1
     )  # the identity is off by 0.33
+
+
+def test_they_find_the_share_of_wrong_labels_too():
+    data = flipped_points()
+    assert noise_rate(data.train.inputs, data.train.observed, 4) == pytest.approx(0.25, abs=0.05)
 
 
 def test_held_out_models_need_inputs_that_say_something_and_every_class():

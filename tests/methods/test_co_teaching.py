@@ -54,7 +54,10 @@ def test_a_pair_are_two_networks_whose_mean_predicts():
     assert jnp.abs(probs[:, 0] - probs[:, 1]).max() > 1e-3  # they begin at different weights
     np.testing.assert_allclose(jax.nn.softmax(outputs["logits"]), probs.mean(1), rtol=1e-5)
     trained, moved = twins.apply(params, stats, x, True, jax.random.key(1))
-    assert trained["features"].shape == (4, 2 * outputs["features"].shape[1] // 2)
+    one = build("resnet8", (8, 8, 1), K).apply_test(params["a"], stats["a"], x)
+    np.testing.assert_allclose(outputs["pair_logits"][:, 0], one["logits"], rtol=1e-5)
+    np.testing.assert_allclose(outputs["features"][:, : one["features"].shape[1]], one["features"], rtol=1e-5)
+    assert trained["features"].shape == (4, 2 * one["features"].shape[1])
     assert all((np.asarray(a) != b).any() for a, b in zip(*map(jax.tree.leaves, (moved, stats)), strict=True))
 
 
