@@ -36,6 +36,14 @@ def few_programs():
         gc.collect()
 
 
+@pytest.fixture(scope="session")
+def of_one_device(tmp_path_factory):
+    """Environment of a process of its own, with one device as a reader has; what was compiled before is read."""
+    kept = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled"))}
+    quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return {**os.environ, "JAX_PLATFORMS": "cpu", **quick, **kept}
+
+
 @pytest.fixture
 def key():
     return jax.random.key(0)

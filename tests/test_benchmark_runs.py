@@ -69,7 +69,9 @@ def test_a_quick_run_is_shorter_and_remembered_apart(counted):
     assert [options.epochs for options in counted] == [3, 9]
 
 
-def test_workers_give_what_one_run_after_the_other_gives(tmp_path, monkeypatch):
+def test_workers_give_what_one_run_after_the_other_gives(tmp_path, monkeypatch, of_one_device):
+    for name, value in of_one_device.items():  # of the workers, which begin anew
+        monkeypatch.setenv(name, value)
     entry = Entry(
         baseline.BaselineOptions(
             dataset="digits", widths=(8,), epochs=2, training_fraction=0.2, batch_size=40, schedule="constant"
@@ -131,11 +133,11 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_workers_end_with_their_table(number, tmp_path):
+def test_workers_end_with_their_table(number, tmp_path, of_one_device):
     script, scratch = tmp_path / "stopped.py", tmp_path / "scratch"
     script.write_text(STOPPED)
     scratch.mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(scratch), "XLA_FLAGS": ""}
+    environment = {**of_one_device, "PYTHONPATH": str(ROOT), "TMPDIR": str(scratch)}
     table = subprocess.Popen([sys.executable, script, tmp_path], env=environment, start_new_session=True)
     try:
         wait_until(lambda: len(list(scratch.glob("*/run/config.json"))) == 2)  # both train

@@ -20,23 +20,15 @@ def python_part(command):
     return command.split("&&")[-1].strip().removeprefix(".venv/bin/")
 
 
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory):
-    return tmp_path_factory.mktemp("programs")
-
-
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c != TEST])
-def test_command(command, tmp_path, programs):
+def test_command(command, tmp_path, of_one_device):
     words = shlex.split(python_part(command))
     assert words[0] == "python"
     if "npz:my_arrays.npz" in command or "folder:" in command:
         pytest.skip("names the reader's own files; tests/test_recipes.py runs the same on files of its own")
     epochs = 3 if "self_learning" in words[1] else 1  # the first correction comes after three
     short = ["--help"] if words[1].startswith("benchmarks") else [f"--epochs={epochs}", f"--run_dir={tmp_path / 'run'}"]
-    # One device, as on a reader's machine; what recipes have in common is compiled once.
-    kept = {"JAX_COMPILATION_CACHE_DIR": str(programs), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    environment = {**os.environ, "XLA_FLAGS": "", **kept}
-    subprocess.run([sys.executable, *words[1:], *short], cwd=ROOT, env=environment, check=True, timeout=300)
+    subprocess.run([sys.executable, *words[1:], *short], cwd=ROOT, env=of_one_device, check=True, timeout=300)
     if words[1].startswith("recipes"):
         assert (tmp_path / "run" / "summary.json").exists()
 

@@ -2,7 +2,6 @@
 
 import html
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,14 +14,12 @@ import pytest
 from nlx.cleaning.label_files import read_labels
 
 ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PLATFORMS": "cpu"}
+ENVIRONMENT: dict[str, str] = {}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def shared_compilations(tmp_path_factory):
-    """What one process has compiled, the next one loads: most of a small run's time."""
-    ENVIRONMENT["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
-    ENVIRONMENT["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+def environment(of_one_device):
+    ENVIRONMENT.update(of_one_device)
 
 
 def start(recipe, *options):
