@@ -34,8 +34,9 @@ class Guard(NamedTuple):
       difference: the second of these less the first.
       classes: given and cleaned labels of each class, ``[K]`` each.
       lost: classes that have a quarter of the cleaned labels that they should have, or less.
-      verdict: ``better`` or ``worse`` where the interval of the gain says so, or that of the difference where there is
-        no gain.
+      verdict: ``worse`` where a class is lost; else ``better`` or ``worse`` where the interval of the gain says so, or
+        that of the difference where there is no gain; ``open`` where the judges know no more of one label to an example
+        than which class is the most frequent.
     """
 
     noise: Interval | None
@@ -53,14 +54,14 @@ class Guard(NamedTuple):
         few = len(before) <= _SHOWN_CLASSES
         counts = f"; classes {'/'.join(map(str, before))} -> {'/'.join(map(str, after))}" if few else ""
         more = f" and {len(self.lost) - _SHOWN_CLASSES} more" if len(self.lost) > _SHOWN_CLASSES else ""
-        gone = f"; nearly LOST: {', '.join(self.lost[:_SHOWN_CLASSES])}{more}" if self.lost else ""
+        gone = f"classes nearly LOST: {', '.join(self.lost[:_SHOWN_CLASSES])}{more}; " if self.lost else ""
         words = {"better": "better than", "worse": "WORSE than", "open": "not shown to differ from"}[self.verdict]
         hits = " -> ".join(f"{100 * share:.1f}" for share in self.hits)
         known = f"held-out given labels ranked, mAP {hits} %"
         if self.noise is not None and self.gain is not None:
             known = f"right more often by {self.gain.percent('+', ' points')}; given ones look wrong: "
             known += f"{self.noise.percent()}; held-out given labels hit {hits} %"
-        return f"cleaned labels look {words} the given ones: {known}{counts}{gone}"
+        return f"cleaned labels look {words} the given ones: {gone}{known}{counts}"
 
     def summary(self) -> dict[str, Any]:
         """For JSON."""
@@ -86,7 +87,10 @@ def guard_of(judged: Judge, table: LabelTable) -> Guard:
     before, after = (_hits(judged, labels[judged.rows]) for labels in (given, cleaned))
     lost = (cleaned.sum(axis=0) <= expected / 4) & (expected >= _FEWEST)
     change = interval_of(after - before)
-    decides = change if gain is None else gain
+    decides, informed = change, True
+    if gain is not None:
+        decides, informed = gain, interval_of(before - judged.given[:, np.argmax(judged.given.sum(axis=0))]).low > 0
+    better, worse = informed and decides.low > 0, informed and decides.high < 0
     return Guard(
         noise,
         gain,
@@ -94,7 +98,7 @@ def guard_of(judged: Judge, table: LabelTable) -> Guard:
         change,
         (given.sum(axis=0, dtype=int).tolist(), cleaned.sum(axis=0, dtype=int).tolist()),
         [table.class_names[c] for c in np.flatnonzero(lost)],
-        "worse" if decides.high < 0 else "better" if decides.low > 0 else "open",
+        "worse" if worse or lost.any() else "better" if better else "open",
     )
 
 

@@ -14,6 +14,9 @@ from nlx.arguments import at_least, class_vector, floating, mask, typed_key
 from nlx.prototypes.density import Selection, by_density
 from nlx.prototypes.similarity import unit
 
+_PARTS = (4, 16)  # of a sample: a class that a quarter or a sixteenth holds is selected from that
+_FEWEST = 64  # members: what a selection from fewer costs is no matter
+
 
 class Selector(Protocol):
     """A rule that selects the prototypes of one class, such as :func:`nlx.prototypes.by_density`."""
@@ -97,7 +100,8 @@ def class_prototypes(
     """Prototypes of every class, from a random sample of its members.
 
     Classes are taken one after the other in one program, which holds the features of one class's sample beside those
-    it was given: ``m (d + m)`` floats, not K times as many.
+    it was given: ``m (d + m)`` floats, not K times as many. A class of at most m/4 or m/16 members costs a sixteenth or
+    a 256th.
 
     Args:
       key: a PRNG key, for the sample and for selectors that draw.
@@ -147,12 +151,20 @@ def _prototypes(key: Array, features: Array, labels: Array, where: Array | None,
     sample_key, select_key = jax.random.split(key)
     indices, masks = sample_members(sample_key, labels, num_classes, members, where=where)
 
-    def one_class(arguments: tuple[Array, Array, Array]) -> Prototypes:
-        label, index, taken = arguments
+    def among(size: int, label: Array, index: Array, taken: Array) -> Prototypes:
+        index, taken = index[:size], taken[:size]
         x = features[index]
         chosen = rule(jax.random.fold_in(select_key, label), x, taken, count, **dict(options))
         held = jnp.sum(chosen.valid, dtype=jnp.int32).astype(x.dtype)
         mean = jnp.sum(jnp.where(chosen.valid[:, None], unit(x[chosen.rows]), 0.0), axis=0) / jnp.maximum(held, 1)
         return Prototypes(jnp.where(chosen.valid, index[chosen.rows], 0), chosen.valid, chosen.qualified, mean)
 
-    return jax.lax.map(one_class, (jnp.arange(num_classes, dtype=jnp.int32), indices, masks))
+    # What a selection costs grows with the square of the sample, most of which is padding where classes are small.
+    sizes = sorted({members, *(size for part in _PARTS if (size := members // part) >= max(count, _FEWEST))})
+    fits = jnp.searchsorted(jnp.array(sizes, jnp.int32), jnp.sum(masks, axis=1, dtype=jnp.int32)).astype(jnp.int32)
+
+    def one_class(arguments: tuple[Array, ...]) -> Prototypes:
+        smallest, *sample = arguments
+        return jax.lax.switch(smallest, [partial(among, size) for size in sizes], *sample)
+
+    return jax.lax.map(one_class, (fits, jnp.arange(num_classes, dtype=jnp.int32), indices, masks))
