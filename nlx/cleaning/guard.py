@@ -87,10 +87,11 @@ def guard_of(judged: Judge, table: LabelTable) -> Guard:
     before, after = (_hits(judged, labels[judged.rows]) for labels in (given, cleaned))
     lost = (cleaned.sum(axis=0) <= expected / 4) & (expected >= _FEWEST)
     change = interval_of(after - before)
-    better, worse = change.low > 0, change.high < 0
+    decides, informed = change, True
     if gain is not None:
-        informed = interval_of(before - judged.given[:, np.argmax(judged.given.sum(axis=0))]).low > 0
-        better, worse = bool(informed and gain.low > 0), bool(informed and gain.high < 0)
+        frequent = judged.given[:, np.argmax(judged.given.sum(axis=0))]
+        decides, informed = gain, bool(interval_of(before - frequent).low > 0)
+    better, worse = informed and decides.low > 0, informed and decides.high < 0
     return Guard(
         noise,
         gain,
