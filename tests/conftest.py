@@ -23,12 +23,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
-_MAPPINGS = 20_000  # of memory; Linux allows 65,530 to a process, and every compiled program takes some
+_MAPPINGS = 10_000  # of memory, with some 3 GB; every compiled program takes some, and Linux allows 65,530
 
 
 @pytest.fixture(autouse=True, scope="module")
 def few_programs():
-    """Let compiled programs go before there are so many that the next one crashes the process."""
+    """Let compiled programs go before there are so many that the process runs out of memory or of mappings."""
     yield
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > _MAPPINGS:
