@@ -33,6 +33,7 @@ from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.kernels.calibration import consensus_of_numbers, planted_table, sureness_table
 from benchmarks.kernels.crowd import Answers, one, table_of_sizes
 from nlx import crowd
 from nlx.cleaning.label_files import read_labels
@@ -123,7 +124,8 @@ def consensus_of(answers: Answers, n: int, k: int) -> dict[str, np.ndarray]:
     sizes = {"num_items": n, "num_annotators": int(answers[1].max()) + 1, "num_classes": k}
     counts = np.asarray(crowd.majority_vote(answers[0], answers[2], num_items=n, num_classes=k).counts)
     found = {name: np.asarray(fit(*answers, **sizes).posterior) for name, fit in MODELS.items()}
-    return {"majority": counts / counts.sum(axis=1, keepdims=True), **found}
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    return {"majority": shares, **found, "consensus": consensus_of_numbers(answers, n, k).posterior}
 
 
 def ranked(found: dict[str, np.ndarray], truth: np.ndarray) -> list[str]:
@@ -143,7 +145,7 @@ def real(options: Real) -> list[str]:
     n, k = len(truth), int(truth.max()) + 1
     ours = {f"nlx {name}": q.argmax(axis=1) for name, q in consensus_of(answers, n, k).items()}
     head = f"{options.answers.stem}: {len(worker):,} answers by {np.max(worker) + 1} people to {n} items, {k} classes"
-    return [head, "", *ranked(peers_of(answers, n) | ours, truth)]
+    return [head, "", *ranked(peers_of(answers, n) | ours, truth), "", *sureness_table(answers, n, k, truth)]
 
 
 def features(options: Features) -> list[str]:
@@ -173,9 +175,11 @@ def features(options: Features) -> list[str]:
         for name, label in found.items():
             told.setdefault(name, []).append(label)
         truths.append(truth)
+    sure = sureness_table(answers, n, k, truth)
     joined = {name: np.concatenate(labels) for name, labels in told.items()}
     head = f"{options.features.stem}: {options.examples:,} pictures, three answers each, {len(options.seeds)} draws"
-    return [head, "", *ranked(joined, np.concatenate(truths))]
+    last = "How sure beliefs are that see no features, in the last draw:"
+    return [head, "", *ranked(joined, np.concatenate(truths)), "", last, "", *sure]
 
 
 def crowdlab(x: np.ndarray, said: np.ndarray) -> dict[str, np.ndarray]:
@@ -193,47 +197,8 @@ def crowdlab(x: np.ndarray, said: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def planted(options: Planted) -> list[str]:
-    """Crowds of 50 people, 1 to 5 answers an item, four classes; and one answer each by 500 people, with features."""
-    lines = [
-        "| crowd | answers an item | majority | GLAD | Dawid-Skene | surer than right | intervals that hold "
-        "| error of T | switched |",
-        "| --- " * 9 + "|",
-    ]
-    for skilled in (True, False):
-        for per_item in range(1, 6):
-            rows = np.mean([_planted(seed, per_item, skilled) for seed in options.seeds], axis=0)
-            kinds = "skilled only" if skilled else "60 % skilled, lazy, adversarial, colluding"
-            figures = " | ".join(f"{100 * x:.1f}" for x in rows[:5])
-            lines.append(f"| {kinds} | {per_item} | {figures} | {rows[5]:.3f} | {rows[6]:.1f} |")
-    return [
-        *lines,
-        "",
-        "Percent right; mean probability of the label less the share that is right, in points; percent of the 95 % "
-        "intervals of annotators' quality that hold how often they are right on average; mean absolute error of "
-        "the skilled people's matrices; of them, how many have a class that they are believed to call by another name "
-        f"more often than by its own. 5,000 items, {len(options.seeds)} seeds.",
-        "",
-        *_one_answer_each(options),
-    ]
-
-
-def _planted(seed: int, per_item: int, skilled: bool) -> list[float]:
-    truth = np.random.default_rng(seed).integers(0, 4, 5000)
-    made = planted_crowd(truth, 4, per_item=per_item, annotators=50, seed=seed, skilled_only=skilled)
-    answers = made.item, made.annotator, made.label
-    found = consensus_of(answers, len(truth), 4)
-    c = crowd.dawid_skene(*answers, num_items=len(truth), num_annotators=50, num_classes=4)
-    q, able = np.asarray(c.posterior), made.kind == "skilled"
-    right = {name: np.mean(p.argmax(axis=1) == truth) for name, p in found.items()}
-    matrices = np.asarray(c.confusion)[able]
-    switched = (matrices.argmax(axis=2) != np.arange(4)).any(axis=1).sum()
-    error = np.abs(matrices - made.confusion[able]).mean()
-    surer = q.max(axis=1).mean() - right["Dawid-Skene"]
-    quality = crowd.annotator_quality(q, *answers, num_annotators=50)
-    truly = np.einsum("aii,i->a", made.confusion, np.bincount(truth, minlength=4) / len(truth))
-    holds = np.mean((np.asarray(quality.low) <= truly) & (truly <= np.asarray(quality.high)))
-    shown = right["majority"], right["GLAD"], right["Dawid-Skene"], surer, holds, error, switched
-    return [float(x) for x in shown]
+    """Crowds of 50 people, 1 to 5 answers an item; and one answer each by 500 people, with features."""
+    return [*planted_table(options.seeds), "", *_one_answer_each(options)]
 
 
 def _one_answer_each(options: Planted) -> list[str]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -18,13 +16,13 @@ from numpy.typing import ArrayLike
 
 from nlx import crowd
 from nlx.arguments import ArgumentError
+from nlx.cleaning.beliefs import Beliefs, ModelName, believed
 from nlx.data.answers import Answers, Repeats, answers_of
 from nlx.data.checks import memory
 from nlx.files import replacing
 
 _COPIES = 5  # of everyone's matrix, while they are fitted
-
-ModelName = Literal["dawid_skene", "one_coin", "mace", "glad"]
+_NAMED = 5  # annotators in a note
 
 
 @dataclass(frozen=True)
@@ -33,8 +31,7 @@ class CrowdTable:
 
     Attributes:
       answers: as they were read.
-      posterior: p(true class given all answers), float32 ``[N, K]``.
-      confusion: ``p(annotator a answers j | true class i)``, float32 ``[A, K, K]``.
+      beliefs: about items and annotators; ``posterior`` and ``confusion`` are theirs.
       votes: the majority's labels and its ties.
       quality: how often annotators are right, with intervals.
       answer_probs: the probability of each answer to be right, float32 ``[M]``.
@@ -42,8 +39,7 @@ class CrowdTable:
     """
 
     answers: Answers
-    posterior: np.ndarray
-    confusion: np.ndarray
+    beliefs: Beliefs
     votes: crowd.Votes
     quality: crowd.Quality
     answer_probs: np.ndarray
@@ -51,6 +47,16 @@ class CrowdTable:
 
     def __len__(self) -> int:
         return len(self.posterior)
+
+    @property
+    def posterior(self) -> np.ndarray:
+        """p(true class given all answers), float32 ``[N, K]``."""
+        return self.beliefs.posterior
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """``p(annotator a answers j | true class i)``, float32 ``[A, K, K]``."""
+        return self.beliefs.confusion
 
     @property
     def label(self) -> np.ndarray:
@@ -61,6 +67,20 @@ class CrowdTable:
     def probability(self) -> np.ndarray:
         """That it is right, float32 ``[N]``."""
         return np.asarray(self.posterior.max(axis=1))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know before trusting the probabilities."""
+        notes = list(self.answers.notes)
+        group = self.beliefs.group
+        if (alike := np.bincount(group)[group] > 1).any():
+            names = self.answers.annotators[alike]
+            shown = ", ".join(map(str, names[:_NAMED])) + (", …" if len(names) > _NAMED else "")
+            notes.append(f"{len(names):,} annotators repeat one another, and count once an item: {shown}")
+        several = np.bincount(self.answers.item, minlength=len(self)) > 1
+        if not several.any() and self.answers.trusted is None:
+            notes.append("no item has two answers: nothing tells how often people are right, and 7 in 10 is assumed")
+        return tuple(notes)
 
     def items_table(self) -> pa.Table:
         """A row an item: its label with probability, the majority's and whether it was a tie, how many answers."""
@@ -242,21 +262,13 @@ def consensus(
         if given.shape != (n, k) or not np.allclose(given.sum(axis=1), 1, atol=1e-3) or (given < 0).any():
             raise ArgumentError(f"`probs` must be [{n}, {k}], rows that sum to 1, got shape {list(given.shape)}")
         log_prior = np.log(np.maximum(given, 1e-6)).astype(np.float32)
-    more: dict[str, Any] = {**read.sizes, "log_prior": log_prior, "trusted": read.trusted}
-    if method == "glad":
-        c = crowd.glad(read.item, read.annotator, read.label, **more)
-        skill = jax.nn.sigmoid(c.ability * np.median(c.ease))[:, None, None]
-        confusion = np.where(np.eye(k, dtype=bool), skill, (1 - skill) / (k - 1))
-        return table_of(read, np.asarray(c.posterior), confusion, confidence)
-    fit = partial(crowd.dawid_skene, groups=read.groups) if method == "dawid_skene" else getattr(crowd, method)
-    found = fit(read.item, read.annotator, read.label, **more)
-    return table_of(read, np.asarray(found.posterior), np.asarray(found.confusion), confidence)
+    return table_of(read, believed(read, method, log_prior), confidence)
 
 
-def table_of(answers: Answers, posterior: np.ndarray, confusion: np.ndarray, confidence: float = 0.95) -> CrowdTable:
+def table_of(answers: Answers, beliefs: Beliefs, confidence: float = 0.95) -> CrowdTable:
     """What beliefs about items and annotators say of answers, see :class:`CrowdTable`."""
     item, annotator, label = answers.item, answers.annotator, answers.label
-    n, k = posterior.shape
+    posterior, (n, k) = beliefs.posterior, beliefs.posterior.shape
     people = answers.groups[annotator] == 0
     votes = crowd.majority_vote(item, np.where(people, label, -1), num_items=n, num_classes=k)
     alpha = crowd.krippendorff_alpha(item, np.where(people, label, -1), num_items=n, num_classes=k)
@@ -264,7 +276,7 @@ def table_of(answers: Answers, posterior: np.ndarray, confusion: np.ndarray, con
         posterior, item, annotator, label, num_annotators=len(answers.annotators), confidence=confidence
     )
     probs = np.asarray(crowd.answer_probs(posterior, item, label))
-    return CrowdTable(answers, posterior, confusion, votes, quality, probs, float(alpha))
+    return CrowdTable(answers, beliefs, votes, quality, probs, float(alpha))
 
 
 def _choice(name: str) -> dict[str, Any]:

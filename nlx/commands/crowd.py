@@ -11,7 +11,8 @@ import numpy as np
 import tyro
 
 from nlx.arguments import ArgumentError
-from nlx.cleaning.consensus import ModelName, consensus
+from nlx.cleaning.beliefs import ModelName
+from nlx.cleaning.consensus import consensus
 from nlx.cleaning.label_files import write_labels
 from nlx.cleaning.table import label_table
 from nlx.report.annotators import annotator_plot
@@ -48,7 +49,7 @@ class Crowd:
         answers, quality = table.answers, table.quality
         people, names = len(answers.annotators), answers.class_names
         print(f"{len(answers):,} answers by {people:,} annotators to {len(table):,} items; labels are {named(names)}")
-        for note in answers.notes:
+        for note in table.notes:
             print(f"warning: {note}", file=sys.stderr)
         table.write(self.out, tasks=self.tasks)
         picture = self.out / "annotators.png"
@@ -63,6 +64,7 @@ class Crowd:
             "labels other than the majority's": f"{changed:,}",
             "answers expected to be wrong": f"{wrong:.1%}",
             "Krippendorff's alpha": f"{table.alpha:.3f}",
+            "what an answer is worth beside others": f"{table.beliefs.weight:.2g} of an independent one",
             "annotators surely right less than half the time": f"{(np.asarray(quality.high) < 0.5).sum():,}",
         }
         questions = table.questions_table(top=5).to_pydict()

@@ -84,7 +84,7 @@ def dawid_skene(
         items, annotators, labels, num_items, num_annotators, num_classes, log_prior, trusted, iterations
     )
     in_range(tolerance, "tolerance", 0)
-    lean = _lean(smoothing, strength, groups, num_annotators)
+    lean = lean_of(smoothing, strength, groups, num_annotators)
     known = known._replace(telling=None) if strength == 0 else known
     return _dawid_skene(sums, sizes, known, lean, jnp.int32(iterations), jnp.float32(tolerance))
 
@@ -124,10 +124,10 @@ def annotator_confusion(
     sizes, sums, _ = prepared(
         items, annotators, labels, belief.shape[0], num_annotators, belief.shape[1], None, None, 1
     )
-    return leaning(count(sums, sizes, belief), *_lean(smoothing, strength, groups, num_annotators))
+    return leaning(count(sums, sizes, belief), *lean_of(smoothing, strength, groups, num_annotators))
 
 
-def _lean(
+def lean_of(
     smoothing: float, strength: float | None, groups: ArrayLike | None, num_annotators: int
 ) -> tuple[Array, Array, Array | None]:
     """Group, smoothing and strength, checked."""
@@ -155,6 +155,14 @@ def _dawid_skene(
 @jax.jit
 def leaning(counts: Array, group: Array, smoothing: Array, strength: Array | None) -> Array:
     """Confusion matrices of counts ``[A, K, K]``, each leaning on its group's; see :func:`dawid_skene`."""
+    weights = leaning_weights(counts, group, smoothing, strength)
+    total = jnp.sum(weights, axis=2, keepdims=True)
+    return jnp.where(total > 0, weights / jnp.where(total > 0, total, 1.0), 1 / counts.shape[1])
+
+
+@jax.jit
+def leaning_weights(counts: Array, group: Array, smoothing: Array, strength: Array | None) -> Array:
+    """The same before rows are made to sum to 1: counted answers and those that stand for what is shared."""
     a, k, _ = counts.shape
     where = jnp.where(group >= 0, group, a)
     pooled = jax.ops.segment_sum(counts, where, a)
@@ -164,9 +172,7 @@ def leaning(counts: Array, group: Array, smoothing: Array, strength: Array | Non
     pooled = pooled + (SKILL * jnp.eye(k, dtype=counts.dtype) + (1 - SKILL) / k)[None]
     shared = (pooled / jnp.sum(pooled, axis=2, keepdims=True))[group]
     pull = jnp.where(group >= 0, strength, 0.0)[:, None, None]
-    weights = counts + pull * shared + smoothing
-    total = jnp.sum(weights, axis=2, keepdims=True)
-    return jnp.where(total > 0, weights / jnp.where(total > 0, total, 1.0), 1 / k)
+    return counts + pull * shared + smoothing
 
 
 def _fitting(counts: Array, pooled: Array, group: Array) -> Array:

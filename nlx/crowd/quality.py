@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.scipy.special import ndtri, xlogy
 from jax.typing import ArrayLike
@@ -48,7 +49,7 @@ def answer_probs(posterior: ArrayLike, items: ArrayLike, labels: ArrayLike) -> A
       >>> answer_probs(jnp.array([[0.75, 0.25]]), jnp.array([0, 0]), jnp.array([0, -1]))
       Array([0.75,  nan], dtype=float32)
     """
-    belief, item, label = _checked(posterior, items, labels)
+    belief, item, _, label = checked_answers(posterior, items, items, labels)
     return jnp.where((item >= 0) & (label >= 0), belief[jnp.maximum(item, 0), jnp.maximum(label, 0)], jnp.nan)
 
 
@@ -63,9 +64,12 @@ def annotator_quality(
 ) -> Quality:
     r"""How often each annotator is right, with an interval.
 
-    The interval is Wilson's, on as many answers as are worth what is known: which ones are right is not certain, so
-    that the variance of their share r is :math:`(r (1 - r) + \overline{q (1 - q)}) / n`, with q the probability of an
-    answer to be right.
+    The interval is Wilson's, on as many answers as are worth what is known: which of them are right is not certain, and
+    of their Fisher information on the share r that part is missing,
+
+    .. math:: n' = n \Big(1 - \frac{\overline{q (1 - q)}}{r (1 - r)}\Big)
+
+    with q the probability of an answer to be right. Where every answer is as likely right as another, nothing is known.
 
     Args:
       posterior: p(true class given all answers), float ``[N, K]``.
@@ -83,16 +87,14 @@ def annotator_quality(
       >>> posterior = jnp.array([[1.0, 0.0], [0.5, 0.5]])
       >>> q = annotator_quality(posterior, jnp.array([0, 1]), jnp.array([0, 0]), jnp.array([0, 0]), num_annotators=2)
       >>> print(f"{q.right[0]:.2f}, from {q.low[0]:.2f} to {q.high[0]:.2f}")
-      0.75, from 0.14 to 0.98
+      0.75, from 0.08 to 0.99
 
     References:
-      Wilson, 1927.
+      Wilson, 1927; Louis, 1982, equation 3.2.
     """
     at_least(1, num_annotators=num_annotators)
     in_range(confidence, "confidence", 0, 1, above=True)
-    belief, item, label = _checked(posterior, items, labels)
-    annotator = class_vector(annotators, "annotators", num_annotators)
-    same_shape("annotators", annotator.shape, "items", item.shape)
+    belief, item, annotator, label = checked_answers(posterior, items, annotators, labels, num_annotators)
     counts = (item >= 0) & (annotator >= 0) & (label >= 0)
     who = jnp.where(counts, annotator, num_annotators)
     p = belief[jnp.maximum(item, 0), jnp.maximum(label, 0)].astype(jnp.float32)
@@ -101,10 +103,11 @@ def annotator_quality(
     some = jnp.maximum(answers, 1.0)
     share = jnp.where(answers > 0, right / some, 0.5)
     spread = share * (1 - share)
-    worth = jnp.where(spread > 1e-6, some * spread / jnp.maximum(spread + unsure / some, 1e-6), some)
+    worth = jnp.where(spread > 1e-6, some - unsure / jnp.maximum(spread, 1e-6), some)
+    worth = jnp.maximum(worth, 0.0)
     z = ndtri(jnp.float32(0.5 + confidence / 2))
-    middle = (share + z**2 / (2 * worth)) / (1 + z**2 / worth)
-    reach = z * jnp.sqrt(spread / worth + z**2 / (4 * worth**2)) / (1 + z**2 / worth)
+    middle = (share * worth + z**2 / 2) / (worth + z**2)
+    reach = z * jnp.sqrt(spread * worth + z**2 / 4) / (worth + z**2)
     low, high = jnp.maximum(middle - reach, 0.0), jnp.minimum(middle + reach, 1.0)
     return Quality(answers, share, jnp.where(answers > 0, low, 0.0), jnp.where(answers > 0, high, 1.0))
 
@@ -147,10 +150,21 @@ def _entropy(p: Array) -> Array:
     return -jnp.sum(xlogy(p, p), axis=-1)
 
 
-def _checked(posterior: ArrayLike, items: ArrayLike, labels: ArrayLike) -> tuple[Array, Array, Array]:
+def checked_answers(
+    posterior: ArrayLike, items: ArrayLike, annotators: ArrayLike, labels: ArrayLike, num_annotators: int | None = None
+) -> tuple[Array, Array, Array, Array]:
+    """Beliefs ``[N, K]`` and answers whose numbers are in range or -1.
+
+    Raises:
+      TypeError: posterior not floating, or numbers not integers.
+      ValueError: shapes disagree.
+    """
     belief = floating(posterior, "posterior")
     if belief.ndim != 2 or 0 in belief.shape:
         raise ValueError(f"posterior must be [N, K], of at least 1 item, got {belief.shape}")
     item, label = class_vector(items, "items", belief.shape[0]), class_vector(labels, "labels", belief.shape[1])
-    same_shape("items", item.shape, "labels", label.shape)
-    return belief, item, label
+    most = np.iinfo(np.int32).max if num_annotators is None else num_annotators
+    annotator = class_vector(annotators, "annotators", most)
+    for name, other in (("annotators", annotator), ("labels", label)):
+        same_shape(name, other.shape, "items", item.shape)
+    return belief, item, annotator, label

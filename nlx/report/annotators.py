@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nlx.cleaning.beliefs import Beliefs
 from nlx.cleaning.consensus import CrowdTable, table_of
 from nlx.cleaning.table import LabelTable
 from nlx.crowd import annotator_confusion
@@ -66,7 +67,8 @@ def annotator_pictures(answers: Answers) -> Callable[[Path, LabelTable, Dataset]
             num_annotators=len(answers.annotators),
             groups=answers.groups,
         )
-        said = table_of(answers, table.posterior, np.asarray(confusion))
+        alone = np.zeros(len(answers), bool), np.arange(len(answers.annotators))
+        said = table_of(answers, Beliefs(table.posterior, np.asarray(confusion), *alone))
         said.write(folder, tasks=len(answers) <= _MOST_TASKS)
         annotator_plot(said, folder / "annotators.png")
         return [folder / "annotators.png"]

@@ -215,7 +215,10 @@ def test_a_plan_and_eight_devices_sum_as_scatters_do(monkeypatch):
         if j >= 0:
             expected[i] += table[a * K + j]
             counted[a * K + j] += q[i]
-    for sums in (planned, plain, checked(*spread, sizes)):
+    monkeypatch.setattr(sums_module, "_CACHED", 40)
+    blocked = checked(items, rare, labels, sizes)
+    assert [len(level) for level in blocked.by_cell[-1:]] == [3]
+    for sums in (planned, plain, blocked, checked(*spread, sizes)):
         np.testing.assert_allclose(sums.of_items(jnp.asarray(table), sizes), expected, atol=1e-3)
         np.testing.assert_allclose(sums.of_cells(jnp.asarray(q), sizes), counted, atol=1e-3)
     one = crowd.dawid_skene(items, rare, labels, **SIZES)
