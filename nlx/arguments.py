@@ -97,11 +97,13 @@ def label_vectors(
     return one, zero | one
 
 
-def probabilities(x: ArrayLike, name: str, where: Array | None = None) -> tuple[Array, Array]:
-    """Floats, and which of them lie in [0, 1] (or a rounding outside), bool; others are refused if known."""
-    _refuse(x, where, lambda v: (v >= -0.01) & (v <= 1.01), f"{name} must lie in [0, 1]")
+def probabilities(x: ArrayLike, name: str, where: Array | None = None, high: float = 1) -> tuple[Array, Array]:
+    """Floats, and which of them lie in [0, high] (or a rounding outside), bool; others are 0, and refused if known."""
+    domain = f"lie in [0, {high:g}]" if high < np.inf else "be at least 0"
+    _refuse(x, where, lambda v: (v >= -0.01) & (v <= high + 0.01), f"{name} must {domain}")
     probs = floating(x, name)
-    return probs, (probs >= -0.01) & (probs <= 1.01)
+    are = (probs >= -0.01) & (probs <= high + 0.01)
+    return jnp.where(are, probs, jnp.zeros((), probs.dtype)), are
 
 
 def distributions(x: ArrayLike, name: str, *, signed: bool = False, diagonal: bool = True) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from nlx.arguments import ArgumentError
 from nlx.data.checks import as_text
-from nlx.data.names import clean_name, numbered
+from nlx.data.names import as_listed, clean_name, numbered
 
 _SAID_OF_NONE = {"", "None", "nan", "<NA>", "NaT"}
 _TRUE, _FALSE = {"true", "yes", "1", "1.0", "t", "y"}, {"false", "no", "0", "0.0", "f", "n", "", "none", "nan", "<na>"}
@@ -148,10 +148,11 @@ def _of_classes(y: np.ndarray, class_names: Sequence[str] | None) -> Labels:
         if class_names is None:
             return Labels(noisy, spelled)
         order = {clean_name(name): c for c, name in enumerate(class_names)}
-        absent = [name for name in spelled if name not in order]
+        own = as_listed(spelled, order)
+        absent = [name for name in spelled if own[name] not in order]
         if absent:
             raise ArgumentError(f"`labels` have {absent[0]!r}, which is none of `class_names`")
-        noisy[noisy >= 0] = np.array([order[name] for name in spelled])[noisy[noisy >= 0]]
+        noisy[noisy >= 0] = np.array([order[own[name]] for name in spelled])[noisy[noisy >= 0]]
         return Labels(noisy, tuple(class_names))
     unique, codes = np.unique(values, return_inverse=True)
     if unique.dtype.kind == "f" and (unique == np.round(unique)).all():

@@ -19,12 +19,13 @@ _ROUNDED = 0.01  # of a column's range is more than float32 may take away from a
 MAX_CLASSES = 1_000_000  # a larger class number is a marker or an accident, and would ask for that many outputs
 
 
-def checked_labels(where: str, labels: np.ndarray) -> np.ndarray:
+def checked_labels(where: str, labels: np.ndarray, without: str = "remove these rows") -> np.ndarray:
     """Labels in the form the library uses, their range still unchecked.
 
     Args:
       where: beginning of the sentence if it fails.
       labels: class numbers, any integer ``[n]``, or {0, 1} vectors, any integer or bool ``[n, K]``.
+      without: what to do with examples that have no label.
 
     Returns:
       int32 ``[n]`` or uint8 ``[n, K]``.
@@ -43,7 +44,7 @@ def checked_labels(where: str, labels: np.ndarray) -> np.ndarray:
         bad = np.flatnonzero((labels < 0) | (labels >= MAX_CLASSES))
         if len(bad):
             raise DataError(
-                f"{where} row {bad[0]} is {labels[bad[0]]}, no class number ({len(bad)} such rows): remove these rows "
+                f"{where} row {bad[0]} is {labels[bad[0]]}, no class number ({len(bad)} such rows): {without} "
                 f"if it means no label, or number the classes from 0 on, by np.unique(labels, return_inverse=True)."
             )
         return labels.astype(np.int32)

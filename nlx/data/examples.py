@@ -224,7 +224,7 @@ def _of_pictures(root: Path, labels: Path | None, names: Names, skip_broken: boo
         notes = ["labels: names of the folders"]
     files = _found(root, listed, paths)
     broken, top = survey(files)
-    if broken and not skip_broken:
+    if broken and not (skip_broken and len(broken) < len(files)):
         raise DataError(broken_files(broken))
     kept = np.array([row for row in range(len(files)) if row not in broken], np.int64)
     if broken:

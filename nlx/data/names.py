@@ -39,7 +39,7 @@ def numbers_as_one(names: Iterable[str]) -> dict[str, str]:
     """
     names = list(dict.fromkeys(names))
     numeric = [name for name in names if _NUMBER.fullmatch(name)]
-    all_numbers = bool(numeric) and all(name in numeric or name.lower() in _MISSING for name in names)
+    all_numbers = bool(numeric) and all(name in numeric or name.lower() in {"", *_MISSING} for name in names)
     whole = all(_WHOLE.fullmatch(name) for name in numeric)
 
     def spelled(name: str) -> str:
@@ -49,6 +49,24 @@ def numbers_as_one(names: Iterable[str]) -> dict[str, str]:
         return match[1] if match else name
 
     return {name: spelled(name) for name in names}
+
+
+def as_listed(names: Iterable[str], listed: Collection[str]) -> dict[str, str]:
+    """One spelling for each name: that of a listed one, as it stands or as the same number, else the common one.
+
+    Examples:
+      >>> as_listed(["1", "2.0", "3.0"], ["1.0", "2.0"])
+      {'1': '1.0', '2.0': '2.0', '3.0': '3'}
+    """
+    names = list(names)
+    one = numbers_as_one([*names, *listed])
+    own = {one[name]: name for name in listed if one[name]} | {name: name for name in listed}
+    return {name: own.get(name, own.get(one[name], one[name])) for name in names}
+
+
+def meant_as_none(true: Iterable[str], noisy: Collection[str]) -> set[str]:
+    """Names such as ``nan`` and ``-1`` that true labels alone have: there, nobody knew better."""
+    return {name for name in true if name not in noisy and name.casefold() in {"-1", *_MISSING}}
 
 
 def numbered(arrays: Sequence[np.ndarray], names: Sequence[str] | None) -> tuple[list[np.ndarray], tuple[str, ...]]:
@@ -66,10 +84,11 @@ def numbered(arrays: Sequence[np.ndarray], names: Sequence[str] | None) -> tuple
       ([array([1, 0]), array([-1,  1])], ('ant', 'cat'))
     """
     cleaned = [list(map(clean_name, array.tolist())) for array in arrays]
-    one = numbers_as_one(name for column in cleaned for name in column)
+    listed = list(map(clean_name, names or ()))
+    one = as_listed((name for column in cleaned for name in column), listed)
     classes = in_order({name for name in one.values() if name}) if names is None else tuple(names)
-    index = {"": -1, **{name: number for number, name in enumerate(classes)}}
-    return [np.array([index.get(name, index.get(one[name], -2)) for name in column]) for column in cleaned], classes
+    index = {"": -1, **{name: number for number, name in enumerate(listed or classes)}}
+    return [np.array([index.get(one[name], -2) for name in column]) for column in cleaned], classes
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -7,8 +7,10 @@ import zlib
 import numpy as np
 
 from nlx.data.dataset import Dataset, ImageFiles
+from nlx.data.decode import decode_all
 
 _DARK = 15  # of 255
+_LOOKED_AT = 100  # pictures that stay on disk
 
 
 def understood(data: Dataset) -> str:
@@ -39,8 +41,11 @@ def doubts(data: Dataset) -> list[str]:
     """Sentences on what may not be meant, none where there is nothing."""
     told, noisy, counts = [], data.train.observed, _counts(data)
     absent = np.flatnonzero(counts == 0)
-    if data.multi_label and data.noisy_names is None and noisy.shape[1] > 1 and (noisy.sum(axis=1) == 1).all():
-        told.append("every example has exactly one label: give class numbers, labels.argmax(axis=1)")
+    if data.multi_label and data.noisy_names is None and noisy.shape[1] > 1:
+        labels = noisy.sum(axis=1)
+        which = "every example has exactly one label" if labels.all() else "no example has more than one label"
+        if labels.max() == 1:
+            told.append(f"{which}: if there is one class to each, give class numbers, labels.argmax(axis=1)")
     if (counts > 0).sum() == 1:
         told.append("all labels are of one class, so there is nothing to tell apart")
     elif len(absent):
@@ -62,8 +67,9 @@ def _counts(data: Dataset) -> np.ndarray:
 
 def _of_inputs(data: Dataset) -> list[str]:
     inputs = data.train.inputs
-    if isinstance(inputs, ImageFiles):
-        return []
+    if isinstance(inputs, ImageFiles):  # some of them, small
+        paths = inputs.paths[:: -(-len(inputs) // _LOOKED_AT)]
+        inputs = decode_all(paths, 32, inputs.top)
     low, high = inputs.min(), inputs.max()
     if low == high:
         return [f"every {'pixel' if inputs.dtype == np.uint8 else 'feature'} is {low:g}, so nothing can be learnt"]

@@ -50,13 +50,17 @@ def open_folder(folder: Path, options: dict[str, Any], facts: dict[str, Any], he
             f"another process is writing to {folder}: wait for its end, or choose another `run_dir`"
         ) from None
     sweep(folder)
-    told, present = "", os.path.lexists(path)
-    if present or (options["resume"] and _holds_something(folder)):
+    told, present, holds = "", os.path.lexists(path), _holds_something(folder)
+    differs: tuple[str, str] | None = None
+    if present or (options["resume"] and holds):
         written = _read_config(path, present)
-        if options["resume"]:
-            _check_same(folder, written, options, facts)
-            told = _other_versions(written.get("versions", {}))
-    if not options["resume"] and _holds_something(folder):
+        differs = _difference(written, options, facts)
+        told = _other_versions(written.get("versions", {})) if options["resume"] else ""
+    if differs and options["resume"]:
+        raise ArgumentError(f"{folder} was started {differs[0]}: {differs[1]}, or choose another `run_dir`")
+    if differs and holds:
+        raise ArgumentError(f"{folder} exists, started {differs[0]}: choose another `run_dir`")
+    if holds and not options["resume"]:
         raise ArgumentError(f"{folder} exists: go on with it by `resume`, or choose another `run_dir`")
     write_json(path, {"options": options, **facts, "versions": versions()})
     return told
@@ -78,21 +82,19 @@ def _read_config(path: Path, present: bool) -> dict[str, Any]:
     raise ArgumentError(f"{path} is not what a run has written: choose another `run_dir`")
 
 
-def _check_same(folder: Path, written: dict[str, Any], options: dict[str, Any], facts: dict[str, Any]) -> None:
+def _difference(written: dict[str, Any], options: dict[str, Any], facts: dict[str, Any]) -> tuple[str, str] | None:
+    """How the run that was started differs from this one, and the cure; None where it does not."""
+    if (method := written.get("method")) != facts["method"]:
+        return f"with another method ({method}, not {facts['method']})", "resume with the same recipe"
     for name, value in options.items():
         before = written["options"].get(name)
         if name not in _ABOUT_THE_CALL and before != value:
-            raise ArgumentError(
-                f"{folder} was started with `{name}`={before}, not {value}: resume with the same options, or choose "
-                "another `run_dir`"
-            )
+            return f"with `{name}`={before}, not {value}", "resume with the same options"
     for name, value in facts.items():
         if written.get(name) != value:
             was, now = (textwrap.shorten(str(v), 80, placeholder=" …") for v in (written.get(name), value))
-            raise ArgumentError(
-                f"{folder} was started on other data ({name} was {was}, is {now}): bring that data back, or choose "
-                "another `run_dir`"
-            )
+            return f"on other data ({name} was {was}, is {now})", "bring that data back"
+    return None
 
 
 def _other_versions(before: dict[str, str]) -> str:

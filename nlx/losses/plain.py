@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -43,7 +44,8 @@ def soft_cross_entropy(logits: ArrayLike, targets: ArrayLike, *, where: ArrayLik
 
     Args:
       logits: unnormalized log p(y|x), float ``[..., K]``.
-      targets: q, float ``[..., K]``; rows need not sum to 1 (a row of zeros gives 0).
+      targets: q, float ``[..., K]``; rows need not sum to 1 (a row of zeros gives 0). Below 0 they give NaN, and are
+        refused where known.
       where: examples that count, bool ``[...]``; the others give 0 and no gradient.
 
     Returns:
@@ -51,17 +53,13 @@ def soft_cross_entropy(logits: ArrayLike, targets: ArrayLike, *, where: ArrayLik
 
     Raises:
       TypeError: logits or targets not floating.
-      ValueError: shapes disagree.
+      ValueError: shapes disagree, or a target known before tracing is below 0.
 
     Examples:
       >>> print(f"{soft_cross_entropy(jnp.array([1.0, 0.0, 0.0]), jnp.array([0.5, 0.5, 0.0])):.3f}")
       1.051
     """
-    logits, targets = floating(logits, "logits"), floating(targets, "targets")
-    same_shape("logits", logits.shape, "targets", targets.shape)
-    counts = mask(where, logits.shape[:-1])
-    x, q = (masked(a.astype(working(logits)), counts) for a in (logits, targets))
-    return as_type(masked(-jnp.sum(q * jax.nn.log_softmax(x), axis=-1), counts), logits.dtype)
+    return per_target(logits, targets, where, lambda x: -jax.nn.log_softmax(x))
 
 
 def binary_cross_entropy(logits: ArrayLike, targets: ArrayLike, *, where: ArrayLike | None = None) -> Array:
@@ -105,6 +103,19 @@ def per_label(
     counts = mask(where, y.shape)
     values = loss(masked(x.astype(working(x)), counts), jnp.maximum(y, 0))
     return as_type(masked(jnp.where(y >= 0, values, jnp.nan), counts), x.dtype)
+
+
+def per_target(
+    logits: ArrayLike, targets: ArrayLike, where: ArrayLike | None, losses: Callable[[Array], Array]
+) -> Array:
+    """The mean ``[...]`` of losses ``[..., K]`` of logits under targets; 0 where masked, NaN where one is below 0."""
+    x = floating(logits, "logits")
+    same_shape("logits", x.shape, "targets", jnp.shape(targets))
+    counts = mask(where, x.shape[:-1])
+    q, are = probabilities(targets, "targets", counts, np.inf)
+    a, b = (masked(v.astype(working(x)), counts) for v in (x, q))
+    values = jnp.where(jnp.all(are, axis=-1), jnp.sum(b * losses(a), axis=-1), jnp.nan)
+    return as_type(masked(values, counts), x.dtype)
 
 
 def negative_log_likelihood(x: Array, y: Array) -> Array:

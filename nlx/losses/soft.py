@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import as_type, distributions, floating, in_range, mask, masked, same_shape, working
+from nlx.arguments import distributions, floating, in_range, same_shape
 from nlx.losses.corrected import mixture_loss, slope_limit
-from nlx.losses.plain import per_label
+from nlx.losses.plain import per_label, per_target
 
 
 def soft_forward_corrected(
@@ -24,7 +24,8 @@ def soft_forward_corrected(
 
     Args:
       logits: unnormalized log p(y|x), float ``[..., K]``.
-      targets: q, the distribution over noisy labels, float ``[..., K]``; rows need not sum to 1.
+      targets: q, the distribution over noisy labels, float ``[..., K]``; rows need not sum to 1. Below 0
+        they give NaN, and are refused where known.
       transition: ``T[i, j] = p(noisy = j | true = i)``, rows sum to 1, float ``[K, K]``.
       where: examples that count, bool ``[...]``; the others give 0 and no gradient.
 
@@ -33,7 +34,8 @@ def soft_forward_corrected(
 
     Raises:
       TypeError: logits, targets or transition not floating.
-      ValueError: shapes disagree, or a matrix known before tracing has a row that does not sum to 1.
+      ValueError: shapes disagree, or of what is known before tracing a target is below 0 or a row of the matrix does
+        not sum to 1.
 
     Examples:
       >>> T = jnp.array([[0.8, 0.2], [0.3, 0.7]])
@@ -43,13 +45,10 @@ def soft_forward_corrected(
     References:
       Patrini et al., Making Deep Neural Networks Robust to Label Noise, 2017, Theorem 2, with soft labels.
     """
-    x, q, t = floating(logits, "logits"), floating(targets, "targets"), floating(transition, "transition")
-    same_shape("logits", x.shape, "targets", q.shape)
-    same_shape("transition", t.shape, "[K, K]", (x.shape[-1],) * 2)
+    t = floating(transition, "transition")
+    same_shape("transition", t.shape, "[K, K]", jnp.shape(logits)[-1:] * 2)
     distributions(transition, "transition")
-    counts = mask(where, x.shape[:-1])
-    a, b = (masked(v.astype(working(x)), counts) for v in (x, q))
-    return as_type(masked(jnp.sum(b * _of_every_label(a, t), axis=-1), counts), x.dtype)
+    return per_target(logits, targets, where, lambda x: _of_every_label(x, t))
 
 
 def label_smoothing(

@@ -196,6 +196,9 @@ def test_class_names_have_to_fit():
         classes_of([[0, 1]], ("a", "b", "c"))
     labels, names, _ = classes_of([2, 0], ("a", "b", "c"))
     assert (labels.tolist(), names) == ([2, 0], ("a", "b", "c"))
+    for names in (("2.0", "1.0"), ("1", "2"), ("1.0", "nan", "2.")):
+        labels, found, _ = classes_of(["1", "2.0", "1.0", "2"], names)
+        assert ([float(names[c]) for c in labels], found) == ([1, 2, 1, 2], names)
     labels, names, _ = classes_of([True, False], None)
     assert (labels.tolist(), names) == ([1, 0], ("False", "True"))
 

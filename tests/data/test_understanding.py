@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from nlx.data import Dataset, Split
+from nlx.data import Dataset, ImageFiles, Split
 from nlx.data.understanding import doubts, understood
 
 X = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
@@ -24,7 +25,8 @@ def test_sound_data_are_told_in_one_line():
 @pytest.mark.parametrize(
     ("train", "told"),
     [
-        (Split(X, np.eye(3, dtype=np.uint8)[Y], None), "exactly one label: give class numbers"),
+        (Split(X, np.eye(3, dtype=np.uint8)[Y], None), "exactly one label: if there is one class to each, give class"),
+        (Split(X, np.eye(4, 3, dtype=np.uint8)[Y + (Y > 1)], None), "no example has more than one label: if there is"),
         (Split(X, Y * 0, None), "all labels are of one class"),
         (Split(X, Y % 2, None), "1 of 3 classes have no example, as 'c'"),
         (Split(X, Y % 2, None), "the test set has 1 classes that no training label has"),
@@ -37,3 +39,21 @@ def test_sound_data_are_told_in_one_line():
 )
 def test_what_may_not_be_meant_is_told(train, told):
     assert any(told in text for text in doubts(replace(DATA, train=train)))
+
+
+@pytest.mark.parametrize(
+    ("shades", "told"),
+    [
+        ((0, 0, 0), "every pixel is 0"),
+        ((0, 1, 15), "no pixel is above 15 of 255"),
+        ((90, 90, 90), "every pixel is 90"),
+        ((90, 90, 91), ""),
+    ],
+)
+def test_pictures_that_stay_on_disk_are_looked_at_as_well(tmp_path, shades, told):
+    paths = tuple(str(tmp_path / f"{number}.png") for number in range(len(shades)))
+    for path, shade in zip(paths, shades, strict=True):
+        Image.new("L", (4, 4), shade).save(path)
+    said = doubts(replace(DATA, train=Split(ImageFiles(paths, 4), np.arange(3, dtype=np.int32), None), test=None))
+    assert told in " ".join(said)
+    assert bool(said) == bool(told)

@@ -138,13 +138,22 @@ def test_what_does_not_change_the_numbers_may_differ(folder, option, value):
     assert told(folder)["options"]["resume"] is True
 
 
-def test_resuming_on_data_that_has_changed_is_refused(folder):
-    with pytest.raises(ArgumentError) as error:
-        open_folder(folder, replace(OPTIONS, resume=True), FACTS | {"training_examples": 91})
-    assert str(error.value) == (
-        f"{folder} was started on other data (training_examples was 90, is 91): bring that data back, or choose "
-        "another `run_dir`"
-    )
+@pytest.mark.parametrize(
+    ("facts", "differs", "cure"),
+    [
+        ({"training_examples": 91}, "on other data (training_examples was 90, is 91)", "bring that data back"),
+        ({"inputs_digest": "ab"}, "on other data (inputs_digest was None, is ab)", "bring that data back"),
+        ({"method": "elr"}, "with another method (can, not elr)", "resume with the same recipe"),
+    ],
+)
+def test_another_run_is_told_by_what_differs_and_nobody_is_sent_to_resume_it(folder, facts, differs, cure):
+    for resume in (True, False):
+        with pytest.raises(ArgumentError) as error:
+            open_folder(folder, replace(OPTIONS, resume=resume), FACTS | facts)
+        started = f"was started {differs}: {cure}, or" if resume else f"exists, started {differs}:"
+        assert str(error.value) == f"{folder} {started} choose another `run_dir`"
+    with pytest.raises(ArgumentError, match="exists, started with `seed`=0, not 1: choose another"):
+        open_folder(folder, replace(OPTIONS, seed=1), FACTS)
 
 
 @pytest.mark.parametrize("content", ["{}", "[1]", '{"options": 3}', "not json", '{"options": {'])

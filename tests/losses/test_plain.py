@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from nlx.losses import binary_cross_entropy, cross_entropy, soft_cross_entropy
+from nlx.losses import binary_cross_entropy, cross_entropy, soft_cross_entropy, soft_forward_corrected
 
 
 def log_softmax64(logits):
@@ -121,3 +121,27 @@ def test_bad_input_is_named(logits, labels, targets):
         cross_entropy(logits, labels[:3])
     with pytest.raises(ValueError, match="must have the same shape"):
         binary_cross_entropy(logits, targets[:, :2])
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (soft_cross_entropy, "must be at least 0"),
+        (lambda x, q, **o: soft_forward_corrected(x, q, 0.8 * jnp.eye(5) + 0.04, **o), "must be at least 0"),
+        (binary_cross_entropy, r"must lie in \[0, 1\]"),
+    ],
+)
+def test_soft_labels_that_are_none_are_refused_or_unknown(loss, message, logits, targets):
+    row = np.arange(6) == 1
+    counts = np.repeat(~row[:, None], 5, 1) if loss is binary_cross_entropy else ~row
+    slope = jax.jit(jax.value_and_grad(lambda x, q: loss(x, q)[1]))
+    for wrong in (-1, np.nan, -np.inf, [0, 1, -1, 0, 1]):
+        soft = np.where(row[:, None], np.asarray(wrong, np.float32), targets)
+        with pytest.raises(ValueError, match=f"targets {message}"):
+            loss(logits, soft)
+        value, slopes = slope(logits, soft)
+        assert np.isnan(value)
+        assert np.isfinite(slopes).all()
+        np.testing.assert_allclose(loss(logits, soft, where=counts)[~row], loss(logits, targets)[~row], rtol=1e-6)
+    if loss is not binary_cross_entropy:  # counts of votes
+        np.testing.assert_allclose(loss(logits, 3 * targets), 3 * loss(logits, targets), rtol=1e-5)

@@ -208,17 +208,22 @@ def test_prototypes_come_from_verified_labels():
     np.testing.assert_array_equal(refreshed(make(typical_only=False), x, labels).corrected, unverified)
 
 
-def test_rare_classes_keep_their_place():
-    """950, 30 and 20 examples: the mean of all lies inside the first class, and its flips fill half of the third."""
+@pytest.mark.parametrize(
+    ("sizes", "wrong"),
+    [((950, 30, 20), 0.08), ((950, 30, 20), 0.02), ((20, 950, 30), 0.08), ((15, 15, 970), 0.05), ((600, 370, 30), 0.2)],
+)
+def test_rare_classes_keep_their_place(sizes, wrong):
+    """The mean of all lies inside the largest class, and its flips fill half of the smallest."""
     rng = np.random.default_rng(2)
-    true = np.repeat([0, 1, 2], [950, 30, 20])
+    true = np.repeat([0, 1, 2], sizes)
     x = (np.eye(3, 8)[true] * 4 + 0.5 * rng.normal(size=(1000, 8))).astype(np.float32)
-    noisy = np.where(rng.uniform(size=1000) < 0.08, (true + rng.integers(1, 3, 1000)) % 3, true).astype(np.int32)
+    noisy = np.where(rng.uniform(size=1000) < wrong, (true + rng.integers(1, 3, 1000)) % 3, true).astype(np.int32)
     corrected = refreshed(make(), x, {"noisy_label": noisy}).corrected
     assert (corrected == true).mean() > (noisy == true).mean()
     assert min((corrected == true)[true == c].mean() for c in range(3)) > 0.9
-    among_all = refreshed(make(typical_only=False), x, {"noisy_label": noisy}).corrected
-    assert (among_all == true).mean() < (noisy == true).mean()
+    if max(sizes) > 900 and wrong > 0.02:
+        among_all = refreshed(make(typical_only=False), x, {"noisy_label": noisy}).corrected
+        assert (among_all == true).mean() < (noisy == true).mean()
 
 
 def test_a_correction_that_loses_is_refused(memory):

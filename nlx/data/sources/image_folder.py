@@ -13,7 +13,7 @@ import numpy as np
 from nlx.data.csv_text import read_text, with_columns
 from nlx.data.dataset import DataError, Dataset, ImageFiles, Inputs, Split
 from nlx.data.decode import broken_files, decode_all, survey
-from nlx.data.names import alike, check_unused, clean_name, in_order, numbers_as_one
+from nlx.data.names import alike, as_listed, check_unused, clean_name, in_order, meant_as_none
 from nlx.data.origin import Origin
 from nlx.data.pictures import find_files
 
@@ -88,12 +88,14 @@ def folder(
     rows, notes = _read_rows(table, label_separator)
     rows = _found(root, table, rows, allow_outside)
     broken, top = survey([r.path for r in rows])
-    if broken and not skip_broken:
+    if broken and not (skip_broken and any(r.split == "train" for i, r in enumerate(rows) if i not in broken)):
         raise DataError(broken_files(broken))
     if broken:
         notes.append(f"{len(broken)} pictures cannot be read and are left out")
         rows = [row for number, row in enumerate(rows) if number not in broken]
-    rows = _one_spelling(rows)
+    listed = _listed(root / CLASSES)
+    rows, decided = _one_spelling(rows, listed)
+    notes += decided
     several = [r.number for r in rows if len(r.noisy) > 1 or len(r.label) > 1]
     multi_label = bool(several) if multi_label is None else multi_label
     if several:
@@ -105,7 +107,7 @@ def folder(
     if unlabelled and not multi_label:
         notes.append(f"{len(unlabelled)} training rows without a label are left out, row {unlabelled[0].number} first")
         rows = [r for r in rows if r.split == "test" or r.noisy]
-    names = _class_names(root, table, rows)
+    names = _class_names(table, rows, listed)
     notes += alike(names)
 
     parts = {split: [r for r in rows if r.split == split] for split in SPLITS}
@@ -126,9 +128,8 @@ def folder(
     noisy = _encode(table, parts["train"], "noisy", names, multi_label)
     if noisy is None:
         raise DataError(f"{table}: no training row has a noisy label: fill the column 'noisy'.")
-    if true["train"] is not None and not {n for r in parts["train"] for n in r.noisy} & {
-        n for r in rows for n in r.label
-    }:
+    true_names = {name for r in rows for name in r.label}
+    if true_names and true_names.isdisjoint(name for r in rows for name in r.noisy):
         raise DataError(f"{table}: columns 'noisy' and 'label' have no class in common: name them alike.")
     origins = {split: _origin(part) for split, part in parts.items()}
     train = partly_trusted(Split(inputs(parts["train"]), noisy, true["train"], origin=origins["train"]))
@@ -175,6 +176,11 @@ def _check_header(table: Path, header: list[str]) -> tuple[str, ...]:
     for column in (*REQUIRED, *OPTIONAL):
         if header.count(column) > 1:
             raise DataError(f"{table}: column {column!r} stands twice in row 1: remove one.")
+    if "trusted" in header:
+        raise DataError(
+            f"{table}: column 'trusted' is not read: leave 'label' empty in rows that nobody has checked, which makes "
+            f"the others trusted, and remove the column."
+        )
     return check_unused(f"{table}: column", [c for c in header if c], (*REQUIRED, *OPTIONAL))
 
 
@@ -199,17 +205,17 @@ def _row(table: Path, header: list[str], number: int, row: int, cells: list[str]
     return TableRow(number, row, field["path"], field["path"], noisy if split == "train" else (), label, split)
 
 
-def _one_spelling(rows: list[TableRow]) -> list[TableRow]:
-    """The rows with one spelling of every number, and -1 as unknown where only true labels are -1."""
-    noisy = {name for row in rows for name in row.noisy}
-    one = numbers_as_one([*noisy, *(name for row in rows for name in row.label)])
-    if "-1" not in map(one.__getitem__, noisy) and all(n.lstrip("-").isdigit() for n in one.values() if n):
-        one |= {name: "" for name, number in one.items() if number == "-1"}
+def _one_spelling(rows: list[TableRow], listed: tuple[str, ...]) -> tuple[list[TableRow], list[str]]:
+    """The rows with one spelling of every number, and without true labels that mean none; and what was decided."""
+    noisy, true = ({name for row in rows for name in part(row)} for part in (lambda r: r.noisy, lambda r: r.label))
+    one = as_listed(noisy | true, listed)
+    none = meant_as_none(map(one.__getitem__, true), {one[name] for name in noisy} | set(listed))
 
     def spelled(labels: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(filter(None, (one[name] for name in labels))))
+        return tuple(dict.fromkeys(name for name in map(one.__getitem__, labels) if name and name not in none))
 
-    return [row._replace(noisy=spelled(row.noisy), label=spelled(row.label)) for row in rows]
+    notes = [f"true labels {', '.join(sorted(none))} mean that they are unknown"] if none else []
+    return [row._replace(noisy=spelled(row.noisy), label=spelled(row.label)) for row in rows], notes
 
 
 def _found(root: Path, table: Path, rows: list[TableRow], allow_outside: bool) -> list[TableRow]:
@@ -238,22 +244,25 @@ def _found(root: Path, table: Path, rows: list[TableRow], allow_outside: bool) -
     return found
 
 
-def _class_names(root: Path, table: Path, rows: list[TableRow]) -> tuple[str, ...]:
-    listed = root / CLASSES
+def _listed(listed: Path) -> tuple[str, ...]:
+    """The classes of ``classes.txt``, none where there is no such file."""
     if not listed.is_file():
-        names = in_order({label for row in rows for label in (*row.noisy, *row.label)})
-        if not names:
-            raise DataError(f"{table}: no row has a label: fill the column 'noisy'.")
-        return names
+        return ()
     try:
         lines = [clean_name(line) for line in listed.read_text("utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
         raise DataError(f"{listed}: not UTF-8 text: save it in UTF-8.") from error
-    names = tuple(line for line in lines if line)
     first: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         if line and first.setdefault(line, number) != number:
             raise DataError(f"{listed}: line {number} repeats the class {line!r}: list every class once.")
+    return tuple(first)
+
+
+def _class_names(table: Path, rows: list[TableRow], listed: tuple[str, ...]) -> tuple[str, ...]:
+    names = listed or in_order({label for row in rows for label in (*row.noisy, *row.label)})
+    if not names:
+        raise DataError(f"{table}: no row has a label: fill the column 'noisy'.")
     known = set(names)
     for row in rows:
         for label in (*row.noisy, *row.label):

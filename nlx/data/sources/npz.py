@@ -20,10 +20,11 @@ from nlx.data.checks import (
     memory,
 )
 from nlx.data.dataset import DataError, Dataset, Split
-from nlx.data.names import alike, check_unused, numbered
+from nlx.data.names import alike, check_unused, clean_name, meant_as_none, numbered
 
 Arrays = dict[str, np.ndarray]
 MARKERS = (99, 255, 999, 9999, 65535, 99999)  # that stand for no label, where nothing else comes near
+_WRITE = "write -1 there, in an array of int32,"
 KEYS = ("image", "features", "label", "trusted", "test_image", "test_features", "test_label", "class_names")
 
 
@@ -236,16 +237,17 @@ def _numbered(path: Path, arrays: Arrays, keys: list[str], noisy_key: str) -> Ar
                 f"{path}: '{key}' is {arrays[key].dtype} {list(arrays[key].shape)}, and '{other}' holds names: give "
                 f"names [n] in both, or class numbers in both."
             )
-    texts = [as_text(f"{path}: '{key}'", arrays[key]).ravel() for key in keys]
+    texts = [list(map(clean_name, as_text(f"{path}: '{key}'", arrays[key]).ravel().tolist())) for key in keys]
     names = checked_names(f"{path}: 'class_names'", arrays["class_names"]) if "class_names" in arrays else None
-    columns, names = numbered(texts, names)
+    none = meant_as_none((name for text in texts for name in text), {*texts[keys.index(noisy_key)], *(names or ())})
+    columns, names = numbered([np.array(["" if name in none else name for name in text]) for text in texts], names)
     for key, column, text in zip(keys, columns, texts, strict=True):
         optional = key == "label" != noisy_key
         rows = np.flatnonzero(column < (-1 if optional else 0))
         if len(rows):
             empty = column[rows[0]] == -1
             fix = "no name: remove the rows without one" if empty else "which 'class_names' lacks: add it there"
-            raise DataError(f"{path}: '{key}' row {rows[0]} is {str(text[rows[0]])!r} ({len(rows)} such rows), {fix}.")
+            raise DataError(f"{path}: '{key}' row {rows[0]} is {text[rows[0]]!r} ({len(rows)} such rows), {fix}.")
     return {**dict(zip(keys, columns, strict=True)), "class_names": np.array(names)}
 
 
@@ -255,17 +257,16 @@ def _partly_known(where: str, labels: np.ndarray, allowed: bool) -> np.ndarray:
         return checked_labels(where, labels)
     flat = labels.reshape(len(labels), -1)
     unknown = (np.isnan(flat) | (flat == -1)).all(axis=1)
-    known = labels[~unknown]
     if unknown.all():
         raise DataError(f"{where} is unknown in every row: leave it out.")
     if not unknown.any():
-        return checked_labels(where, labels)
-    if known.dtype.kind == "f" and (known == np.round(known)).all():
-        known = known.astype(np.int64)
-    checked = checked_labels(where, known)
-    whole = np.full((len(labels), *checked.shape[1:]), -1, np.int32 if checked.ndim == 1 else np.int8)
-    whole[~unknown] = checked
-    return whole
+        return checked_labels(where, labels, _WRITE)
+    filled = np.where(unknown[:, None], 0, flat).reshape(labels.shape)
+    whole = filled.dtype.kind == "f" and (filled == np.round(filled)).all()
+    checked = checked_labels(where, filled.astype(np.int64) if whole else filled, _WRITE)
+    checked = checked.astype(np.int32 if checked.ndim == 1 else np.int8)
+    checked[unknown] = -1
+    return checked
 
 
 def _classes(path: Path, arrays: Arrays, given: Arrays) -> tuple[tuple[str, ...], str]:
@@ -279,8 +280,9 @@ def _classes(path: Path, arrays: Arrays, given: Arrays) -> tuple[tuple[str, ...]
     if given[key].ndim == 1 and k - 1 in MARKERS:
         rows, others = np.flatnonzero(given[key] == k - 1), given[key][given[key] < k - 1]
         if len(others) == 0 or others.max() < (k - 1) // 2:
+            fix = _WRITE if key == "label" else "remove these rows"
             raise DataError(
-                f"{path}: '{key}' row {rows[0]} is {k - 1} ({len(rows)} such rows), far above the others: remove these "
-                f"rows if it means no label, or name {k} classes in 'class_names' if it is one."
+                f"{path}: '{key}' row {rows[0]} is {k - 1} ({len(rows)} such rows), far above the others: {fix} "
+                f"if it means no label, or name {k} classes in 'class_names' if it is one."
             )
     return tuple(str(c) for c in range(k)), f"'{key}'"

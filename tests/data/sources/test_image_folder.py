@@ -123,6 +123,32 @@ def test_names_have_one_spelling_and_numbers_their_order(root, cells, names):
     assert any("differ by case" in note for note in dataset.notes) == ("Caf\u00e9" in cells)
 
 
+@pytest.mark.parametrize("listed", [("1.0", "2.0"), ("2", "1"), ("1.", "+2", "1", "2"), ("nan", "2", "1")])
+def test_a_listed_class_is_any_spelling_of_its_number(root, listed):
+    (root / "classes.txt").write_text("\n".join(listed))
+    dataset = load(root, "path,noisy,label,split\na.png,1.0,,\nd.png,2,,\nc.png,,1,test\nsub/b.png,,2.0,test\n")
+    assert dataset.class_names == listed
+    said = dataset.train.noisy_label.tolist() + dataset.test.label.tolist()
+    assert [float(listed[c]) for c in said] == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize("none", ["nan", "NA", "None", "-1", "<NA>", "-1.0"])
+@pytest.mark.parametrize("names", [("cat", "dog"), ("0", "1"), ("0.0", "1.0")])
+def test_true_labels_alone_that_mean_none_are_unknown(root, none, names):
+    a, b = names
+    if none == "-1.0" and a == "cat":
+        none = "-1"  # no number among numbers
+    table = f"path,noisy,label\na.png,{a},{a}\nc.png,{b},{none}\nd.png,{b},{a}\n"
+    dataset = load(root, table)
+    assert dataset.train.label.tolist() == [0, -1, 0]
+    assert dataset.train.trusted.tolist() == [True, False, True]
+    assert dataset.num_classes == 2
+    if a == "cat":  # who says so of noisy labels as well may mean a class
+        dataset = load(root, table + f"sub/b.png,{none},{a}\n")
+        assert dataset.num_classes == 3
+        assert any("may mean that there is no label" in note for note in dataset.notes)
+
+
 def test_paths_are_told_apart_and_stay_in_the_folder(root, tmp_path):
     Image.new("RGB", (9, 7)).save(tmp_path / "x.png")
     Image.new("RGB", (9, 7)).save(root / "e\u0301.png")
@@ -150,6 +176,10 @@ def test_all_broken_pictures_are_named_or_left_out(root, gib):
     dataset = load(root, SINGLE, in_memory_gib=gib, skip_broken=True)
     assert len(dataset.train) == 2
     assert "2 pictures cannot be read and are left out" in dataset.notes
+    for name in ("sub/b.png", "d.png"):
+        (root / name).write_bytes(b"")
+    with pytest.raises(DataError, match="4 files in all"):
+        load(root, SINGLE.replace("dog,test", "dog,"), in_memory_gib=gib, skip_broken=True)
 
 
 def test_classes_file_fixes_order_and_allows_classes_without_examples(root):
@@ -196,6 +226,9 @@ def test_pictures_stay_on_disk_where_memory_is_short(root):
         ('path,noisy\na.png,"cat\nc.png,dog\n', "row 2 has a line break within a field"),
         ("path,noisy\na.png,ca\0t\n", "holds NUL"),
         ("path,noisy,label\na.png,x,cat\nc.png,y,dog\n", "no class in common"),
+        ("path,noisy,label,split\na.png,True,,\nc.png,False,,\nd.png,,true,test\n", "no class in common"),
+        ("path,noisy,label,split\na.png,01,,\nc.png,2e0,,\nd.png,,1,test\n", "no class in common"),
+        ("path,noisy,label,Trusted\na.png,cat,cat,1\nc.png,dog,cat,0\n", "leave 'label' empty in rows that nobody"),
         (f"path,noisy\na.png,cat\nc.png,{'x' * 200_000}\n", "row 3 or one near it is not CSV .field larger"),
     ],
 )

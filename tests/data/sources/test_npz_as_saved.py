@@ -19,6 +19,10 @@ def test_names_are_classes_in_order_with_one_spelling(tmp_path, kind):
     assert dataset.class_names == ("1", "9", "10")
     assert dataset.train.noisy_label.tolist() == [2, 1, 1, 0, 2, 0]
     assert dataset.train.trusted_label.tolist() == [2, -1, 1, -1, -1, -1]
+    numbers = np.array(["10.0", "9.0", "1"])  # as they are listed
+    assert npz(
+        save(tmp_path, features=FEATURES, noisy_label=noisy, class_names=numbers)
+    ).train.noisy_label.tolist() == [*(0, 1, 1, 2, 0, 2)]
     named = {"class_names": np.array(["ant", "bee"]), "features": FEATURES}
     bees = np.array(["bee"] * 6)
     assert npz(save(tmp_path, noisy_label=bees, **named)).train.noisy_label.tolist() == [1] * 6
@@ -28,21 +32,39 @@ def test_names_are_classes_in_order_with_one_spelling(tmp_path, kind):
         npz(save(tmp_path, noisy_label=with_value(bees, 3, ""), **named))
 
 
+NAMED = np.array(["ant", "bee", "cat"])
 PARTS = {
     "-1": {"label": np.where(np.arange(6) < 2, TRUE, -1)},
     "nan": {"label": np.where(np.arange(6) < 2, TRUE, np.nan)},
+    "nan among names": {"noisy_label": NAMED[NOISY], "label": np.where(np.arange(6) < 2, NAMED[TRUE], "nan")},
+    "-1 among names": {"noisy_label": NAMED[NOISY], "label": np.where(np.arange(6) < 2, NAMED[TRUE], "-1")},
     "mask": {"label": np.where(np.arange(6) < 2, TRUE, NOISY), "trusted": np.arange(6) < 2},
 }
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_labels_known_in_part_are_trusted_and_no_others(tmp_path, part):
-    dataset = npz(save(tmp_path, features=FEATURES, noisy_label=NOISY, **PARTS[part]))
+    dataset = npz(save(tmp_path, **{"features": FEATURES, "noisy_label": NOISY} | PARTS[part]))
     assert dataset.train.label.tolist() == [0, 1, -1, -1, -1, -1]
     for trusted in (dataset, dataset.trust(0.9, 0)):
         assert trusted.train.trusted_label.tolist() == [0, 1, -1, -1, -1, -1]
     assert not dataset.train.scored.any()
     assert "true labels of 2 are known and trusted" in understood(dataset)
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        (np.where(np.arange(6) < 2, TRUE, -2), r"row 2 is -2, .* write -1 there"),
+        (np.array([-1, -1, 0, -2, 1, 1]), r"row 3 is -2, .*\(1 such rows\): write -1 there"),
+        (np.array([-1, np.nan, 0, 0.5, 1, 1]), "not fractions"),
+        (np.where(np.arange(6) < 2, TRUE, 255).astype(np.uint8), "row 2 is 255 .*: write -1 there"),
+        (np.where(np.arange(6) < 2, TRUE, 9999), "row 2 is 9999 .*: write -1 there"),
+    ],
+)
+def test_other_marks_of_unknown_labels_have_their_own_cure(tmp_path, label, told):
+    with pytest.raises(DataError, match=f"'label'.*{told}"):
+        npz(save(tmp_path, features=FEATURES, noisy_label=NOISY, label=label))
 
 
 def test_a_number_in_two_spellings_is_told(tmp_path):
