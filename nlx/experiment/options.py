@@ -23,11 +23,16 @@ class RecipeOptions:
 
     dataset: str = "web"
     """web (the WEB set where it lies under DATA_DIR/web, else the embedded sample web/sample), digits, mnist,
-    fashion_mnist, tags (the embedded tags/sample: words and objects), coco_captions, coco_tags, cifar10n, npz:PATH
-    (arrays of your own) or folder:PATH (images and a labels.csv)."""
+    fashion_mnist, tags (the embedded tags/sample: words and objects), coco_captions, coco_tags, cifar10, cifar100,
+    cifar10n, cifar100n, imagenet, clothing1m, food101n, webvision, webvision_mini, animal10n, voc2007, voc2012, svhn,
+    svhn_extra (official files, see docs/data.md), npz:PATH (arrays of your own), or folder:PATH or a folder (images
+    with a labels.csv, or in folders by class)."""
+    test: str | None = None
+    """Another data set, to test on its test examples of the classes that both name, such as voc2007 for web."""
     labels: str | None = None
-    """Which noisy labels, where the data has several: cifar10n has worst, aggregate, random1, random2, random3; an npz
-    file's noisy_NAME is called NAME. Not together with NOISE."""
+    """Which noisy labels, where the data has several: cifar10n has worst, aggregate, random1, random2, random3,
+    clothing1m noisy, verified, clean, food101n noisy, verified; an npz file's noisy_NAME is called NAME. Not together
+    with NOISE."""
     noise: str | None = None
     """Synthetic noise on the true training labels, in place of the data's own noisy ones, KIND:RATE. symmetric: to any
     other class; pair: to the next one; asymmetric: to one that looks alike (CIFAR-10, digits); sparse: to a few;

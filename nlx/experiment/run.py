@@ -100,6 +100,7 @@ class Run:
             self._status.begin(f"loading {o.dataset}")
             self.source = load(
                 o.dataset,
+                test=o.test,
                 labels=o.labels,
                 data_dir=o.data_dir,
                 noise=o.noise,

@@ -1,10 +1,9 @@
-"""``folder:PATH``: a folder of pictures with a ``labels.csv``, single-label or multi-label."""
+"""``folder:PATH``: pictures with a ``labels.csv``, single-label or multi-label, or in a folder for each class."""
 
 from __future__ import annotations
 
 import csv
 import difflib
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,13 +14,14 @@ from nlx.data.dataset import DataError, Dataset, ImageFiles, Inputs, Split
 from nlx.data.decode import broken_files, decode_all, survey
 from nlx.data.names import alike, check_unused, clean_name, in_order, numbers_as_one
 from nlx.data.origin import Origin
-from nlx.data.pictures import find_files
+from nlx.data.pictures import class_folders, find_files
 
 TABLE = "labels.csv"
 CLASSES = "classes.txt"
 REQUIRED = ("path", "noisy")
 OPTIONAL = ("label", "split")
 SPLITS = ("train", "test")
+_TESTS = ("test", "val")  # folders that are tested on where there is a folder train
 
 
 class TableRow(NamedTuple):
@@ -56,8 +56,12 @@ def folder(
     label_separator: str = ";",
     skip_broken: bool = False,
     allow_outside: bool = False,
+    clean: bool = False,
 ) -> Dataset:
     """A data set from pictures in a folder.
+
+    Without a ``labels.csv``, the folders in it are the classes; or the folders in its ``train`` and in its ``test`` or
+    ``val``, the latter to test on.
 
     ``labels.csv`` has the columns ``path,noisy[,label][,split]``: the picture relative to the folder, its observed
     labels, several of them separated by ``;``, its true labels in the same form (empty where they are unknown; where
@@ -76,6 +80,7 @@ def folder(
       label_separator: between the labels of one example.
       skip_broken: leave out pictures that cannot be read, instead of refusing.
       allow_outside: take pictures from outside the folder.
+      clean: whether the folders of classes are right, and so true labels.
 
     Returns:
       The data set. Test rows need true labels; their noisy ones are not used.
@@ -85,7 +90,7 @@ def folder(
     """
     root = Path(path).expanduser()
     table = root / TABLE
-    rows, notes = _read_rows(table, label_separator)
+    rows, notes = _read_rows(table, label_separator) if table.is_file() else _in_folders(root, clean)
     rows = _found(root, table, rows, allow_outside)
     broken, top = survey([r.path for r in rows])
     if broken and not skip_broken:
@@ -131,7 +136,7 @@ def folder(
     }:
         raise DataError(f"{table}: columns 'noisy' and 'label' have no class in common: name them alike.")
     origins = {split: _origin(part) for split, part in parts.items()}
-    train = partly_trusted(Split(inputs(parts["train"]), noisy, true["train"], origin=origins["train"]))
+    train = Split(inputs(parts["train"]), noisy, true["train"], origin=origins["train"]).partly_trusted()
     test = Split(inputs(parts["test"]), None, true["test"], origin=origins["test"]) if parts["test"] else None
     return Dataset(name or root.resolve().name, names, train, test, notes=tuple(notes))
 
@@ -140,14 +145,26 @@ def _origin(part: list[TableRow]) -> Origin:
     return Origin(np.array([r.row for r in part], np.int64), "path", np.array([r.name for r in part], object))
 
 
-def partly_trusted(split: Split) -> Split:
-    """A split whose true labels are trusted where only some are known."""
-    return split if split.label is None or split.known.all() else replace(split, trusted=split.known)
+def _in_folders(root: Path, clean: bool) -> tuple[list[TableRow], list[str]]:
+    """Rows of pictures in folders of classes."""
+    test = next((name for name in _TESTS if (root / name).is_dir() and (root / "train").is_dir()), None)
+    parts = {"train": root} if test is None else {"train": root / "train", "test": root / test}
+    found = [(split, path.relative_to(root) / name) for split, path in parts.items() for name in class_folders(path)]
+    if not found:
+        raise DataError(
+            f"{root / TABLE}: no such file: write one with the columns path,noisy[,label][,split], or sort the "
+            f"pictures into a folder for each class."
+        )
+    rows = []
+    for row, (split, path) in enumerate(found):
+        label = (clean_name(path.parts[test is not None]),)
+        is_test = split == "test"
+        noisy, true = () if is_test else label, label if is_test or clean else ()
+        rows.append(TableRow(row + 1, row, str(path), str(path), noisy, true, split))
+    return rows, []
 
 
 def _read_rows(table: Path, label_separator: str) -> tuple[list[TableRow], list[str]]:
-    if not table.is_file():
-        raise DataError(f"{table}: no such file: write one with the columns path,noisy[,label][,split].")
     text = read_text(table)
     rows: list[TableRow] = []
     try:
