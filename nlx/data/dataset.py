@@ -139,9 +139,7 @@ class Split:
     def scored(self) -> np.ndarray:
         """Examples on which cleaned labels are compared with true ones: neither trusted nor outliers, bool ``[n]``."""
         out = ~self.known if self.label is not None else np.zeros(len(self), bool)
-        for mask in (self.trusted, self.outlier):
-            out |= False if mask is None else mask
-        return ~out
+        return ~np.logical_or.reduce([out, *(mask for mask in (self.trusted, self.outlier) if mask is not None)])
 
 
 @dataclass(frozen=True)
@@ -209,8 +207,8 @@ class Dataset:
         Raises:
           DataError: it has no test split or inputs of another shape, or there are no such classes.
         """
-        index = {name: number for number, name in enumerate(self.class_names)}
-        test, common = other.test, [name in index for name in other.class_names]
+        index, test = {name: number for number, name in enumerate(self.class_names)}, other.test
+        common = [name in index for name in other.class_names]
         if test is None or test.label is None or not any(common) or test.label.ndim != self.train.observed.ndim:
             raise DataError(f"{other.name} has no test examples of classes that {self.name} names: leave out `test`.")
         if other.input_shape != self.input_shape:
@@ -220,9 +218,8 @@ class Dataset:
             place = np.array([index.get(name, -1) for name in other.class_names], np.int32)
             test = replace(test, label=place[label]).take(np.flatnonzero(place[label] >= 0))
         else:
-            places = [index[name] for name in other.class_names if name in index]
             named = np.zeros((len(test), self.num_classes), label.dtype)
-            named[:, places] = label[:, common]
+            named[:, [index[name] for name in other.class_names if name in index]] = label[:, common]
             test = replace(test, label=named)
         return replace(self, name=f"{self.name}+{other.name}", test=test)
 
@@ -261,7 +258,7 @@ class Dataset:
         if self.train.trusted is not None and (fraction < 1 or not known.all()):
             return self
         if not known.all():
-            return replace(self, train=replace(self.train, trusted=known))
+            return replace(self, train=self.train.partly_trusted())
         trusted = np.zeros(n, bool)
         trusted[np.random.default_rng([seed, n, 0x74727573]).permutation(n)[: max(1, round(fraction * n))]] = True
         return replace(self, train=replace(self.train, trusted=trusted))
@@ -297,8 +294,7 @@ class Dataset:
         Returns:
           The data set with them as ``validation``.
         """
-        n = len(self.train)
-        rows = np.random.default_rng([seed, n]).permutation(n)
+        rows = np.random.default_rng([seed, n := len(self.train)]).permutation(n)
         held = max(1, round(fraction * n))
         kept, held_out = (self.train.take(np.sort(part)) for part in (rows[held:], rows[:held]))
         return replace(self, train=kept, validation=held_out)

@@ -16,13 +16,14 @@ from nlx.data.sources.idx import fashion_mnist, mnist
 from nlx.data.sources.image_folder import folder
 from nlx.data.sources.npz import npz
 from nlx.data.sources.official import OFFICIAL, official
+from nlx.data.sources.records import array_record, hugging_face, tfds
 from nlx.data.sources.scenes import web_sample
 from nlx.data.sources.tags import tags_sample
 
 _HUMAN = ("cifar10n", "cifar100n")
 KNOWN = (
-    *("digits", "mnist", "fashion_mnist", "web", "tags"),
-    *("coco_captions", "coco_tags", *FORMS, *_HUMAN, *OFFICIAL, "npz:PATH", "folder:PATH"),
+    *("digits", "mnist", "fashion_mnist", "web", "tags", "coco_captions", "coco_tags", *FORMS, *_HUMAN, *OFFICIAL),
+    *("hf:PATH", "array_record:GLOB", "tfds:NAME", "npz:PATH", "folder:PATH"),
 )
 LABELLED = (*_HUMAN, *(name for name, about in OFFICIAL.items() if about.labels), "npz")
 
@@ -54,6 +55,7 @@ def load(
     - ``coco_captions`` and ``coco_tags``: COCO's pictures with caption words or Flickr tags, under ``data_dir``;
     - ``cifar10``, ``cifar100``, and with people's labels ``cifar10n`` (``labels``) and ``cifar100n``, and those of
       :data:`nlx.data.sources.official.OFFICIAL`: from their official files under ``data_dir``;
+    - ``hf:PATH`` (Parquet), ``array_record:GLOB``, ``tfds:NAME`` (under ``data_dir``): pictures in large files;
     - ``npz:PATH``: your own arrays (``labels``);
     - ``folder:PATH``, or the path of a folder alone: your own pictures with a ``labels.csv``, or in folders by class.
 
@@ -138,6 +140,10 @@ def _load(
         return npz(path, labels, clean=synthetic)
     if kind == "folder":
         return folder(path, image_size, **options, clean=synthetic)
+    if kind in ("hf", "array_record"):
+        return (hugging_face if kind == "hf" else array_record)(path, image_size, options["in_memory_gib"], synthetic)
+    if kind == "tfds":
+        return tfds(path, data_dir, image_size, options["in_memory_gib"], synthetic)
     if kind in FORMS:
         return cifar(kind, data_dir)
     if kind in _HUMAN:
@@ -161,10 +167,10 @@ def _elsewhere(kind: str, spec: NoiseSpec, data_dir: str | Path | None) -> Datas
 
 
 def _check_name(dataset: str, kind: str, colon: bool, path: str) -> None:
-    needs_path = f"{kind}:PATH" in KNOWN
+    needs_path = ":" in next((name for name in KNOWN if name.partition(":")[0] == kind), "")
     if kind not in _KINDS or (colon and not needs_path):
         close = difflib.get_close_matches(kind, _KINDS, n=1)
         hint = f" Did you mean {KNOWN[_KINDS.index(close[0])]}?" if close else ""
         raise DataError(f"unknown dataset {dataset!r}: choose one of {', '.join(KNOWN)}.{hint}")
     if needs_path and not path:
-        raise DataError(f"dataset {dataset!r} needs a path: write {kind}:PATH.")
+        raise DataError(f"dataset {dataset!r} needs a path: write {KNOWN[_KINDS.index(kind)]}.")

@@ -25,8 +25,8 @@ class RecipeOptions:
     """web (the WEB set where it lies under DATA_DIR/web, else the embedded sample web/sample), digits, mnist,
     fashion_mnist, tags (the embedded tags/sample: words and objects), coco_captions, coco_tags, cifar10, cifar100,
     cifar10n, cifar100n, imagenet, clothing1m, food101n, webvision, webvision_mini, animal10n, voc2007, voc2012, svhn,
-    svhn_extra (official files, see docs/data.md), npz:PATH (arrays of your own), or folder:PATH or a folder (images
-    with a labels.csv, or in folders by class)."""
+    svhn_extra (official files, see docs/data.md), npz:PATH (arrays of your own), folder:PATH or a folder (images with a
+    labels.csv, or in folders by class), hf:PATH (Parquet), array_record:GLOB or tfds:NAME."""
     test: str | None = None
     """Another data set, to test on its test examples of the classes that both name, such as voc2007 for web."""
     labels: str | None = None

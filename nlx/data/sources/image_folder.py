@@ -21,7 +21,6 @@ CLASSES = "classes.txt"
 REQUIRED = ("path", "noisy")
 OPTIONAL = ("label", "split")
 SPLITS = ("train", "test")
-_TESTS = ("test", "val")  # folders that are tested on where there is a folder train
 
 
 class TableRow(NamedTuple):
@@ -146,22 +145,20 @@ def _origin(part: list[TableRow]) -> Origin:
 
 
 def _in_folders(root: Path, clean: bool) -> tuple[list[TableRow], list[str]]:
-    """Rows of pictures in folders of classes."""
-    test = next((name for name in _TESTS if (root / name).is_dir() and (root / "train").is_dir()), None)
-    parts = {"train": root} if test is None else {"train": root / "train", "test": root / test}
-    found = [(split, path.relative_to(root) / name) for split, path in parts.items() for name in class_folders(path)]
+    """Rows of pictures in folders of classes, or in such folders of ``train`` and of what is tested on."""
+    test = next((name for name in ("test", "val") if (root / name).is_dir() and (root / "train").is_dir()), None)
+    parts = {"train": ""} if test is None else {"train": "train", "test": test}
+    found = [(split, Path(below) / name) for split, below in parts.items() for name in class_folders(root / below)]
     if not found:
-        raise DataError(
-            f"{root / TABLE}: no such file: write one with the columns path,noisy[,label][,split], or sort the "
-            f"pictures into a folder for each class."
-        )
-    rows = []
-    for row, (split, path) in enumerate(found):
-        label = (clean_name(path.parts[test is not None]),)
-        is_test = split == "test"
+        columns = "path,noisy[,label][,split]"
+        raise DataError(f"{root / TABLE}: no such file: write one with the columns {columns}, or make class folders.")
+
+    def row(number: int, split: str, path: Path) -> TableRow:
+        label, is_test = (clean_name(path.parts[test is not None]),), split == "test"
         noisy, true = () if is_test else label, label if is_test or clean else ()
-        rows.append(TableRow(row + 1, row, str(path), str(path), noisy, true, split))
-    return rows, []
+        return TableRow(number + 1, number, str(path), str(path), noisy, true, split)
+
+    return [row(number, *of) for number, of in enumerate(found)], []
 
 
 def _read_rows(table: Path, label_separator: str) -> tuple[list[TableRow], list[str]]:
@@ -183,12 +180,11 @@ def _read_rows(table: Path, label_separator: str) -> tuple[list[TableRow], list[
 
 
 def _check_header(table: Path, header: list[str]) -> tuple[str, ...]:
-    for column in REQUIRED:
-        if column not in header:
-            raise DataError(
-                f"{table}: column {column!r} is missing from row 1, which is {','.join(header)!r}: write the header "
-                f"path,noisy[,label][,split]."
-            )
+    if absent := [column for column in REQUIRED if column not in header]:
+        raise DataError(
+            f"{table}: column {absent[0]!r} is missing from row 1, which is {','.join(header)!r}: write the header "
+            f"path,noisy[,label][,split]."
+        )
     for column in (*REQUIRED, *OPTIONAL):
         if header.count(column) > 1:
             raise DataError(f"{table}: column {column!r} stands twice in row 1: remove one.")
@@ -293,9 +289,7 @@ def _encode(
     if multi_label:
         vectors = np.zeros((len(rows), len(names)), np.int8 if missing else np.uint8)
         for vector, some in zip(vectors, labels, strict=True):
-            vector[[index[name] for name in some]] = 1
-            if missing and not some:
-                vector[:] = -1
+            vector[[index[name] for name in some] if some or not missing else slice(None)] = 1 if some else -1
         return vectors
     for row, some in zip(rows, labels, strict=True):
         if len(some) > 1:
