@@ -59,8 +59,7 @@ def folder(
 ) -> Dataset:
     """A data set from pictures in a folder.
 
-    Without a ``labels.csv``, the folders in it are the classes; or the folders in its ``train`` and in its ``test`` or
-    ``val``, the latter to test on.
+    Without a ``labels.csv``, folders are the classes: those in it, or those in its ``train`` and ``test`` or ``val``.
 
     ``labels.csv`` has the columns ``path,noisy[,label][,split]``: the picture relative to the folder, its observed
     labels, several of them separated by ``;``, its true labels in the same form (empty where they are unknown; where
@@ -289,7 +288,8 @@ def _encode(
     if multi_label:
         vectors = np.zeros((len(rows), len(names)), np.int8 if missing else np.uint8)
         for vector, some in zip(vectors, labels, strict=True):
-            vector[[index[name] for name in some] if some or not missing else slice(None)] = 1 if some else -1
+            vector[[index[name] for name in some]] = 1
+        vectors[[missing and not some for some in labels]] = -1 if missing else 0
         return vectors
     for row, some in zip(rows, labels, strict=True):
         if len(some) > 1:
