@@ -66,7 +66,7 @@ def branch(options: NoiseTypesOptions, training: Training, data: Dataset) -> Bra
     """The network of noise types; its own one is without batch normalization, which would need statistics."""
     if options.branch == "shared":
         return shared_trunk()
-    if training.model not in ("mlp", "mlp-amt", "convnet"):
+    if training.model.startswith(("resnet", "preact")):
         options, training = replace(options, widths=None), replace(training, model="convnet")
     network = build_model(options, training, replace(data, class_names=("none", "random", "confusing")))
     return second_backbone(lambda key: network.init(key)[0], lambda p, x: network.apply_test(p, {}, x)["logits"])
