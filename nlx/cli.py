@@ -71,7 +71,7 @@ class Clean:
     features: Literal["patches", "frozen"] = "patches"
     """Of a folder of pictures: filters made of their own patches, or a frozen pretrained network, see init."""
     init: Path | None = None
-    """Weights of a ResNet of 18, 34 or 50 layers: safetensors with torchvision's names. With features=frozen."""
+    """Weights of a ResNet, a VGG-16 or a ViT: safetensors with torchvision's or timm's names. With features=frozen."""
     skip_broken: bool = False
     """Leave out pictures that cannot be read, instead of refusing."""
     precision: float | None = None

@@ -66,7 +66,7 @@ def branch(options: NoiseTypesOptions, training: Training, data: Dataset) -> Bra
     """The network of noise types; its own one is without batch normalization, which would need statistics."""
     if options.branch == "shared":
         return shared_trunk()
-    if training.model not in ("mlp", "mlp-amt", "convnet"):
+    if training.model.startswith(("resnet", "preact")):
         options, training = replace(options, widths=None), replace(training, model="convnet")
     network = build_model(options, training, replace(data, class_names=("none", "random", "confusing")))
     return second_backbone(lambda key: network.init(key)[0], lambda p, x: network.apply_test(p, {}, x)["logits"])
@@ -80,16 +80,16 @@ def train(options: NoiseTypesOptions, run: Run) -> Result:
     trusted, noisy, k = data.train.trusted_label, data.train.observed, data.num_classes
     if trusted is None:
         raise ArgumentError("noise types learn from trusted labels; add `clean_fraction`=0.1, say")
-    known = trusted >= 0
+    known, both = trusted >= 0, data.train.paired
     if absent := sorted(set(range(k)) - set(trusted[known])):
         names = ", ".join(data.class_names[c] for c in absent)
         run.warn(f"no trusted example of {names}; its labels are taken as they are")
     model, schedule = build_model(options, training, data), build_schedule(options, training)
     method, types = trusted_cross_entropy()._replace(name=options.strategy), None
     if options.strategy == "bottom_up":
-        method = bottom_up(transitions.from_few_pairs(trusted[known], noisy[known], k))
+        method = bottom_up(transitions.from_few_pairs(trusted[both], noisy[both], k))
     elif options.strategy == "noise_types":
-        confusing = estimate_confusing(trusted[known], noisy[known], k).transition
+        confusing = estimate_confusing(trusted[both], noisy[both], k).transition
         network = branch(options, training, data)
         types = pretrain_noise_types(confusing, network, branch_rate=options.branch_rate)
         method = noise_types(k, confusing, network, clean_weight=options.clean_weight, branch_rate=options.branch_rate)

@@ -12,7 +12,7 @@ from jax import Array
 
 from nlx.data.dataset import ImageFiles
 from nlx.data.decode import decode_all
-from nlx.models.pretrained import resnet_features
+from nlx.models.pretrained import frozen
 
 SIDE = 16  # pixels, from which on pictures have patches
 _PATCH, _FILTERS, _POOLS = 6, 256, 2
@@ -57,11 +57,11 @@ def patch_features(images: np.ndarray) -> np.ndarray:
 
 
 def frozen_features(files: ImageFiles, weights: Path) -> np.ndarray:
-    """Features of picture files by a pretrained ResNet, see :func:`nlx.models.pretrained.resnet_features`.
+    """Features of picture files by a pretrained network, see :func:`nlx.models.pretrained.frozen`.
 
     Args:
       files: n pictures; they are decoded a few at a time.
-      weights: safetensors with torchvision's names.
+      weights: safetensors with torchvision's or timm's names.
 
     Returns:
       float32 ``[n, F]``.
@@ -69,7 +69,7 @@ def frozen_features(files: ImageFiles, weights: Path) -> np.ndarray:
     Raises:
       ArgumentError: the weights are of something else.
     """
-    features, parts = resnet_features(weights), []
+    features, parts = frozen(weights), []
     for start in range(0, len(files), _BLOCK):
         paths = files.paths[start : start + _BLOCK]
         images = np.zeros((_BLOCK, *files.shape[1:]), np.uint8)

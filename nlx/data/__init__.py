@@ -5,7 +5,8 @@ that data come from. Imports primitives only.
 """
 
 from nlx.data.checks import split_of
-from nlx.data.dataset import DataError, Dataset, ImageFiles, Split, with_upsampled
+from nlx.data.dataset import DataError, Dataset, ImageFiles, Split
 from nlx.data.loading import load
+from nlx.data.upsampled import with_upsampled
 
 __all__ = ["DataError", "Dataset", "ImageFiles", "Split", "load", "split_of", "with_upsampled"]

@@ -62,6 +62,8 @@ class Split:
       outlier: examples that are of no class, bool ``[n]``, where that is known; for evaluation only. Their ``label`` is
         a placeholder.
       origin: which of the user's own examples these are; None for all in order.
+      filled: trusted examples that came without a noisy label, bool ``[n]``: theirs repeats the true one, and no
+        estimate of the noise counts it; None for none.
     """
 
     inputs: Inputs
@@ -70,6 +72,7 @@ class Split:
     trusted: np.ndarray | None = None
     outlier: np.ndarray | None = None
     origin: Origin | None = None
+    filled: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -88,10 +91,23 @@ class Split:
         else:
             inputs = self.inputs[rows]
         origin = Origin(np.asarray(rows, np.int64)) if self.origin is None else self.origin.take(rows)
-        known = {name: getattr(self, name) for name in ("noisy_label", "label", "trusted", "outlier")}
+        known = {name: getattr(self, name) for name in ("noisy_label", "label", "trusted", "outlier", "filled")}
         return Split(
             inputs, **{name: None if array is None else array[rows] for name, array in known.items()}, origin=origin
         )
+
+    def partly_trusted(self) -> Split:
+        """The split with its true labels trusted where only some are known."""
+        return self if self.label is None or self.known.all() else replace(self, trusted=self.known)
+
+    @property
+    def paired(self) -> np.ndarray:
+        """Examples whose noisy and true labels methods may compare, of classes, bool ``[n]``."""
+        trusted = self.trusted_label
+        if trusted is None:
+            return np.zeros(len(self), bool)
+        known = np.asarray((trusted.reshape(len(self), -1) >= 0).all(axis=1))
+        return known if self.filled is None else known & ~self.filled
 
     @property
     def trusted_share(self) -> float | None:
@@ -123,9 +139,7 @@ class Split:
     def scored(self) -> np.ndarray:
         """Examples on which cleaned labels are compared with true ones: neither trusted nor outliers, bool ``[n]``."""
         out = ~self.known if self.label is not None else np.zeros(len(self), bool)
-        for mask in (self.trusted, self.outlier):
-            out |= False if mask is None else mask
-        return ~out
+        return ~np.logical_or.reduce([out, *(mask for mask in (self.trusted, self.outlier) if mask is not None)])
 
 
 @dataclass(frozen=True)
@@ -187,6 +201,28 @@ class Dataset:
         validation = None if self.validation is None else translated(self.validation)
         return replace(self, train=translated(self.train), validation=validation, noisy_names=None)
 
+    def tested_on(self, other: Dataset) -> Dataset:
+        """The data set with the test examples of another one, of those classes that are called alike in both.
+
+        Raises:
+          DataError: it has no test split or inputs of another shape, or there are no such classes.
+        """
+        index, test = {name: number for number, name in enumerate(self.class_names)}, other.test
+        common = [name in index for name in other.class_names]
+        if test is None or test.label is None or not any(common) or test.label.ndim != self.train.observed.ndim:
+            raise DataError(f"{other.name} has no test examples of classes that {self.name} names: leave out `test`.")
+        if other.input_shape != self.input_shape:
+            raise DataError(f"{other.name} has inputs of {other.input_shape}, {self.name} of {self.input_shape}.")
+        label = test.label
+        if label.ndim == 1:
+            place = np.array([index.get(name, -1) for name in other.class_names], np.int32)
+            test = replace(test, label=place[label]).take(np.flatnonzero(place[label] >= 0))
+        else:
+            named = np.zeros((len(test), self.num_classes), label.dtype)
+            named[:, [index[name] for name in other.class_names if name in index]] = label[:, common]
+            test = replace(test, label=named)
+        return replace(self, name=f"{self.name}+{other.name}", test=test)
+
     def keep(self, fraction: float, seed: int) -> Dataset:
         """A random part of the training split, to see what less data do.
 
@@ -222,7 +258,7 @@ class Dataset:
         if self.train.trusted is not None and (fraction < 1 or not known.all()):
             return self
         if not known.all():
-            return replace(self, train=replace(self.train, trusted=known))
+            return replace(self, train=self.train.partly_trusted())
         trusted = np.zeros(n, bool)
         trusted[np.random.default_rng([seed, n, 0x74727573]).permutation(n)[: max(1, round(fraction * n))]] = True
         return replace(self, train=replace(self.train, trusted=trusted))
@@ -258,38 +294,7 @@ class Dataset:
         Returns:
           The data set with them as ``validation``.
         """
-        n = len(self.train)
-        rows = np.random.default_rng([seed, n]).permutation(n)
+        rows = np.random.default_rng([seed, n := len(self.train)]).permutation(n)
         held = max(1, round(fraction * n))
         kept, held_out = (self.train.take(np.sort(part)) for part in (rows[held:], rows[:held]))
         return replace(self, train=kept, validation=held_out)
-
-
-def with_upsampled(trusted: np.ndarray, seed: int) -> np.ndarray:
-    """Rows of the noisy examples, and of the trusted ones upsampled to half their number.
-
-    Args:
-      trusted: examples whose true label is trusted, bool ``[n]``.
-      seed: decides which trusted examples come once more than others.
-
-    Returns:
-      Rows, int; trusted ones never come fewer times than once.
-
-    Raises:
-      DataError: trusted is not bool ``[n]``, no example is trusted, or all are.
-
-    Examples:
-      >>> with_upsampled(np.array([True] + [False] * 6), 0)
-      array([1, 2, 3, 4, 5, 6, 0, 0, 0])
-
-    References:
-      Xiao et al., Learning From Massive Noisy Labeled Data for Image Classification, 2015, section 4.
-    """
-    trusted = np.asarray(trusted)
-    if trusted.dtype != bool or trusted.ndim != 1:
-        raise DataError(f"`trusted` must be bool [n], got {trusted.dtype} {list(trusted.shape)}.")
-    clean, noisy = np.flatnonzero(trusted), np.flatnonzero(~trusted)
-    if len(clean) == 0 or len(noisy) == 0:
-        raise DataError("there must be trusted and noisy examples: choose `clean_fraction` between 0 and 1.")
-    wanted = max(len(clean), len(noisy) // 2)
-    return np.concatenate([noisy, np.resize(np.random.default_rng(seed).permutation(clean), wanted)])

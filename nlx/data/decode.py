@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from nlx.data.dataset import DataError
+from nlx.data.records import opened
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 _RANGES = (1.0, 255, 1023, 4095, 16383, 65535)  # largest values of floats and of 8, 10, 12, 14 and 16 bits
@@ -31,7 +32,7 @@ def decode(path: str, size: int, top: float | None = None) -> np.ndarray:
     """Read a picture as a viewer shows it, short side resized, centre cropped: upright, on white where transparent.
 
     Args:
-      path: a file of one of ``FORMATS``.
+      path: a file of one of ``FORMATS``, or a picture within a file, see :func:`nlx.data.records.opened`.
       size: height and width of the result, pixels.
       top: the value that is white in pictures of more than 8 bits or of floats; by default the picture's own largest
         value, rounded up to 1 (floats) or to 8, 10, 12, 14 or 16 bits.
@@ -43,7 +44,7 @@ def decode(path: str, size: int, top: float | None = None) -> np.ndarray:
       DataError: a file that cannot be read as a picture.
     """
     try:
-        with Image.open(path, formats=_formats()) as image:
+        with Image.open(opened(path), formats=_formats()) as image:
             image.draft("RGB", (size, size))  # a JPEG decoder can halve the size on the way, many times faster
             width, height = image.size
             side = min(width, height)

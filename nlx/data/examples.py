@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,7 +12,7 @@ from scipy import sparse
 from nlx.data.dataset import DataError, ImageFiles
 from nlx.data.decode import broken_files, decode_all, survey
 from nlx.data.origin import Origin
-from nlx.data.pictures import SUFFIXES, find_files
+from nlx.data.pictures import class_folders, find_files
 from nlx.data.sources.npz import check_members
 from nlx.data.tables import TABLES, Table, read_table
 
@@ -219,7 +218,11 @@ def _of_pictures(root: Path, labels: Path | None, names: Names, skip_broken: boo
         known = None if trusted is None else table.columns[trusted]
         notes = [f"labels: {column} of {listed}"]
     else:
-        paths = np.array(_in_class_folders(root), object)
+        paths = np.array(class_folders(root), object)
+        if not len(paths):
+            raise DataError(
+                f"{root}: has neither {_TABLE} nor folders of pictures: name the labels' file, or make folders."
+            )
         given, known = np.array([Path(path).parts[0] for path in paths]), None
         notes = ["labels: names of the folders"]
     files = _found(root, listed, paths)
@@ -233,20 +236,6 @@ def _of_pictures(root: Path, labels: Path | None, names: Names, skip_broken: boo
     origin = Origin(np.arange(len(paths)), "path", paths).take(kept)
     checked = None if known is None else known[kept]
     return Examples(decode_all(large.paths, SIZE, top), given[kept], checked, origin, tuple(notes), large)
-
-
-def _in_class_folders(root: Path) -> list[str]:
-    """Pictures below the folders of a folder, in order, relative to it."""
-    paths = []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        for parent, _, files in sorted(os.walk(folder)):
-            pictures = sorted(file for file in files if Path(file).suffix.lower() in SUFFIXES)
-            paths += [str((Path(parent) / file).relative_to(root)) for file in pictures]
-    if not paths:
-        raise DataError(
-            f"{root}: has neither {_TABLE} nor folders of pictures: name the labels' file, or make folders."
-        )
-    return paths
 
 
 def _found(root: Path, table: Path, paths: np.ndarray) -> list[str]:

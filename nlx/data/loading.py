@@ -9,20 +9,23 @@ from typing import Any
 
 from nlx.data.dataset import DataError, Dataset
 from nlx.data.noise import NoiseSpec, parse_noise, with_noise
-from nlx.data.sources.cifar10n import LABELLINGS, cifar10n
+from nlx.data.sources.cifar import FORMS, cifar, cifar_n
 from nlx.data.sources.coco import coco_captions, coco_tags
 from nlx.data.sources.digits import DEFAULT_NOISE, digits
 from nlx.data.sources.idx import fashion_mnist, mnist
 from nlx.data.sources.image_folder import folder
 from nlx.data.sources.npz import npz
+from nlx.data.sources.official import OFFICIAL, official
+from nlx.data.sources.records import array_record, hugging_face, tfds
 from nlx.data.sources.scenes import web_sample
 from nlx.data.sources.tags import tags_sample
 
+_HUMAN = ("cifar10n", "cifar100n")
 KNOWN = (
-    *("digits", "mnist", "fashion_mnist", "web", "tags"),
-    *("coco_captions", "coco_tags", "cifar10n", "npz:PATH", "folder:PATH"),
+    *("digits", "mnist", "fashion_mnist", "web", "tags", "coco_captions", "coco_tags", *FORMS, *_HUMAN, *OFFICIAL),
+    *("hf:PATH", "array_record:GLOB", "tfds:NAME", "npz:PATH", "folder:PATH"),
 )
-LABELLED = ("cifar10n", "npz")  # those that can have several labellings
+LABELLED = (*_HUMAN, *(name for name, about in OFFICIAL.items() if about.labels), "npz")
 
 _KINDS = tuple(name.partition(":")[0] for name in KNOWN)
 _ELSEWHERE = {"mnist": fashion_mnist, "fashion_mnist": mnist}  # where outliers come from, if it can be had
@@ -31,6 +34,7 @@ _ELSEWHERE = {"mnist": fashion_mnist, "fashion_mnist": mnist}  # where outliers 
 def load(
     dataset: str,
     *,
+    test: str | None = None,
     labels: str | None = None,
     data_dir: str | Path | None = None,
     noise: str | None = None,
@@ -49,12 +53,15 @@ def load(
     - ``web``: the WEB set where it lies under ``<data_dir>/web/``, else the embedded sample;
     - ``tags``: the embedded sample with two vocabularies, words as noisy labels and digits as clean ones;
     - ``coco_captions`` and ``coco_tags``: COCO's pictures with caption words or Flickr tags, under ``data_dir``;
-    - ``cifar10n``: CIFAR-10N from its official files under ``data_dir`` (``labels``);
+    - ``cifar10``, ``cifar100``, and with people's labels ``cifar10n`` (``labels``) and ``cifar100n``, and those of
+      :data:`nlx.data.sources.official.OFFICIAL`: from their official files under ``data_dir``;
+    - ``hf:PATH`` (Parquet), ``array_record:GLOB``, ``tfds:NAME`` (under ``data_dir``): pictures in large files;
     - ``npz:PATH``: your own arrays (``labels``);
-    - ``folder:PATH``: your own pictures with a ``labels.csv``.
+    - ``folder:PATH``, or the path of a folder alone: your own pictures with a ``labels.csv``, or in folders by class.
 
     Args:
       dataset: one of the names above.
+      test: another data set whose test examples to take, of those classes that are called alike in both.
       labels: which labelling to learn from, where there are several.
       data_dir: folder of the data sets that are not embedded; the others have no use for it.
       noise: synthetic noise on the true training labels, instead of the noisy labels that the data has; see
@@ -75,9 +82,11 @@ def load(
       DataError: a name that is unknown, an option that does not apply, or anything wrong with the data.
     """
     kind, colon, path = dataset.partition(":")
+    if kind and not colon and kind not in _KINDS and Path(kind).expanduser().is_dir():
+        kind, colon, path = "folder", ":", dataset
     _check_name(dataset, kind, bool(colon), path)
     if labels is not None and kind not in LABELLED:
-        raise DataError(f"{dataset} takes no `labels`: leave it out; only {' and '.join(LABELLED)} can use one.")
+        raise DataError(f"{dataset} takes no `labels`: leave it out; only {', '.join(LABELLED)} can use one.")
     if labels is not None and noise is not None:
         raise DataError(
             f"{dataset} takes `labels`={labels} or `noise`={noise}, not both: noise corrupts the true labels and "
@@ -93,7 +102,20 @@ def load(
     }
     spec = None if noise is None else parse_noise(noise)
     loaded = _load(kind, path, labels, data_dir, image_size, options, synthetic=spec is not None)
-    return loaded if spec is None else with_noise(loaded, spec, noise_seed, _elsewhere(kind, spec, data_dir))
+    if spec is not None:
+        loaded = with_noise(loaded, spec, noise_seed, _elsewhere(kind, spec, data_dir))
+    if test is None:
+        return loaded
+    other = load(
+        test,
+        data_dir=data_dir,
+        image_size=image_size,
+        in_memory_gib=in_memory_gib,
+        label_separator=label_separator,
+        skip_broken=skip_broken,
+        allow_outside=allow_outside,
+    )
+    return loaded.tested_on(other)
 
 
 def _load(
@@ -117,11 +139,18 @@ def _load(
     if kind == "npz":
         return npz(path, labels, clean=synthetic)
     if kind == "folder":
-        return folder(path, image_size, **options)
-    if kind == "cifar10n":
-        if synthetic:
-            return replace(cifar10n(data_dir, next(iter(LABELLINGS))), name="cifar10n")
-        return cifar10n(data_dir, labels)
+        return folder(path, image_size, **options, clean=synthetic)
+    if kind in ("hf", "array_record"):
+        return (hugging_face if kind == "hf" else array_record)(path, image_size, options["in_memory_gib"], synthetic)
+    if kind == "tfds":
+        return tfds(path, data_dir, image_size, options["in_memory_gib"], synthetic)
+    if kind in FORMS:
+        return cifar(kind, data_dir)
+    if kind in _HUMAN:
+        clean = kind.removesuffix("n")
+        return replace(cifar(clean, data_dir), name=kind) if synthetic else cifar_n(kind, data_dir, labels)
+    if kind in OFFICIAL:
+        return official(kind, data_dir, labels, image_size, options["in_memory_gib"])
     if data_dir is not None and (Path(data_dir).expanduser() / "web" / "labels.csv").exists():
         real = Path(data_dir).expanduser() / "web"
         return folder(real, image_size, **options, name="web", multi_label=True)
@@ -138,10 +167,10 @@ def _elsewhere(kind: str, spec: NoiseSpec, data_dir: str | Path | None) -> Datas
 
 
 def _check_name(dataset: str, kind: str, colon: bool, path: str) -> None:
-    needs_path = f"{kind}:PATH" in KNOWN
+    needs_path = ":" in next((name for name in KNOWN if name.partition(":")[0] == kind), "")
     if kind not in _KINDS or (colon and not needs_path):
         close = difflib.get_close_matches(kind, _KINDS, n=1)
         hint = f" Did you mean {KNOWN[_KINDS.index(close[0])]}?" if close else ""
         raise DataError(f"unknown dataset {dataset!r}: choose one of {', '.join(KNOWN)}.{hint}")
     if needs_path and not path:
-        raise DataError(f"dataset {dataset!r} needs a path: write {kind}:PATH.")
+        raise DataError(f"dataset {dataset!r} needs a path: write {KNOWN[_KINDS.index(kind)]}.")

@@ -66,3 +66,14 @@ def find_files(root: Path, names: Sequence[str]) -> list[Found]:
         return Found(None, name, near=near)
 
     return [find(name) for name in names]
+
+
+def class_folders(root: Path) -> list[str]:
+    """Pictures below the folders of a folder, relative to it, in order; none where there is no such folder."""
+    paths = []
+    for folder in sorted(path for path in root.glob("*") if path.is_dir()):
+        for parent, _, files in sorted(os.walk(folder)):
+            below = os.path.relpath(parent, root)
+            pictures = sorted(file for file in files if file[file.rfind(".") :].lower() in SUFFIXES)
+            paths += [os.path.join(below, file) for file in pictures]
+    return paths

@@ -14,13 +14,16 @@ from nlx.data.dataset import ImageFiles, Inputs
 
 Augmentation = Literal["none", "flip", "crop", "crop-flip"]
 
-# ImageNet's channel means and standard deviations, of pixels scaled to [0, 1]: the usual ResNet preprocessing.
-_IMAGENET = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
+IMAGENET = (
+    255 * np.array([0.485, 0.456, 0.406], np.float32),
+    255 * np.array([0.229, 0.224, 0.225], np.float32),
+)
+"""Mean and standard deviation of ImageNet's channels, which networks that are trained elsewhere expect."""
 
 _SAMPLED = 30_000_000  # pixels, about; as many as settle a mean
 
 
-def normalization(inputs: Inputs, *, per_feature: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def normalization(inputs: Inputs, per_feature: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Mean and scale that bring inputs to zero mean and about unit size.
 
     Images: per channel. Features: the mean per feature, and one scale for all of them or one for each. Files on disk:
@@ -35,7 +38,7 @@ def normalization(inputs: Inputs, *, per_feature: bool = False) -> tuple[np.ndar
       Mean, float32 ``[C]`` or ``[F]``, and scale, ``[C]``, ``[F]`` or ``[]``, in units of the stored inputs.
     """
     if isinstance(inputs, ImageFiles):
-        return _IMAGENET[0] * 255, _IMAGENET[1] * 255
+        return IMAGENET
     # Summed in float64: along leading axes NumPy adds one by one, and float32 loses what millions of pixels add.
     if inputs.ndim == 2:
         mean, scale = inputs.mean(axis=0, dtype=np.float64), np.asarray(inputs.std(dtype=np.float64))

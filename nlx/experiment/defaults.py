@@ -11,9 +11,10 @@ import optax
 
 from nlx.arguments import ArgumentError
 from nlx.data import Dataset
-from nlx.data.prepare import Augmentation, normalization, preparer, six_views
+from nlx.data.prepare import IMAGENET, Augmentation, normalization, preparer, six_views
 from nlx.experiment.options import RecipeOptions, Schedule, refuse_idle
 from nlx.models import Model, build, prepared
+from nlx.models.mixing import mixing
 from nlx.training import stages
 
 
@@ -96,7 +97,7 @@ def training_for(options: RecipeOptions, data: Dataset) -> Training:
     training = replace(default, **{name: value for name, value in given.items() if value is not None})
     if training.schedule != "step":
         refuse_idle(options, f"with `schedule`={training.schedule}", "decay_every")
-    if training.model.startswith("resnet"):
+    if training.model not in ("mlp", "convnet"):
         refuse_idle(options, f"with `model`={training.model}", "widths")
     return training
 
@@ -114,15 +115,18 @@ def build_model(options: RecipeOptions, training: Training, data: Dataset) -> Mo
         data.num_classes,
         widths=options.widths,
         dropout=training.dropout,
+        remat=options.remat,
         dtype=jnp.dtype(options.dtype),
     )
-    mean, scale = normalization(data.train.inputs, per_feature=options.standardize == "each")
+    mean, scale = IMAGENET if options.init else normalization(data.train.inputs, options.standardize == "each")
     views = None
     if options.six_crops:
         if size is None:
             raise ArgumentError("`six_crops` needs images stored larger than the model sees them; leave it out")
         whole, cut = preparer(mean, scale), six_views(size)
         views = lambda stored: cut(whole(stored, None))  # noqa: E731
+    if options.mix != "none":
+        network = mixing(network, options.mix, options.mix_alpha)
     return prepared(network, preparer(mean, scale, augmentation=training.augmentation, size=size), views)
 
 
@@ -138,18 +142,32 @@ def build_optimizer(
     """The optimizer of the backbone and of the method's parameters: its own, or the same at another learning rate."""
 
     def rule(rate: float) -> optax.GradientTransformation:
+        decay = training.weight_decay
+        if options.optimizer == "adamw":
+            about = {"eps": options.adam_epsilon, "weight_decay": decay, "mask": _kernels}
+            return optax.adamw(rate, b1=options.momentum, **about)
         if options.optimizer == "adam":
             step = optax.adam(rate, b1=options.momentum, eps=options.adam_epsilon)
         else:
-            step = optax.sgd(rate, momentum=options.momentum or None)
-        return optax.chain(optax.add_decayed_weights(training.weight_decay), step)
+            step = optax.sgd(rate, momentum=options.momentum or None, nesterov=options.optimizer == "nesterov")
+        return optax.chain(optax.add_decayed_weights(decay), step)
 
+    clipped = [] if options.clip is None else [optax.clip_by_global_norm(options.clip)]
     of_method = rule(training.learning_rate * options.method_rate) if of_method is None else of_method
-    parts = {"model": rule(training.learning_rate), "method": of_method}
-    return optax.partition(parts, {"model": "model", "method": "method"})
+    parts = {"model": optax.chain(*clipped, rule(training.learning_rate)), "method": of_method}
+    both = optax.partition(parts, {"model": "model", "method": "method"})
+    if options.accumulate == 1:
+        return both
+    return optax.MultiSteps(both, options.accumulate).gradient_transformation()
+
+
+def _kernels(params: optax.Params) -> optax.Params:
+    """Which parameters are matrices and filters, rather than biases, scales and tokens."""
+    return jax.tree.map_with_path(lambda path, _: "kernel" in str(path[-1]), params)
 
 
 def build_schedule(options: RecipeOptions, training: Training) -> stages.Schedule | None:
     """The course of the learning rate over a stage."""
     named = {"constant": None, "cosine": stages.cosine, "step": stages.step_decay(options.decay_every)}
-    return named[training.schedule]
+    schedule = named[training.schedule]
+    return stages.warmed(schedule, options.warmup) if options.warmup else schedule

@@ -23,11 +23,16 @@ class RecipeOptions:
 
     dataset: str = "web"
     """web (the WEB set where it lies under DATA_DIR/web, else the embedded sample web/sample), digits, mnist,
-    fashion_mnist, tags (the embedded tags/sample: words and objects), coco_captions, coco_tags, cifar10n, npz:PATH
-    (arrays of your own) or folder:PATH (images and a labels.csv)."""
+    fashion_mnist, tags (the embedded tags/sample: words and objects), coco_captions, coco_tags, cifar10, cifar100,
+    cifar10n, cifar100n, imagenet, clothing1m, food101n, webvision, webvision_mini, animal10n, voc2007, voc2012, svhn,
+    svhn_extra (official files, see docs/data.md), npz:PATH (arrays of your own), folder:PATH or a folder (images with a
+    labels.csv, or in folders by class), hf:PATH (Parquet), array_record:GLOB or tfds:NAME."""
+    test: str | None = None
+    """Another data set, to test on its test examples of the classes that both name, such as voc2007 for web."""
     labels: str | None = None
-    """Which noisy labels, where the data has several: cifar10n has worst, aggregate, random1, random2, random3; an npz
-    file's noisy_NAME is called NAME. Not together with NOISE."""
+    """Which noisy labels, where the data has several: cifar10n has worst, aggregate, random1, random2, random3,
+    clothing1m noisy, verified, clean, food101n noisy, verified; an npz file's noisy_NAME is called NAME. Not together
+    with NOISE."""
     noise: str | None = None
     """Synthetic noise on the true training labels, in place of the data's own noisy ones, KIND:RATE. symmetric: to any
     other class; pair: to the next one; asymmetric: to one that looks alike (CIFAR-10, digits); sparse: to a few;
@@ -44,9 +49,12 @@ class RecipeOptions:
     resume: bool = False
     """Go on with the run that lies in the run folder, from its last checkpoint."""
     model: str | None = None
-    """Backbone: mlp, mlp-amt (the paper's 5376-1024-30-K for AMT), convnet, resnet8 to resnet50. Default by data: mlp
-    for features, digits and mnist, convnet for the samples of web and tags, resnet18 for images up to 64 pixels,
-    resnet34 above (paper)."""
+    """Backbone: mlp, mlp-amt (the paper's 5376-1024-30-K for AMT), convnet, alexnet, vgg16, resnet8 to resnet101,
+    preact18, preact34, vit-s16, vit-b16. Default by data: mlp for features, digits and mnist, convnet for the samples
+    of web and tags, resnet18 for images up to 64 pixels, resnet34 above (paper)."""
+    init: Path | None = None
+    """Weights to start from: safetensors with torchvision's or timm's names, of this backbone. The last layer is drawn
+    anew where the file has none of this size; pictures are normalized as ImageNet's are."""
     widths: tuple[int, ...] | None = None
     """Hidden widths of mlp or convnet. Default: the model's own."""
     dropout: float | None = None
@@ -65,8 +73,20 @@ class RecipeOptions:
     batch_size: int | None = None
     """Examples per step, over all devices (paper 50). Default by data: 50 for digits and images above 64 pixels, else
     128."""
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    """Optimizer (paper: sgd)."""
+    optimizer: Literal["sgd", "nesterov", "adam", "adamw"] = "sgd"
+    """Optimizer (paper: sgd). nesterov: sgd with Nesterov's momentum; adamw: Adam whose weight decay is apart from the
+    gradient and spares biases and normalizations."""
+    clip: float | None = None
+    """Cut the backbone's gradient to this length. Default: as it is."""
+    accumulate: int = 1
+    """Steps whose gradients are averaged before the weights move, for batches that do not fit into memory."""
+    mix: Literal["none", "mixup", "cutmix"] = "none"
+    """Train on pairs of examples: mixup, their mean at random weights; cutmix, one with a part of the other. The loss
+    is the mean of both labels' at the same weights. Not for methods that keep something for each example."""
+    mix_alpha: float = 0.2
+    """The weights are drawn from Beta(MIX_ALPHA, MIX_ALPHA) (mixup's paper 0.2 for ImageNet, cutmix's 1)."""
+    remat: bool = False
+    """Compute the blocks of ResNets and ViTs again for the gradient: less memory, about a third more time."""
     learning_rate: float | None = None
     """First learning rate (paper 0.01). Default by data: 0.05 for features, mnist and the samples, else 0.01."""
     method_rate: float = 1.0
@@ -76,9 +96,12 @@ class RecipeOptions:
     adam_epsilon: float = 1e-8
     """What Adam adds to its denominator (the CRF's paper: 1 for VGG-16, 0.1 for ResNet-50)."""
     weight_decay: float | None = None
-    """L2 penalty on all weights (the paper names none). Default by data: 5e-4 for features, else 0."""
+    """L2 penalty on all weights, of adamw decay on kernels (the paper names none). Default by data: 5e-4 for features,
+    else 0."""
     schedule: Schedule | None = None
     """Course of the learning rate over a stage (paper: step). Default by data: constant for the samples, else step."""
+    warmup: float = 0.0
+    """Share of a stage over which the learning rate rises from 0 before it takes its course."""
     decay_every: float = 1 / 3
     """The step schedule divides the learning rate by 10 after each such share of a stage (paper: every 30 of 90
     epochs)."""
@@ -115,14 +138,17 @@ class RecipeOptions:
     def check(self) -> None:
         """Raise an ArgumentError for the first value that cannot be meant."""
         require(self, "[1, 16384]", "image_size")
-        positive = ("batch_size", "epochs", "learning_rate", "method_rate", "seeds", "evaluate_every")
-        require(self, "(0, inf)", *positive)
-        require(self, "[0, 1)", "momentum", "dropout", "clean_fraction", "known_outliers", "validation_fraction")
+        require(self, "(0, inf)", "batch_size", "epochs", "learning_rate", "method_rate", "seeds", "evaluate_every")
+        require(self, "(0, inf)", "clip", "accumulate", "mix_alpha")
+        require(self, "[0, 1)", "momentum", "dropout", "warmup")
+        require(self, "[0, 1)", "clean_fraction", "known_outliers", "validation_fraction")
         require(self, "[0, inf)", "weight_decay", "seed", "noise_seed", "checkpoint_seconds", "in_memory_gib")
         require(self, "(0, 1]", "training_fraction", "decay_every")
         require(self, "(0, inf)", "adam_epsilon")
-        if self.optimizer != "adam":
-            refuse_idle(self, "without `optimizer`=adam", "adam_epsilon")
+        if not self.optimizer.startswith("adam"):
+            refuse_idle(self, "without `optimizer`=adam or adamw", "adam_epsilon")
+        if self.mix == "none":
+            refuse_idle(self, "without `mix`", "mix_alpha")
         for name in ("seed", "noise_seed"):
             require(self, f"[0, {2**32})", name)
         if not self.label_separator:

@@ -28,11 +28,12 @@ from nlx.experiment.saved import save_trained
 from nlx.experiment.signals import StopOnSignal, StopSignals
 from nlx.experiment.transition_source import file_of
 from nlx.methods.method import Method
+from nlx.models.pretrained import load_weights
 from nlx.training.checkpoint import Checkpoints
 from nlx.training.evaluation import Evaluate
 from nlx.training.loop import Fitted
 from nlx.training.observers import Observer
-from nlx.training.state import TrainState
+from nlx.training.state import TrainState, with_weights
 from nlx.training.trainer import Trainer
 
 
@@ -100,6 +101,7 @@ class Run:
             self._status.begin(f"loading {o.dataset}")
             self.source = load(
                 o.dataset,
+                test=o.test,
                 labels=o.labels,
                 data_dir=o.data_dir,
                 noise=o.noise,
@@ -176,15 +178,26 @@ class Run:
         return [f"{self.source.name}: {understood(self.source)}", *doubtful]
 
     def restored(self, trainer: Trainer, data: Dataset) -> TrainState | None:
-        """The state to go on with, of the last checkpoint; None where the run starts from the beginning."""
+        """The state to go on with: of the last checkpoint, or with weights from a file; None for a fresh one."""
         if not self.options.resume:
-            return None
+            return self._with_weights(trainer, data)
         state = self._checkpoints.load(trainer.abstract_state(data.train))
         if damaged := sorted(self._checkpoints.damaged):
             self.warn(f"checkpoint {', '.join(map(str, damaged))} is damaged and passed over")
         at = "there is no checkpoint yet, starting" if state is None else f"going on after step {int(state.step)}"
         self.console.say(f"{self.folder}: {at}")
-        return state
+        return self._with_weights(trainer, data) if state is None else state
+
+    def _with_weights(self, trainer: Trainer, data: Dataset) -> TrainState | None:
+        """The state at step 0 with the weights that the options name."""
+        if self.options.init is None:
+            return None
+        state = trainer.init(jax.random.key(self.options.seed), data.train)
+        own = state.params["model"], state.stats
+        params, stats, notes = load_weights(self._training.model, *own, Path(self.options.init))
+        for note in notes:
+            self.console.say(f"{self.options.init}: {note}")
+        return with_weights(state, params, stats)
 
     def export(
         self,

@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 
 from nlx.arguments import ArgumentError
 from nlx.data.dataset import Dataset, ImageFiles, Split
+from nlx.data.records import content_of, file_of
 from nlx.files import locked, replacing, sweep, to_json
 
 _ABOUT_THE_CALL = ("run_dir", "resume", "data_dir", "checkpoint_seconds")
@@ -124,8 +125,9 @@ def _input_parts(split: Split) -> Any:
         yield split.inputs
         return
     paths = split.inputs.paths
-    yield "\n".join(f"{Path(path).name} {os.path.getsize(path)}" for path in paths).encode()
-    yield from (Path(path).read_bytes() for path in paths[:: -(-len(paths) // 1000)])
+    sizes = {file: os.path.getsize(file) for file in map(file_of, paths)}
+    yield "\n".join(f"{os.path.basename(path)} {sizes[file_of(path)]}" for path in paths).encode()
+    yield from map(content_of, paths[:: -(-len(paths) // 1000)])
 
 
 def _digest(parts: Any) -> str:

@@ -46,7 +46,7 @@ def read_transition(source: str | None, data: Dataset) -> np.ndarray:
         trusted = data.train.trusted_label
         if trusted is None:
             raise ArgumentError("`transition`=trusted needs trusted labels; add `clean_fraction`=0.1, say")
-        rows = trusted >= 0
+        rows = data.train.paired
         return np.asarray(transitions.from_few_pairs(trusted[rows], data.train.observed[rows], data.num_classes))
     if source == "held_out":
         return _held_out(data)

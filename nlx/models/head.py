@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -55,3 +57,13 @@ class Head(nnx.Module):
         """Map ``[B, F]`` to ``{'logits': [B, K], 'features': [B, F]}``, both float32."""
         features = self.dropout(x.astype(jnp.float32), key, layer=layer)
         return {"logits": self.dense(features), "features": features}
+
+
+def run_block(block: nnx.Module, x: jax.Array, remat: bool) -> jax.Array:
+    """A block applied to its input; with ``remat`` nothing within it is kept for the gradient, but computed again."""
+    return nnx.remat(_apply)(block, x) if remat else _apply(block, x)
+
+
+def _apply(block: Any, x: jax.Array) -> jax.Array:
+    out: jax.Array = block(x)
+    return out

@@ -17,13 +17,18 @@ from nlx.arguments import ArgumentError
 from nlx.models.convnet import ConvNet
 from nlx.models.head import Outputs
 from nlx.models.mlp import AMT_WIDTHS, MLP
-from nlx.models.resnet import DEPTHS, ResNet
+from nlx.models.resnet import DEPTHS, PREACT_DEPTHS, PreActResNet, ResNet
+from nlx.models.vgg import VGG16, AlexNet
+from nlx.models.vit import SIZES, ViT
 
 Params = dict[str, Any]
 Stats = dict[str, Any]
 Apply = Callable[[Params, Stats, Array, bool, Array | None], tuple[Outputs, Stats]]
 
-NAMES = ("mlp", "mlp-amt", "convnet", *(f"resnet{depth}" for depth in DEPTHS))
+NAMES = (
+    *("mlp", "mlp-amt", "convnet", "alexnet", "vgg16", *(f"resnet{depth}" for depth in DEPTHS)),
+    *(*(f"preact{depth}" for depth in PREACT_DEPTHS), *(f"vit-{size}" for size in SIZES)),
+)
 """Every name that `build` knows."""
 
 _SMALL = 64  # pixels; up to this size a ResNet starts with one 3x3 convolution and no pooling
@@ -198,6 +203,7 @@ def build(
     *,
     widths: tuple[int, ...] | None = None,
     dropout: float = 0.0,
+    remat: bool = False,
     dtype: jax.typing.DTypeLike = jnp.float32,
 ) -> Model:
     """Make a model; nothing is allocated before its ``init`` is called.
@@ -205,11 +211,13 @@ def build(
     Args:
       name: one of `NAMES`. ``mlp-amt`` is an ``mlp`` with the hidden widths (1024, 30).
       input_shape: shape of one input: ``(F,)``, or ``(H, W, C)`` for images. A ResNet on at most 64 pixels starts with
-        one 3x3 convolution, on larger images with a 7x7 of stride 2 and a max-pooling.
+        one 3x3 convolution, on larger images with a 7x7 of stride 2 and a max-pooling. ``alexnet`` takes 63 pixels or
+        more, a ViT multiples of 16.
       num_classes: K.
       widths: hidden widths of ``mlp`` (default 512, 512) or ``convnet`` (default 32, 64, 128 channels, dense 128).
       dropout: probability that a value becomes 0 while training: behind every hidden layer of an ``mlp``, before the
         last layer of the others.
+      remat: whether the blocks of ResNets and ViTs are computed again for the gradient, to save memory.
       dtype: dtype of the computation before the last layer, e.g. ``jnp.bfloat16``; parameters, batch statistics and
         outputs are float32.
 
@@ -226,7 +234,7 @@ def build(
       >>> outputs["logits"].shape, outputs["features"].shape
       ((5, 10), (5, 32))
     """
-    model = from_nnx(_constructor(name, input_shape, num_classes, widths, dropout, dtype))
+    model = from_nnx(_constructor(name, input_shape, num_classes, widths, remat, dropout=dropout, dtype=dtype))
 
     def apply(
         params: Params, stats: Stats, inputs: Array, train: bool, key: Array | None = None
@@ -246,14 +254,15 @@ def _constructor(
     input_shape: tuple[int, ...],
     num_classes: int,
     widths: tuple[int, ...] | None,
-    dropout: float,
-    dtype: jax.typing.DTypeLike,
+    remat: bool,
+    **options: Any,
 ) -> Callable[[nnx.Rngs], Any]:
     if name not in NAMES:
         raise ArgumentError(f"unknown model {name!r}: choose one of {', '.join(NAMES)}")
     if widths is not None and name not in ("mlp", "convnet"):
         raise ArgumentError(f"{name} has its own widths: leave out `widths`, or choose mlp or convnet")
-    options: dict[str, Any] = {"dropout": dropout, "dtype": dtype}
+    if remat and not name.startswith(("resnet", "preact", "vit-")):
+        raise ArgumentError(f"{name} has no blocks to compute again: leave out `remat`")
     if name.startswith("mlp"):
         widths = AMT_WIDTHS if name == "mlp-amt" else widths
         if widths is not None:
@@ -266,6 +275,14 @@ def _constructor(
         if widths is not None:
             options["widths"] = tuple(widths)
         return lambda rngs: ConvNet((height, width, channels), num_classes, rngs=rngs, **options)
-    depth = int(name.removeprefix("resnet"))
+    shape = (height, width, channels)
+    if name == "alexnet":
+        return lambda rngs: AlexNet(shape, num_classes, rngs=rngs, **options)
+    if name == "vgg16":
+        return lambda rngs: VGG16(channels, num_classes, rngs=rngs, **options)
+    options["remat"] = remat
+    if name.startswith("vit-"):
+        return lambda rngs: ViT(name.removeprefix("vit-"), shape, num_classes, rngs=rngs, **options)
+    kind, prefix = (ResNet, "resnet") if name.startswith("resnet") else (PreActResNet, "preact")
     stem = "32" if max(height, width) <= _SMALL else "224"
-    return lambda rngs: ResNet(depth, channels, num_classes, stem=stem, rngs=rngs, **options)
+    return lambda rngs: kind(int(name.removeprefix(prefix)), channels, num_classes, stem=stem, rngs=rngs, **options)

@@ -1,4 +1,4 @@
-"""ResNets with weights that were trained elsewhere, from a safetensors file with torchvision's names."""
+"""Networks with weights that were trained elsewhere, from safetensors files with torchvision's or timm's names."""
 
 from __future__ import annotations
 
@@ -6,26 +6,40 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
-from flax import nnx
 
 from nlx.arguments import ArgumentError
-from nlx.models.resnet import ResNet
+from nlx.models.model import Params, Stats, build
+from nlx.models.vgg import VGG_GROUPS
+from nlx.models.vit import SIZES
 
 # Of the pictures that ImageNet's weights were trained on.
 _MEAN, _SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "I64": np.int64}
-_DEPTHS: dict[tuple[bool, tuple[int, ...]], int] = {
-    (False, (2, 2, 2, 2)): 18,
-    (False, (3, 4, 6, 3)): 34,
-    (True, (3, 4, 6, 3)): 50,
-}
-_NORM = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
-_NOT_USED = re.compile(r"fc\.(weight|bias)|.*num_batches_tracked")
+_DEPTHS = {(False, 8): 18, (False, 16): 34, (True, 16): 50, (True, 33): 101}  # by bottlenecks and number of blocks
+_LEAF = {"kernel": "weight", "bias": "bias", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+_COUNTERS = "num_batches_tracked"
+_SIDE = 224
+
+_Path = tuple[str, ...]
+
+
+class Loaded(NamedTuple):
+    """Weights of a model.
+
+    Attributes:
+      params, stats: as the model has them.
+      notes: what a user should know.
+    """
+
+    params: Params
+    stats: Stats
+    notes: tuple[str, ...]
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -50,70 +64,193 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
         raise ArgumentError(f"{path} is no safetensors file of floats: save the weights anew") from error
 
 
-def resnet_features(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """The frozen backbone of a ResNet of 18, 34 or 50 layers.
+def load_weights(name: str, params: Params, stats: Stats, path: Path) -> Loaded:
+    """The weights of a file in the place of a model's own.
 
     Args:
-      path: safetensors with torchvision's names (``layer1.0.conv1.weight`` and so on); its last layer is not used.
+      name: of the model, one of :data:`nlx.models.NAMES`.
+      params: its parameters, or those of a :func:`nlx.models.pair`; the last layer stays as it is where the file has
+        none or one of another size.
+      stats: its statistics.
+      path: safetensors with the names of torchvision (ResNets, AlexNet, VGG-16, ViT) or timm (ResNets, PreAct-ResNets,
+        which it calls resnetv2, ViT).
 
     Returns:
-      Function from images, uint8 ``[B, H, W, 3]``, to features, float32 ``[B, F]``: 512, of 50 layers 2048.
+      The same trees with the file's values, float32 NumPy arrays where they were replaced.
+
+    Raises:
+      ArgumentError: it is no such file, or a name is missing, unknown or of another shape, in a sentence that names it.
+      OSError: it cannot be read.
+    """
+    if params and "head" not in params:
+        parts = {key: load_weights(name, params[key], stats[key], path) for key in params}
+        params, stats = ({key: part[i] for key, part in parts.items()} for i in (0, 1))
+        return Loaded(params, stats, next(iter(parts.values())).notes)
+    arrays = read_safetensors(path)
+    naming = _naming(name, arrays)
+    if naming is None:
+        raise ArgumentError(f"{name} takes no weights from files; leave out `init`, or take a ResNet, say")
+    used, notes, at_head = set(), [], False
+
+    def taken(place: Any, ours: Any) -> Any:
+        nonlocal at_head
+        keys = tuple(part.key for part in place)
+        theirs = naming(keys)
+        used.add(theirs)
+        array = arrays.get(theirs)
+        if array is not None and array.ndim == 4:
+            array = array.transpose(2, 3, 1, 0)[(0, 0) if len(ours.shape) == 2 else ...]
+        elif array is not None and array.ndim == 2:
+            array = array.T
+        if array is not None and array.shape == ours.shape:
+            return np.ascontiguousarray(array, np.float32)
+        if keys[0] == "head":
+            at_head = True
+            return ours
+        found = "is missing" if array is None else f"has the shape {list(arrays[theirs].shape)}"
+        raise ArgumentError(f"{path}: {theirs} {found}: give the weights of a whole {name} for such images")
+
+    params, stats = (jax.tree.map_with_path(taken, tree) for tree in (params, stats))
+    unknown = [key for key in arrays if key not in used and not key.endswith(_COUNTERS)]
+    if unknown:
+        raise ArgumentError(f"{path}: {unknown[0]} is no weight of a {name}: give torchvision's or timm's names")
+    if at_head:
+        notes.append(f"the last layer is drawn anew, for {path.name} has none of this size")
+    return Loaded(params, stats, tuple(notes))
+
+
+def frozen(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """The frozen backbone of a file of weights, whose names say what it is.
+
+    Args:
+      path: as for :func:`load_weights`; the last layer is not used.
+
+    Returns:
+      Function from images, uint8 ``[B, H, W, 3]``, for a ViT of 224 pixels, to features, float32 ``[B, F]``; a ResNet
+      of 18 or 34 layers gives 512, one of more 2048.
 
     Raises:
       ArgumentError: the file is no such network, in one sentence that names a weight.
-
-    References:
-      He et al., 2016, Deep residual learning for image recognition.
     """
     arrays = read_safetensors(path)
-    blocks = {tuple(map(int, m.groups())) for name in arrays if (m := re.match(r"layer(\d)\.(\d+)\.", name))}
-    stages = tuple(sum(stage == i for stage, _ in blocks) for i in (1, 2, 3, 4))
-    bottleneck = "layer1.0.conv3.weight" in arrays
-    if (bottleneck, stages) not in _DEPTHS:
-        raise ArgumentError(f"{path} holds no ResNet of 18, 34 or 50 layers by torchvision's names")
-    model = ResNet(_DEPTHS[bottleneck, stages], 3, 1, rngs=nnx.Rngs(0))
-    model.eval()
-    _fill(model, path, arrays)
-    graph, state = nnx.split(model)
+    name = _name_of(arrays)
+    if name is None:
+        raise ArgumentError(f"{path} holds no network that is known by torchvision's or timm's names, such as a ResNet")
+    model = build(name, (_SIDE, _SIDE, 3), 1)
+    params, stats = jax.eval_shape(model.init, jax.random.key(0))
+    loaded = load_weights(name, params, stats, path)
+    params = {**loaded.params, "head": jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), loaded.params["head"])}
+    mean, spread = (np.array(v, np.float32).reshape(1, 1, 1, 3) for v in (_MEAN, _SPREAD))
 
     @jax.jit
-    def features(state: nnx.State, images: jax.Array) -> jax.Array:
-        pixels = (images.astype(jnp.float32) / 255 - jnp.array(_MEAN)[None, None, None]) / jnp.array(_SPREAD)[
-            None, None, None
-        ]
-        return nnx.merge(graph, state)(pixels)["features"]
+    def features(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
+        pixels = (images.astype(jnp.float32) / 255 - mean) / spread
+        return model.apply_test(params, stats, pixels)["features"]
 
-    return lambda images: np.asarray(features(state, jnp.asarray(images)))
-
-
-def _fill(model: ResNet, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Put arrays into a model, every one and all of its own."""
-    used = set()
-    for prefix, module in _modules(model):
-        names = {"weight": "kernel"} if hasattr(module, "kernel") else _NORM
-        for theirs, ours in names.items():
-            name, variable = f"{prefix}.{theirs}", getattr(module, ours)
-            array = arrays.get(name)
-            array = array.transpose(2, 3, 1, 0) if array is not None and array.ndim == 4 else array
-            if array is None or array.shape != variable.shape:
-                found = "is missing" if array is None else f"has the shape {list(arrays[name].shape)}"
-                raise ArgumentError(f"{path}: {name} {found}: give the weights of a whole ResNet")
-            variable[...] = jnp.asarray(array, jnp.float32)
-            used.add(name)
-    unknown = [name for name in arrays if name not in used and not _NOT_USED.fullmatch(name)]
-    if unknown:
-        raise ArgumentError(f"{path}: {unknown[0]} is of no ResNet that is known: give torchvision's names")
+    weights = jax.device_put((params, loaded.stats))
+    return lambda images: np.asarray(features(*weights, jnp.asarray(images)))
 
 
-def _modules(model: ResNet) -> list[tuple[str, nnx.Module]]:
-    """Convolutions and normalizations by torchvision's names."""
-    found: list[tuple[str, nnx.Module]] = [("conv1", model.stem_conv), ("bn1", model.stem_norm)]
-    for name in model.blocks:
-        _, stage, _, number = name.split("_")
-        block, prefix = getattr(model, name), f"layer{int(stage) + 1}.{number}"
-        for i in range(block.num_layers):
-            found += [(f"{prefix}.conv{i + 1}", getattr(block, f"conv_{i}"))]
-            found += [(f"{prefix}.bn{i + 1}", getattr(block, f"norm_{i}"))]
-        if block.project:
-            found += [(f"{prefix}.downsample.0", block.shortcut_conv), (f"{prefix}.downsample.1", block.shortcut_norm)]
-    return found
+def _name_of(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """The model that such names are of."""
+    if "features.0.weight" in arrays:
+        return "alexnet" if arrays["features.0.weight"].shape[-1] == 11 else "vgg16"
+    token = arrays.get("cls_token", arrays.get("class_token"))
+    if token is not None:
+        return next((f"vit-{size}" for size, (width, _) in SIZES.items() if width == token.shape[-1]), None)
+    blocks = {m.group() for name in arrays if (m := re.match(r"(layer\d|stages\.\d\.blocks)\.\d+\.", name))}
+    depth = _DEPTHS.get(("layer1.0.conv3.weight" in arrays, len(blocks)))
+    if depth is None:
+        return None
+    return f"{'preact' if 'stem.conv.weight' in arrays else 'resnet'}{depth}"
+
+
+def _naming(name: str, arrays: Mapping[str, np.ndarray]) -> Callable[[_Path], str] | None:
+    """The function from the place of one of our weights to their name for it."""
+    if name.startswith("vit-"):
+        return _of_torchvision_vit if "class_token" in arrays else _of_timm_vit
+    kinds = {"resnet": _of_resnet, "preact": _of_preact, "vgg16": _of_vgg, "alexnet": _of_alexnet}
+    return next((naming for kind, naming in kinds.items() if name.startswith(kind)), None)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)]
+
+
+def _of_resnet(place: _Path) -> str:
+    *where, leaf = place
+    names = {"stem_conv": "conv1", "stem_norm": "bn1", "head": "fc"}
+    if where[0] in names:
+        return f"{names[where[0]]}.{_LEAF[leaf]}"
+    stage, number = _numbers(where[0])
+    part = {"shortcut_conv": "downsample.0", "shortcut_norm": "downsample.1"}.get(where[1])
+    part = part or f"{'conv' if where[1].startswith('conv') else 'bn'}{_numbers(where[1])[0] + 1}"
+    return f"layer{stage + 1}.{number}.{part}.{_LEAF[leaf]}"
+
+
+def _of_preact(place: _Path) -> str:
+    *where, leaf = place
+    names = {"stem_conv": "stem.conv", "last_norm": "norm", "head": "head.fc"}
+    if where[0] in names:
+        return f"{names[where[0]]}.{_LEAF[leaf]}"
+    stage, number = _numbers(where[0])
+    kind = where[1].partition("_")[0]
+    part = "downsample.conv" if kind == "shortcut" else f"{kind}{_numbers(where[1])[0] + 1}"
+    return f"stages.{stage}.blocks.{number}.{part}.{_LEAF[leaf]}"
+
+
+def _of_vgg(place: _Path) -> str:
+    *where, leaf = place
+    if where[0] == "head":
+        return f"classifier.6.{_LEAF[leaf]}"
+    if where[0] == "dense":
+        return f"classifier.{3 * _numbers(where[1])[0]}.{_LEAF[leaf]}"
+    group, number = _numbers(where[0])
+    before = sum(2 * count + 1 for count, _ in VGG_GROUPS[:group])  # layers with their ReLUs, and a pooling
+    return f"features.{before + 2 * number}.{_LEAF[leaf]}"
+
+
+def _of_alexnet(place: _Path) -> str:
+    *where, leaf = place
+    if where[0] == "head":
+        return f"classifier.6.{_LEAF[leaf]}"
+    if where[0] == "dense":
+        return f"classifier.{1 + 3 * _numbers(where[1])[0]}.{_LEAF[leaf]}"
+    return f"features.{(0, 3, 6, 8, 10)[_numbers(where[0])[0]]}.{_LEAF[leaf]}"
+
+
+def _of_timm_vit(place: _Path) -> str:
+    names = {
+        "patch_kernel": "patch_embed.proj.weight",
+        "patch_bias": "patch_embed.proj.bias",
+        "class_token": "cls_token",
+        "positions": "pos_embed",
+    }
+    if place[0] in names:
+        return names[place[0]]
+    *where, leaf = place
+    if where[0] in ("head", "last_norm"):
+        return f"{'head' if where[0] == 'head' else 'norm'}.{_LEAF[leaf]}"
+    parts = {"qkv": "attn.qkv", "projection": "attn.proj", "dense_0": "mlp.fc1", "dense_1": "mlp.fc2"}
+    part = parts.get(where[1]) or f"norm{_numbers(where[1])[0] + 1}"
+    return f"blocks.{_numbers(where[0])[0]}.{part}.{_LEAF[leaf]}"
+
+
+def _of_torchvision_vit(place: _Path) -> str:
+    names = {
+        "patch_kernel": "conv_proj.weight",
+        "patch_bias": "conv_proj.bias",
+        "class_token": "class_token",
+        "positions": "encoder.pos_embedding",
+    }
+    if place[0] in names:
+        return names[place[0]]
+    *where, leaf = place
+    if where[0] in ("head", "last_norm"):
+        return f"{'heads.head' if where[0] == 'head' else 'encoder.ln'}.{_LEAF[leaf]}"
+    layer = f"encoder.layers.encoder_layer_{_numbers(where[0])[0]}"
+    if where[1] == "qkv":
+        return f"{layer}.self_attention.in_proj_{_LEAF[leaf]}"
+    parts = {"projection": "self_attention.out_proj", "dense_0": "mlp.0", "dense_1": "mlp.3"}
+    part = parts.get(where[1]) or f"ln_{_numbers(where[1])[0] + 1}"
+    return f"{layer}.{part}.{_LEAF[leaf]}"

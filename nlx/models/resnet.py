@@ -1,4 +1,4 @@
-"""Residual networks: the ImageNet ones (18, 34, 50 layers) and the narrow CIFAR ones (8, 20, 32 layers)."""
+"""Residual networks: those of ImageNet (18 to 101 layers), narrow ones of CIFAR (8, 20, 32), pre-activation ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flax import nnx
 
 from nlx.arguments import ArgumentError
 from nlx.models.conv import Conv
-from nlx.models.head import Head, Outputs
+from nlx.models.head import Head, Outputs, run_block
 
 # Depth -> (blocks per stage, channels per stage, bottleneck).
 _SHAPES: dict[int, tuple[tuple[int, ...], tuple[int, ...], bool]] = {
@@ -20,8 +20,10 @@ _SHAPES: dict[int, tuple[tuple[int, ...], tuple[int, ...], bool]] = {
     18: ((2, 2, 2, 2), (64, 128, 256, 512), False),
     34: ((3, 4, 6, 3), (64, 128, 256, 512), False),
     50: ((3, 4, 6, 3), (64, 128, 256, 512), True),
+    101: ((3, 4, 23, 3), (64, 128, 256, 512), True),
 }
 DEPTHS = tuple(sorted(_SHAPES))
+PREACT_DEPTHS = (18, 34)
 _EXPANSION = 4  # a bottleneck block puts out four times the channels of its 3x3 convolution
 
 
@@ -73,11 +75,12 @@ class ResNet(nnx.Module):
     """A residual network with batch normalization and a mean over positions before the last layer.
 
     Args:
-      depth: number of layers: 18, 34 or 50 (He et al., 2016, Table 1), 8, 20 or 32 (their section 4.2).
+      depth: number of layers: 18, 34, 50 or 101 (He et al., 2016, Table 1), 8, 20 or 32 (their section 4.2).
       in_channels: channels of an image.
       num_classes: K.
       stem: ``'224'``, a 7x7 convolution and a 3x3 max-pooling, both of stride 2, or ``'32'``, one 3x3 convolution.
       dropout: probability that a feature becomes 0 before the last layer while training.
+      remat: keep of each block its input alone, and compute it again for the gradient: less memory, more time.
       dtype: dtype of the convolutions, e.g. bfloat16; weights, batch statistics and outputs are float32.
       rngs: where the initial weights come from.
 
@@ -93,6 +96,7 @@ class ResNet(nnx.Module):
         *,
         stem: str = "224",
         dropout: float = 0.0,
+        remat: bool = False,
         dtype: jax.typing.DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -101,7 +105,7 @@ class ResNet(nnx.Module):
         if stem not in ("32", "224"):
             raise ArgumentError(f"`stem` must be '32' or '224', got {stem!r}")
         stages, widths, bottleneck = _SHAPES[depth]
-        self.stem = stem
+        self.stem, self.remat = stem, remat
         size, stride = (7, 2) if stem == "224" else (3, 1)
         channels = widths[0]
         self.stem_conv = Conv(in_channels, channels, size, stride=stride, use_bias=False, dtype=dtype, rngs=rngs)
@@ -123,5 +127,78 @@ class ResNet(nnx.Module):
         if self.stem == "224":
             x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         for name in self.blocks:
-            x = getattr(self, name)(x)
+            x = run_block(getattr(self, name), x, self.remat)
         return self.head(jnp.mean(x, axis=(1, 2), dtype=jnp.float32), key)
+
+
+class _PreActBlock(nnx.Module):
+    """Two 3x3 convolutions, each behind its normalization and ReLU, added to what came in or to its projection."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
+        self.project = stride > 1 or inputs != outputs
+        if self.project:
+            self.shortcut_conv = Conv(inputs, outputs, 1, stride=stride, use_bias=False, dtype=dtype, rngs=rngs)
+        self.norm_0, self.norm_1 = _Norm(inputs, rngs), _Norm(outputs, rngs)
+        self.conv_0 = Conv(inputs, outputs, 3, stride=stride, use_bias=False, dtype=dtype, rngs=rngs)
+        self.conv_1 = Conv(outputs, outputs, 3, use_bias=False, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        active = nnx.relu(self.norm_0(x))
+        shortcut = self.shortcut_conv(active) if self.project else x
+        return shortcut + self.conv_1(nnx.relu(self.norm_1(self.conv_0(active))))
+
+
+class PreActResNet(nnx.Module):
+    """A residual network whose blocks normalize and cut off before they convolve.
+
+    Args:
+      depth: number of layers, 18 or 34.
+      in_channels: channels of an image.
+      num_classes: K.
+      stem: ``'224'``, a 7x7 convolution and a 3x3 max-pooling, both of stride 2, or ``'32'``, one 3x3 convolution.
+      dropout: probability that a feature becomes 0 before the last layer while training.
+      remat: keep of each block its input alone, and compute it again for the gradient: less memory, more time.
+      dtype: dtype of the convolutions, e.g. bfloat16; weights, batch statistics and outputs are float32.
+      rngs: where the initial weights come from.
+
+    References:
+      He et al., 2016, Identity mappings in deep residual networks.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        in_channels: int,
+        num_classes: int,
+        *,
+        stem: str = "32",
+        dropout: float = 0.0,
+        remat: bool = False,
+        dtype: jax.typing.DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        if depth not in PREACT_DEPTHS:
+            raise ArgumentError(f"`depth` must be one of {PREACT_DEPTHS}, got {depth}")
+        stages, widths, _ = _SHAPES[depth]
+        self.stem, self.remat, channels = stem, remat, widths[0]
+        size, stride = (7, 2) if stem == "224" else (3, 1)
+        self.stem_conv = Conv(in_channels, channels, size, stride=stride, use_bias=False, dtype=dtype, rngs=rngs)
+        names = []
+        for i, (blocks, width) in enumerate(zip(stages, widths, strict=True)):
+            for j in range(blocks):
+                names.append(f"stage_{i}_block_{j}")
+                block = _PreActBlock(channels, width, 2 if i > 0 and j == 0 else 1, dtype=dtype, rngs=rngs)
+                setattr(self, names[-1], block)
+                channels = width
+        self.blocks = tuple(names)
+        self.last_norm = _Norm(channels, rngs)
+        self.head = Head(channels, num_classes, dropout=dropout, rngs=rngs)
+
+    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> Outputs:
+        """Map ``[B, H, W, C]`` to ``{'logits': [B, K], 'features': [B, F]}``; ``key`` is for dropout while training."""
+        x = self.stem_conv(x)
+        if self.stem == "224":
+            x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        for name in self.blocks:
+            x = run_block(getattr(self, name), x, self.remat)
+        return self.head(jnp.mean(nnx.relu(self.last_norm(x)), axis=(1, 2), dtype=jnp.float32), key)

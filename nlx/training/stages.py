@@ -125,3 +125,20 @@ def step_decay(every: float = 1 / 3, factor: float = 0.1) -> Schedule:
 def cosine(steps: int) -> optax.Schedule:
     """The learning rate along half a cosine from its full value to 0."""
     return optax.cosine_decay_schedule(1.0, steps)
+
+
+def warmed(schedule: Schedule | None, share: float) -> Schedule:
+    """A schedule after a rise from 0 to the full learning rate, over a share of the stage, in [0, 1).
+
+    Examples:
+      >>> rate = warmed(cosine, 0.25)(8)
+      >>> [round(float(rate(step)), 2) for step in range(8)]
+      [0.0, 0.5, 1.0, 0.93, 0.75, 0.5, 0.25, 0.07]
+    """
+
+    def warm(steps: int) -> optax.Schedule:
+        rise = round(share * steps)
+        after = optax.constant_schedule(1.0) if schedule is None else schedule(steps - rise)
+        return optax.join_schedules([optax.linear_schedule(0.0, 1.0, rise), after], [rise]) if rise else after
+
+    return warm

@@ -140,6 +140,18 @@ def fitting(state: TrainState, form: TrainState) -> TrainState:
     return state
 
 
+def with_weights(state: TrainState, params: Any, stats: Any) -> TrainState:
+    """The state with a backbone's parameters and statistics from elsewhere, placed as its own were."""
+
+    def placed(new: Any, old: Array) -> Array:
+        if isinstance(new, jax.Array):
+            return new
+        return jax.make_array_from_callback(old.shape, old.sharding, lambda index: new[index])
+
+    params, stats = (jax.tree.map(placed, *pair) for pair in ((params, state.params["model"]), (stats, state.stats)))
+    return state._replace(params={**state.params, "model": params}, stats=stats)
+
+
 def for_prediction(state: TrainState) -> TrainState:
     """What predicting needs of a state: parameters and statistics."""
     return state._replace(key=jnp.zeros((), jnp.uint32), opt_state=(), memory=(), sums={})

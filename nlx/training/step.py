@@ -12,8 +12,10 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
+from nlx.arguments import ArgumentError
 from nlx.methods.method import KNOWN_OUTLIER, Batch, Memory, Method, Metrics
 from nlx.models import Model
+from nlx.models.mixing import SHARE
 from nlx.training.mesh import by_example
 from nlx.training.state import ORDER, TrainState, step_key
 
@@ -57,7 +59,14 @@ def make_step(
 
         def objective(params: dict[str, Any]) -> tuple[Array, tuple[Any, Array, Memory, Metrics]]:
             outputs, stats = model.apply(params["model"], state.stats, batch["inputs"], True, model_key)
+            share = outputs.get(SHARE)
+            if share is not None and jax.tree.leaves(rows):
+                raise ArgumentError(f"{method.name} keeps something for each example: leave out `mix`")
             losses, new_rows, metrics = loss(method_key, params["method"], rows, outputs, batch, state.step)
+            if share is not None:  # the inputs are pairs
+                other = jax.tree.map(lambda x: x[::-1], batch)
+                others = loss(method_key, params["method"], rows, outputs, other, state.step)[0]
+                losses = share * losses + (1 - share) * others
             # What came back as it was is not to be written.
             written = jax.tree.map(lambda old, new: None if new is old else new, rows, new_rows)
             mean = jnp.mean(losses) if outliers else _mean_of_classes(losses, batch)

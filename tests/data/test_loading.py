@@ -48,6 +48,22 @@ def test_paths(web_dir, tmp_path):
     assert dataset.train.inputs.shape == (2, 5, 5, 3)
 
 
+def test_folders_of_classes(tmp_path):
+    for name in ("train/cat/a.png", "train/dog/deep/b.png", "val/dog/c.png", "val/cat/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name) if name.endswith("png") else (tmp_path / name).touch()
+    dataset = load(str(tmp_path), image_size=5)
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.train.noisy_label.tolist() == [0, 1]
+    assert dataset.train.label is None
+    assert dataset.train.origin.key.tolist() == ["train/cat/a.png", "train/dog/deep/b.png"]
+    assert dataset.test.label.tolist() == [1]
+    whole = load(f"folder:{tmp_path / 'train'}", image_size=5, noise="pair:1")
+    assert whole.train.noisy_label.tolist() == [1, 0]
+    assert whole.train.label.tolist() == [0, 1]
+    assert whole.test is None
+
+
 @pytest.mark.parametrize("options", [{"labels": "worst"}, {"noise": "pair:0.1"}])
 def test_cifar10n_passes_its_options(tmp_path, options):
     with pytest.raises(DataError, match=f"{tmp_path}/cifar-10-batches-py/data_batch_1: no such file"):
@@ -61,7 +77,10 @@ def tiny(name, noisy, label):
 
 def test_noise_takes_the_place_of_human_labels(monkeypatch):
     clean, human = np.array([0, 1, 2, 0, 1, 2]), np.array([2, 2, 2, 2, 2, 2])
-    monkeypatch.setattr("nlx.data.loading.cifar10n", lambda data_dir, labels: tiny(f"cifar10n/{labels}", human, clean))
+    monkeypatch.setattr(
+        "nlx.data.loading.cifar_n", lambda name, data_dir, labels: tiny(f"{name}/{labels}", human, clean)
+    )
+    monkeypatch.setattr("nlx.data.loading.cifar", lambda name, data_dir: tiny(name, clean, clean))
     assert load("cifar10n", labels="worst").train.noisy_label.tolist() == human.tolist()
     dataset = load("cifar10n", noise="pair:1")
     assert dataset.name == "cifar10n/pair:1"
@@ -128,12 +147,12 @@ def test_both_mnists_come_from_the_data_folder(tmp_path):
     [
         (
             "digit",
-            r"one of digits, mnist, .*, cifar10n, npz:PATH, folder:PATH\. Did you mean digits\?",
+            r"one of digits, mnist, .*, cifar10n, .*, npz:PATH, folder:PATH\. Did you mean digits\?",
         ),
         ("fashion-mnist", r"Did you mean fashion_mnist\?"),
-        ("cifar10", r"Did you mean cifar10n\?"),
+        ("cifar-10", r"Did you mean cifar10\?"),
         ("npy:x", r"Did you mean npz:PATH\?"),
-        ("imagenet", r"unknown dataset 'imagenet': choose one of .*folder:PATH\.$"),
+        ("birds", r"unknown dataset 'birds': choose one of .*folder:PATH\.$"),
         ("web:here", "unknown dataset 'web:here'"),
         ("", "unknown dataset ''"),
         ("npz", "needs a path: write npz:PATH"),
@@ -148,7 +167,11 @@ def test_unknown_names(name, match):
 @pytest.mark.parametrize(
     ("name", "options", "match"),
     [
-        ("digits", {"labels": "worst"}, "digits takes no `labels`: leave it out; only cifar10n and npz can use one"),
+        (
+            "digits",
+            {"labels": "worst"},
+            "digits takes no `labels`: leave it out; only cifar10n, cifar100n, .*, npz can use one",
+        ),
         ("web", {"labels": "x"}, "web takes no `labels`"),
         ("folder:x", {"labels": "a"}, "folder:x takes no `labels`"),
         ("mnist", {"noise": "uniform:0.1"}, "unknown noise 'uniform'"),

@@ -9,7 +9,7 @@ from PIL import Image
 from nlx.data import DataError, Dataset, ImageFiles, Split
 from nlx.data import noise as noise_module
 from nlx.data.noise import MULTI_LABEL, NOISE_KINDS, SINGLE_LABEL, NoiseSpec, parse_noise, with_noise
-from nlx.data.sources.cifar10n import CLASS_NAMES as CIFAR10
+from nlx.data.sources.cifar import CLASS_NAMES as CIFAR10
 from nlx.data.sources.digits import CLASS_NAMES as DIGITS
 
 N, K = 4000, 10

@@ -272,6 +272,36 @@ def test_adams_first_decay_rate_is_the_momentum():
     assert [float(x) for x in means] == [0.5]
 
 
+def test_nesterovs_momentum_looks_ahead():
+    path = walk(1.0, 3, momentum=0.5, optimizer="nesterov")[:, 0]
+    np.testing.assert_allclose(path, 2 - 0.1 * np.cumsum([1.5, 1.75, 1.875]), rtol=1e-6)
+
+
+def test_adamw_decays_kernels_alone():
+    optimizer = build_optimizer(RecipeOptions(optimizer="adamw"), replace(MLP, learning_rate=0.1, weight_decay=0.2))
+    params = {"model": {"kernel": jnp.ones(2), "bias": jnp.ones(2), "scale": jnp.ones(2)}, "method": {"t": jnp.ones(2)}}
+    with jax.numpy_dtype_promotion("standard"):
+        nothing = jax.tree.map(jnp.zeros_like, params)
+        updates, _ = optimizer.update(nothing, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["model"].pop("kernel"), -0.02, rtol=1e-6)
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(updates))
+
+
+def test_a_long_gradient_of_the_backbone_is_cut():
+    path = walk(3.0, 2, momentum=0.0, clip=0.5)
+    np.testing.assert_allclose(path, 2 - np.outer([1, 2], [0.05, 0.3]), rtol=1e-6)
+
+
+def test_weights_move_by_the_mean_gradient_of_accumulated_steps():
+    path = walk(1.0, 4, momentum=0.0, accumulate=2)[:, 0]
+    np.testing.assert_allclose(path, [2.0, 1.9, 1.9, 1.8], rtol=1e-6)
+
+
+def test_warmup_comes_before_the_course_of_the_rate():
+    rate = build_schedule(RecipeOptions(warmup=0.25), replace(MLP, schedule="constant"))(8)
+    np.testing.assert_allclose([rate(step) for step in range(8)], [0, 0.5, 1, 1, 1, 1, 1, 1])
+
+
 def test_a_method_may_have_nothing_to_train():
     optimizer = build_optimizer(RecipeOptions(momentum=0.0), replace(MLP, learning_rate=0.1))
     params = {"model": {"w": jnp.ones(3)}, "method": {}}

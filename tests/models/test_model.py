@@ -52,7 +52,7 @@ def small(request):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_have_the_promised_shapes(name):
-    shape = (5376,) if name == "mlp-amt" else (32, 32, 3)
+    shape = {"mlp-amt": (5376,), "alexnet": (64, 64, 3)}.get(name, (32, 32, 3))
     model = build(name, shape, 7)
     params, stats = jax.eval_shape(model.init, jax.random.key(0))
     outputs, new_stats = jax.eval_shape(
@@ -62,17 +62,26 @@ def test_outputs_have_the_promised_shapes(name):
     chex.assert_shape(outputs["features"], (2, params["head"]["dense"]["kernel"].shape[0]))
     assert {leaf.dtype for leaf in jax.tree.leaves((params, stats, outputs))} == {jnp.dtype(jnp.float32)}
     chex.assert_trees_all_equal_shapes_and_dtypes(new_stats, stats)
-    assert bool(stats) == name.startswith("resnet")
+    assert bool(stats) == name.startswith(("resnet", "preact"))
     assert all(isinstance(key.key, str) for path, _ in jax.tree.leaves_with_path(params) for key in path)
 
 
-# Parameters of torchvision's resnet18, resnet34 and resnet50, which follow He et al., 2016, Table 1.
+# Parameters of the networks of torchvision, and of resnetv2_18 and vit_small_patch16_224 of timm.
 @pytest.mark.parametrize(
-    ("name", "count"), [("resnet18", 11_689_512), ("resnet34", 21_797_672), ("resnet50", 25_557_032)]
+    ("name", "count"),
+    [
+        *(("resnet18", 11_689_512), ("resnet34", 21_797_672), ("resnet50", 25_557_032), ("resnet101", 44_549_160)),
+        *(("alexnet", 61_100_840), ("vgg16", 138_357_544), ("vit-b16", 86_567_656), ("vit-s16", 22_050_664)),
+        ("preact18", 11_687_720),
+    ],
 )
-def test_resnet_parameter_counts(name, count):
+def test_parameter_counts_of_large_networks(name, count):
     params, _ = jax.eval_shape(build(name, (224, 224, 3), 1000).init, jax.random.key(0))
     assert _size(params) == count
+    with pytest.raises(ArgumentError, match="alexnet takes images from 63 pixels on, got 32x32"):
+        build("alexnet", (32, 32, 3), 10)
+    with pytest.raises(ArgumentError, match="a ViT takes images of multiples of 16 pixels, got 40x32"):
+        build("vit-s16", (40, 32, 3), 10)
 
 
 # He et al., 2016, Table 6 gives 0.27M and 0.46M; here with projections where they pad the shortcuts with zeros.

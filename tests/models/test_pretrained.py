@@ -1,14 +1,15 @@
-"""Frozen backbones from files: the same features as torch's own operations give."""
+"""Weights of other frameworks: the same outputs as torch's own modules give, and nothing but whole networks."""
 
 import json
-import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nlx.arguments import ArgumentError
-from nlx.models.pretrained import read_safetensors, resnet_features
+from nlx.models import build
+from nlx.models.pretrained import frozen, load_weights, read_safetensors
 
 SHAPES = {18: ((2, 2, 2, 2), False), 34: ((3, 4, 6, 3), False), 50: ((3, 4, 6, 3), True)}
 
@@ -61,59 +62,94 @@ def save(path, arrays):
     path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(parts))
 
 
-def by_torch(torch, arrays, images):
-    """The features of a ResNet, written with torch's functions."""
-    f, t = torch.nn.functional, {name: torch.tensor(array) for name, array in arrays.items()}
-
-    def layer(x, conv, norm, stride=1):
-        half = t[f"{conv}.weight"].shape[2] // 2
-        x = f.conv2d(x, t[f"{conv}.weight"], stride=stride, padding=half)
-        parts = (t[f"{norm}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
-        return f.batch_norm(x, *parts, training=False, eps=1e-5)
-
-    mean, spread = (torch.tensor(v).reshape(1, 3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
-    x = (torch.tensor(images).permute(0, 3, 1, 2).float() / 255 - mean) / spread
-    x = f.max_pool2d(f.relu(layer(x, "conv1", "bn1", 2)), 3, 2, 1)
-    for name in sorted({m[0] for key in t if (m := re.match(r"layer\d\.\d+", key))}):
-        stride = 2 if name.endswith(".0") and name[5] != "1" else 1
-        three = f"{name}.conv3.weight" in t
-        down = f"{name}.downsample.0"
-        shortcut = layer(x, down, f"{name}.downsample.1", stride) if f"{down}.weight" in t else x
-        x = f.relu(layer(x, f"{name}.conv1", f"{name}.bn1", 1 if three else stride))
-        x = layer(x, f"{name}.conv2", f"{name}.bn2", stride if three else 1)
-        x = layer(f.relu(x), f"{name}.conv3", f"{name}.bn3") if three else x
-        x = f.relu(x + shortcut)
-    return x.mean(dim=(2, 3)).numpy()
+PEERS = {  # our name: whose module, its name, its options, pixels
+    "resnet18": ("torchvision", "resnet18", {}, 72),
+    "resnet34": ("torchvision", "resnet34", {}, 72),
+    "resnet50": ("timm", "resnet50", {}, 72),
+    "resnet101": ("torchvision", "resnet101", {}, 128),
+    "preact18": ("timm", "resnetv2_18", {}, 72),
+    "preact34": ("timm", "resnetv2_34", {}, 72),
+    "alexnet": ("torchvision", "alexnet", {"dropout": 0.0}, 70),
+    "vgg16": ("torchvision", "vgg16", {"dropout": 0.0}, 48),
+    "vit-s16": ("timm", "vit_small_patch16_224", {"img_size": 48}, 48),
+    "vit-b16": ("torchvision", "vit_b_16", {"image_size": 48}, 48),
+}
 
 
-@pytest.mark.parametrize("depth", [18, 34, 50])
-def test_features_are_those_of_torch(depth, tmp_path):
+def peer(name):
+    """A module of torch's with random weights and statistics, and its pixels."""
     torch = pytest.importorskip("torch")
-    arrays = weights(depth)
-    save(tmp_path / "weights.safetensors", arrays)
-    images = np.random.default_rng(1).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
-    ours = resnet_features(tmp_path / "weights.safetensors")(images)
-    theirs = by_torch(torch, arrays, images)
-    assert np.abs(theirs).max() > 0.1
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+    library, its, options, size = PEERS[name]
+    make = pytest.importorskip("torchvision").models if library == "torchvision" else None
+    torch.manual_seed(0)
+    if make is None:
+        module = pytest.importorskip("timm").create_model(its, num_classes=10, **options)
+    else:
+        module = getattr(make, its)(num_classes=10, **options)
+    for key, value in module.state_dict().items():
+        if value.ndim == 1 and value.is_floating_point():  # norms and biases begin at 0 or 1
+            low, high = (0.5, 1.5) if key.endswith("var") else (0.2, 0.6) if key.endswith("weight") else (-0.2, 0.2)
+            value.uniform_(low, high)
+        elif "token" in key or value.ndim == 2:
+            value.normal_(0, 1 / value.shape[-1] ** 0.5)
+    return torch, module, size
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_outputs_are_those_of_torch(name, tmp_path):
+    torch, module, size = peer(name)
+    path = tmp_path / "weights.safetensors"
+    save(path, {key: value.numpy() for key, value in module.state_dict().items()})
+    model = build(name, (size, size, 3), 10)
+    loaded = load_weights(name, *model.init(jax.random.key(0)), path)
+    assert not loaded.notes
+    x = np.random.default_rng(1).normal(size=(4, size, size, 3)).astype(np.float32)
+    for train in (True, False):
+        module.train(train)
+        with torch.no_grad():
+            theirs = module(torch.tensor(x).permute(0, 3, 1, 2)).numpy()
+        if not train:  # torch's running statistics have moved meanwhile
+            save(path, {key: value.numpy() for key, value in module.state_dict().items()})
+            loaded = load_weights(name, *loaded[:2], path)
+        ours = model.apply(*jax.tree.map(jnp.asarray, loaded[:2]), jnp.asarray(x), train, None)[0]["logits"]
+        scale = np.abs(theirs).max()
+        assert scale > 0.1
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * scale)
+    other = build(name, (size, size, 3), 7)
+    params, stats = other.init(jax.random.key(0))
+    anew = load_weights(name, params, stats, path)
+    assert anew.notes == ("the last layer is drawn anew, for weights.safetensors has none of this size",)
+    np.testing.assert_array_equal(anew.params["head"]["dense"]["kernel"], params["head"]["dense"]["kernel"])
 
 
 def test_only_a_whole_network_is_taken(tmp_path):
     path, arrays = tmp_path / "weights.safetensors", weights(18)
     save(path, arrays)
     np.testing.assert_array_equal(read_safetensors(path)["conv1.weight"], arrays["conv1.weight"])
+    form = jax.eval_shape(build("resnet18", (72, 72, 3), 10).init, jax.random.key(0))
+    loaded = load_weights("resnet18", *form, path)
+    block = arrays["layer2.0.downsample.0.weight"]
+    kernel = loaded.params["stage_1_block_0"]["shortcut_conv"]["kernel"]
+    np.testing.assert_array_equal(kernel[0, 0], block[:, :, 0, 0].T)
+    np.testing.assert_array_equal(loaded.stats["stem_norm"]["var"], arrays["bn1.running_var"])
     for change, message in (
         ({"layer2.0.bn1.bias": None}, "layer2.0.bn1.bias is missing"),
         ({"layer2.0.bn1.bias": np.zeros(3, np.float32)}, r"layer2.0.bn1.bias has the shape \[3\]"),
-        ({"layer1.0.se.weight": np.zeros(3, np.float32)}, "layer1.0.se.weight is of no ResNet"),
-        ({"layer1.2.conv1.weight": np.zeros(3, np.float32)}, "no ResNet of 18, 34 or 50 layers"),
+        ({"layer1.0.se.weight": np.zeros(3, np.float32)}, "layer1.0.se.weight is no weight of a resnet18"),
     ):
         save(path, {name: array for name, array in {**arrays, **change}.items() if array is not None})
         with pytest.raises(ArgumentError, match=message):
-            resnet_features(path)
+            load_weights("resnet18", *form, path)
+        with pytest.raises(ArgumentError, match=message):
+            frozen(path)
+    save(path, {**arrays, "layer1.2.conv1.weight": np.zeros(3, np.float32)})
+    with pytest.raises(ArgumentError, match="holds no network that is known"):
+        frozen(path)
+    with pytest.raises(ArgumentError, match="mlp takes no weights from files"):
+        load_weights("mlp", {}, {}, path)
     path.write_bytes(b"no")
     with pytest.raises(ArgumentError, match="no safetensors file"):
-        resnet_features(path)
+        frozen(path)
 
 
 @pytest.fixture(autouse=True)

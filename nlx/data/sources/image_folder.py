@@ -1,10 +1,9 @@
-"""``folder:PATH``: a folder of pictures with a ``labels.csv``, single-label or multi-label."""
+"""``folder:PATH``: pictures with a ``labels.csv``, single-label or multi-label, or in a folder for each class."""
 
 from __future__ import annotations
 
 import csv
 import difflib
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from nlx.data.dataset import DataError, Dataset, ImageFiles, Inputs, Split
 from nlx.data.decode import broken_files, decode_all, survey
 from nlx.data.names import alike, as_listed, check_unused, clean_name, in_order, meant_as_none
 from nlx.data.origin import Origin
-from nlx.data.pictures import find_files
+from nlx.data.pictures import class_folders, find_files
 
 TABLE = "labels.csv"
 CLASSES = "classes.txt"
@@ -56,8 +55,11 @@ def folder(
     label_separator: str = ";",
     skip_broken: bool = False,
     allow_outside: bool = False,
+    clean: bool = False,
 ) -> Dataset:
     """A data set from pictures in a folder.
+
+    Without a ``labels.csv``, folders are the classes: those in it, or those in its ``train`` and ``test`` or ``val``.
 
     ``labels.csv`` has the columns ``path,noisy[,label][,split]``: the picture relative to the folder, its observed
     labels, several of them separated by ``;``, its true labels in the same form (empty where they are unknown; where
@@ -76,6 +78,7 @@ def folder(
       label_separator: between the labels of one example.
       skip_broken: leave out pictures that cannot be read, instead of refusing.
       allow_outside: take pictures from outside the folder.
+      clean: whether the folders of classes are right, and so true labels.
 
     Returns:
       The data set. Test rows need true labels; their noisy ones are not used.
@@ -85,7 +88,7 @@ def folder(
     """
     root = Path(path).expanduser()
     table = root / TABLE
-    rows, notes = _read_rows(table, label_separator)
+    rows, notes = _read_rows(table, label_separator) if table.is_file() else _in_folders(root, clean)
     rows = _found(root, table, rows, allow_outside)
     broken, top = survey([r.path for r in rows])
     if broken and not (skip_broken and any(r.split == "train" for i, r in enumerate(rows) if i not in broken)):
@@ -132,7 +135,7 @@ def folder(
     if true_names and true_names.isdisjoint(name for r in rows for name in r.noisy):
         raise DataError(f"{table}: columns 'noisy' and 'label' have no class in common: name them alike.")
     origins = {split: _origin(part) for split, part in parts.items()}
-    train = partly_trusted(Split(inputs(parts["train"]), noisy, true["train"], origin=origins["train"]))
+    train = Split(inputs(parts["train"]), noisy, true["train"], origin=origins["train"]).partly_trusted()
     test = Split(inputs(parts["test"]), None, true["test"], origin=origins["test"]) if parts["test"] else None
     return Dataset(name or root.resolve().name, names, train, test, notes=tuple(notes))
 
@@ -141,14 +144,24 @@ def _origin(part: list[TableRow]) -> Origin:
     return Origin(np.array([r.row for r in part], np.int64), "path", np.array([r.name for r in part], object))
 
 
-def partly_trusted(split: Split) -> Split:
-    """A split whose true labels are trusted where only some are known."""
-    return split if split.label is None or split.known.all() else replace(split, trusted=split.known)
+def _in_folders(root: Path, clean: bool) -> tuple[list[TableRow], list[str]]:
+    """Rows of pictures in folders of classes, or in such folders of ``train`` and of what is tested on."""
+    test = next((name for name in ("test", "val") if (root / name).is_dir() and (root / "train").is_dir()), None)
+    parts = {"train": ""} if test is None else {"train": "train", "test": test}
+    found = [(split, Path(below) / name) for split, below in parts.items() for name in class_folders(root / below)]
+    if not found:
+        columns = "path,noisy[,label][,split]"
+        raise DataError(f"{root / TABLE}: no such file: write one with the columns {columns}, or make class folders.")
+
+    def row(number: int, split: str, path: Path) -> TableRow:
+        label, is_test = (clean_name(path.parts[test is not None]),), split == "test"
+        noisy, true = () if is_test else label, label if is_test or clean else ()
+        return TableRow(number + 1, number, str(path), str(path), noisy, true, split)
+
+    return [row(number, *of) for number, of in enumerate(found)], []
 
 
 def _read_rows(table: Path, label_separator: str) -> tuple[list[TableRow], list[str]]:
-    if not table.is_file():
-        raise DataError(f"{table}: no such file: write one with the columns path,noisy[,label][,split].")
     text = read_text(table)
     rows: list[TableRow] = []
     try:
@@ -167,12 +180,11 @@ def _read_rows(table: Path, label_separator: str) -> tuple[list[TableRow], list[
 
 
 def _check_header(table: Path, header: list[str]) -> tuple[str, ...]:
-    for column in REQUIRED:
-        if column not in header:
-            raise DataError(
-                f"{table}: column {column!r} is missing from row 1, which is {','.join(header)!r}: write the header "
-                f"path,noisy[,label][,split]."
-            )
+    if absent := [column for column in REQUIRED if column not in header]:
+        raise DataError(
+            f"{table}: column {absent[0]!r} is missing from row 1, which is {','.join(header)!r}: write the header "
+            f"path,noisy[,label][,split]."
+        )
     for column in (*REQUIRED, *OPTIONAL):
         if header.count(column) > 1:
             raise DataError(f"{table}: column {column!r} stands twice in row 1: remove one.")
@@ -286,8 +298,7 @@ def _encode(
         vectors = np.zeros((len(rows), len(names)), np.int8 if missing else np.uint8)
         for vector, some in zip(vectors, labels, strict=True):
             vector[[index[name] for name in some]] = 1
-            if missing and not some:
-                vector[:] = -1
+        vectors[[missing and not some for some in labels]] = -1 if missing else 0
         return vectors
     for row, some in zip(rows, labels, strict=True):
         if len(some) > 1:

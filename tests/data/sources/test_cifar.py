@@ -1,4 +1,4 @@
-"""CIFAR-10N on a tiny set with the layout of the official files, Python 2 pickles included."""
+"""CIFAR and people's labels of it on tiny sets with the layout of the official files, Python 2 pickles included."""
 
 import io
 import os
@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from nlx.data import DataError
-from nlx.data.sources.cifar10n import HUMAN, cifar10n
+from nlx.data.sources.cifar import cifar, cifar_n
 from tests.data.test_fuzz import mutated
 
+HUMAN = "CIFAR-10_human.npy"
 PER_BATCH = 4
 N = 5 * PER_BATCH
 
@@ -77,7 +78,7 @@ def official(tmp_path):
 )
 def test_images_and_labels_come_out_as_they_went_in(official, labels, key):
     folder, images, clean, human = official
-    dataset = cifar10n(folder, labels)
+    dataset = cifar_n("cifar10n", folder, labels)
     assert dataset.name == f"cifar10n/{labels}"
     assert dataset.class_names[6] == "frog"
     assert dataset.train.inputs.dtype == np.uint8
@@ -96,7 +97,7 @@ def test_any_pickle_protocol_is_read(official, protocol):
     flat = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
     content = {b"data": np.ascontiguousarray(flat[N:]), b"labels": labels[N:].tolist()}
     (folder / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps(content, protocol))
-    np.testing.assert_array_equal(cifar10n(folder, "worst").test.inputs, images[N:])
+    np.testing.assert_array_equal(cifar_n("cifar10n", folder, "worst").test.inputs, images[N:])
 
 
 def test_torch_file_is_read_without_torch(official):
@@ -106,10 +107,10 @@ def test_torch_file_is_read_without_torch(official):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps(human, protocol=2))
         archive.writestr("archive/version", "3\n")
-    np.testing.assert_array_equal(cifar10n(folder, "worst").train.noisy_label, human["worse_label"])
+    np.testing.assert_array_equal(cifar_n("cifar10n", folder, "worst").train.noisy_label, human["worse_label"])
     path.write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C))  # how files of torch before 1.6 begin
     with pytest.raises(DataError, match=r"CIFAR-10_human.pt: cannot be read without torch: convert it .*np.save"):
-        cifar10n(folder, "worst")
+        cifar_n("cifar10n", folder, "worst")
 
 
 class Attack:
@@ -127,11 +128,11 @@ def test_pickles_cannot_run_code(official):
     marker = folder / "attacked"
     np.save(folder / "CIFAR-10_human.npy", {"clean_label": Attack(marker)}, allow_pickle=True)
     with pytest.raises(DataError, match=r"posix.system is not allowed in a data file"):
-        cifar10n(folder, "worst")
+        cifar_n("cifar10n", folder, "worst")
     (folder / "cifar-10-batches-py" / "data_batch_3").write_bytes(pickle.dumps(Attack(marker)))
     np.save(folder / "CIFAR-10_human.npy", human_labels(np.zeros(N, int)), allow_pickle=True)
     with pytest.raises(DataError, match=r"data_batch_3: cannot be read \(posix.system is not allowed"):
-        cifar10n(folder, "worst")
+        cifar_n("cifar10n", folder, "worst")
     assert not marker.exists()
 
 
@@ -140,14 +141,14 @@ def test_missing_batch_is_named(official, name):
     folder, *_ = official
     (folder / "cifar-10-batches-py" / name).unlink()
     with pytest.raises(DataError, match=rf"cifar-10-batches-py/{name}: no such file: get .*cs.toronto.edu"):
-        cifar10n(folder, "worst")
+        cifar_n("cifar10n", folder, "worst")
 
 
 def test_missing_human_labels_are_named(official):
     folder, *_ = official
     (folder / "CIFAR-10_human.npy").unlink()
     with pytest.raises(DataError, match=r"CIFAR-10_human.npy: no such file, nor 'CIFAR-10_human.pt': get .*UCSC-REAL"):
-        cifar10n(folder, "worst")
+        cifar_n("cifar10n", folder, "worst")
 
 
 def test_human_labels_in_another_order_are_refused(official):
@@ -157,7 +158,7 @@ def test_human_labels_in_another_order_are_refused(official):
     swapped[[row, row + 1]] = swapped[[row + 1, row]]
     np.save(folder / "CIFAR-10_human.npy", human | {"clean_label": swapped}, allow_pickle=True)
     with pytest.raises(DataError, match=f"'clean_label' row {row} is not CIFAR-10's own label"):
-        cifar10n(folder, "worst")
+        cifar_n("cifar10n", folder, "worst")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_wrong_human_labels(official, change, match):
     folder, _, _, human = official
     np.save(folder / "CIFAR-10_human.npy", human | change, allow_pickle=True)
     with pytest.raises(DataError, match=match):
-        cifar10n(folder, "worst")
+        cifar_n("cifar10n", folder, "worst")
 
 
 @pytest.mark.parametrize("content", [b"", b"no NumPy file at all", b"\x93NUMPY\x09\x00"])
@@ -181,7 +182,7 @@ def test_human_file_that_is_no_array(official, content):
     folder, *_ = official
     (folder / "CIFAR-10_human.npy").write_bytes(content)
     with pytest.raises(DataError, match=r"CIFAR-10_human.npy: not a NumPy file"):
-        cifar10n(folder, "worst")
+        cifar_n("cifar10n", folder, "worst")
 
 
 @pytest.mark.parametrize(
@@ -201,18 +202,58 @@ def test_broken_batches(official, content, match):
     folder, *_ = official
     (folder / "cifar-10-batches-py" / "data_batch_1").write_bytes(content)
     with pytest.raises(DataError, match=match):
-        cifar10n(folder, "worst")
+        cifar_n("cifar10n", folder, "worst")
 
 
 def test_labels_and_folder_must_be_given(tmp_path):
     with pytest.raises(
         DataError, match="several labellings: choose one of worst, aggregate, random1, random2, random3"
     ):
-        cifar10n(tmp_path)
+        cifar_n("cifar10n", tmp_path)
     with pytest.raises(DataError, match="no labels 'worse': choose one of worst"):
-        cifar10n(tmp_path, "worse")
+        cifar_n("cifar10n", tmp_path, "worse")
     with pytest.raises(DataError, match="needs a `data_dir`"):
-        cifar10n(None, "worst")
+        cifar_n("cifar10n", None, "worst")
+
+
+def test_cifar100_and_its_human_labels(tmp_path):
+    rng, folder = np.random.default_rng(0), tmp_path / "cifar-100-python"
+    folder.mkdir()
+    images, fine = rng.integers(0, 256, (6, 3, 32, 32), dtype=np.uint8), [0, 1, 2, 0, 1, 2]
+    for name in ("train", "test"):
+        content = {b"data": images.reshape(6, -1), b"fine_labels": fine, b"coarse_labels": [0] * 6}
+        (folder / name).write_bytes(pickle.dumps(content))
+    (folder / "meta").write_bytes(pickle.dumps({b"fine_label_names": [b"apple", b"bear", b"cup"]}))
+    noisy = {"clean_label": np.array(fine), "noisy_label": np.array([0, 1, 2, 0, 1, 0]), "noisy_coarse_label": fine}
+    np.save(tmp_path / "CIFAR-100_human.npy", noisy, allow_pickle=True)
+    dataset = cifar_n("cifar100n", tmp_path)
+    assert dataset.name == "cifar100n"
+    assert dataset.class_names == ("apple", "bear", "cup")
+    assert dataset.train.noisy_label.tolist() == [0, 1, 2, 0, 1, 0]
+    assert dataset.train.label.tolist() == dataset.test.label.tolist() == fine
+    np.testing.assert_array_equal(cifar("cifar100", tmp_path).test.inputs, images.transpose(0, 2, 3, 1))
+    (folder / "meta").write_bytes(pickle.dumps({b"fine_label_names": "apple"}))
+    with pytest.raises(DataError, match="meta: lists no class names"):
+        cifar("cifar100", tmp_path)
+
+
+def test_binary_versions(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), dtype=np.uint8)
+    rows = np.concatenate([np.array([[9, 0], [9, 1], [9, 1], [9, 0]], np.uint8), images.reshape(4, -1)], axis=1)
+    folder = tmp_path / "cifar-100-binary"
+    folder.mkdir()
+    for name in ("train.bin", "test.bin"):
+        rows.tofile(folder / name)
+    (folder / "fine_label_names.txt").write_text("apple\nbear\n")
+    dataset = cifar("cifar100", tmp_path)
+    assert dataset.test.label.tolist() == [0, 1, 1, 0]
+    np.testing.assert_array_equal(dataset.train.inputs, images.transpose(0, 2, 3, 1))
+    (folder / "test.bin").write_bytes(rows.tobytes()[:-1])
+    with pytest.raises(DataError, match=r"test.bin: row 3 is cut short: get CIFAR-100 again"):
+        cifar("cifar100", tmp_path)
+    (tmp_path / "cifar-10-batches-bin").mkdir()
+    with pytest.raises(DataError, match=r"data_batch_1.bin: no such file: get the binary version of CIFAR-10"):
+        cifar("cifar10", tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -224,7 +265,7 @@ def test_damaged_pickles_are_read_rightly_or_told_in_one_sentence(official, name
     for _ in range(40):
         (folder / name).write_bytes(mutated(intact, rng))
         try:
-            data = cifar10n(folder, "worst")
+            data = cifar_n("cifar10n", folder, "worst")
         except DataError as error:
             told.append(str(error))
         else:
