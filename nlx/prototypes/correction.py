@@ -136,11 +136,12 @@ def correct(features: ArrayLike, mean: ArrayLike, present: ArrayLike, *, parts: 
 @partial(jax.jit, static_argnames="parts")
 def _correct(x: Array, mean: Array, present: Array, parts: int) -> Correction:
     size, width = x.shape
-    stretches = math.gcd(size // parts, _MOST_STRETCHES)
-    rows = x.reshape(stretches, parts, -1, width)
+    # Of 8 rows or a multiple of that, as a TPU lays them: otherwise it would lay them out anew.
+    stretches = math.gcd(size // parts, size // 8 or 1, _MOST_STRETCHES)
+    rows, length = x.reshape(stretches, -1, width), size // stretches // parts
 
     def one_part(i: Array) -> Correction:
-        part = jax.lax.dynamic_index_in_dim(rows, i, axis=1, keepdims=False)
+        part = jax.lax.dynamic_slice_in_dim(rows, i * length, length, axis=1)
         return decide(class_scores(part.reshape(size // parts, width), mean, present))
 
     corrections = jax.lax.map(one_part, jnp.arange(parts, dtype=jnp.int32))
