@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import AbstractMesh, PartitionSpec
 from jax.typing import ArrayLike
 
 from nlx.arguments import at_least, class_vector, floating, mask, typed_key
 from nlx.prototypes.density import Selection, by_density
 from nlx.prototypes.similarity import unit
+
+_AT_A_TIME = 8  # samples of classes that a device holds beside its own features
 
 
 class Selector(Protocol):
@@ -97,7 +101,8 @@ def class_prototypes(
     """Prototypes of every class, from a random sample of its members.
 
     Classes are taken one after the other in one program, which holds the features of one class's sample beside those
-    it was given: ``m (d + m)`` floats, not K times as many.
+    it was given: ``m (d + m)`` floats, not K times as many. Under a mesh (``jax.set_mesh``) whose size divides n, each
+    device takes a class of its own at a time, and has the features of its members from those that hold them.
 
     Args:
       key: a PRNG key, for the sample and for selectors that draw.
@@ -147,12 +152,51 @@ def _prototypes(key: Array, features: Array, labels: Array, where: Array | None,
     sample_key, select_key = jax.random.split(key)
     indices, masks = sample_members(sample_key, labels, num_classes, members, where=where)
 
-    def one_class(arguments: tuple[Array, Array, Array]) -> Prototypes:
-        label, index, taken = arguments
-        x = features[index]
+    def one_class(label: Array, index: Array, taken: Array, x: Array) -> Prototypes:
         chosen = rule(jax.random.fold_in(select_key, label), x, taken, count, **dict(options))
         held = jnp.sum(chosen.valid, dtype=jnp.int32).astype(x.dtype)
         mean = jnp.sum(jnp.where(chosen.valid[:, None], unit(x[chosen.rows]), 0.0), axis=0) / jnp.maximum(held, 1)
         return Prototypes(jnp.where(chosen.valid, index[chosen.rows], 0), chosen.valid, chosen.qualified, mean)
 
-    return jax.lax.map(one_class, (jnp.arange(num_classes, dtype=jnp.int32), indices, masks))
+    classes = jnp.arange(num_classes, dtype=jnp.int32), indices, masks
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.size > 1 and mesh.are_all_axes_auto and features.shape[0] % mesh.size == 0:
+        return _over_devices(mesh, one_class, features, classes)
+    return jax.lax.map(lambda row: one_class(*row, features[row[1]]), classes)
+
+
+def _over_devices(
+    mesh: AbstractMesh, one_class: Callable[..., Prototypes], features: Array, classes: tuple[Array, ...]
+) -> Prototypes:
+    """``one_class`` of (label, index, taken, features of the members), on each device of every so many-th class."""
+    axes, size = tuple(mesh.axis_names), mesh.size
+    num_classes, members = classes[1].shape
+    rounds = -(-num_classes // size)
+    padded = [jnp.pad(x, ((0, rounds * size - num_classes), *(((0, 0),) * (x.ndim - 1)))) for x in classes]
+    # What a device holds at a time of others' members is bounded, however many devices there are.
+    strips = -(-size // _AT_A_TIME)
+
+    def on_device(features: Array, labels: Array, indices: Array, masks: Array) -> Prototypes:
+        me, held = jax.lax.axis_index(axes), features.shape[0]
+
+        def one_round(row: tuple[Array, Array, Array]) -> Prototypes:
+            label, index, taken = row
+
+            def strip(index: Array) -> Array:
+                mine = index - me * held
+                rows = features[jnp.clip(mine, 0, held - 1)]
+                here = ((mine >= 0) & (mine < held))[..., None]
+                return jax.lax.psum_scatter(jnp.where(here, rows, 0.0), axes)
+
+            wide = jnp.pad(index, ((0, 0), (0, -members % strips))).reshape(size, strips, -1).swapaxes(0, 1)
+            x = jax.lax.map(strip, wide).reshape(-1, features.shape[1])[:members]
+            return one_class(label[me], index[me], taken[me], x)
+
+        found = jax.lax.map(one_round, tuple(x.reshape(rounds, size, *x.shape[1:]) for x in (labels, indices, masks)))
+        return jax.tree.map(lambda leaf: leaf[:, None], found)
+
+    everywhere, spread = PartitionSpec(), PartitionSpec(axes)
+    in_rounds = jax.shard_map(
+        on_device, in_specs=(spread, everywhere, everywhere, everywhere), out_specs=PartitionSpec(None, axes)
+    )(features, *padded)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_classes], in_rounds)
