@@ -162,7 +162,7 @@ def _prototypes(key: Array, features: Array, labels: Array, where: Array | None,
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.size > 1 and mesh.are_all_axes_auto and features.shape[0] % mesh.size == 0:
         return _over_devices(mesh, one_class, features, classes)
-    return jax.lax.map(lambda row: one_class(*row, features[row[1]]), classes)
+    return jax.lax.map(lambda row: one_class(row[0], row[1], row[2], features[row[1]]), classes)
 
 
 def _over_devices(

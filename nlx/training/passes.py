@@ -23,7 +23,11 @@ _BATCH, _EACH = 512, 128  # examples: over all devices, and on each at least
 
 
 class Passes:
-    """Compiled passes, one trace each, whatever the length of the data (batches are padded to one shape)."""
+    """Compiled passes, one trace each, whatever the length of the data (batches are padded to one shape).
+
+    Attributes:
+      batch: examples of a batch, over all devices.
+    """
 
     def __init__(self, model: Model, method: Method, mesh: Mesh):
         block = -(-_BATCH // mesh.size) * mesh.size
@@ -53,7 +57,7 @@ class Passes:
         def extract(rows: Array, state: TrainState, inputs: Array, index: Array) -> Array:
             return rows.at[index].set(features(state, inputs))
 
-        self._method, self._mesh, self._batch = method, mesh, block * max(1, _EACH * mesh.size // block)
+        self._method, self._mesh, self.batch = method, mesh, block * max(1, _EACH * mesh.size // block)
         self._eager_features = features
         # Results come back whole to every process, so that each can reduce and export them.
         self._posterior = jax.jit(posterior, out_shardings=replicated(mesh))
@@ -109,5 +113,5 @@ class Passes:
 
     def _batches(self, split: Split) -> Iterator[tuple[Batch, int]]:
         """A split from front to back on the device: pairs of a batch and how many of its rows count."""
-        for batch, count in eval_batches(split, self._batch):
+        for batch, count in eval_batches(split, self.batch):
             yield to_device(batch, by_example(self._mesh)), count
