@@ -42,6 +42,9 @@ class RecipeOptions:
     (paper: 224)."""
     run_dir: Path | None = None
     """Where everything is written. Default: runs/NAME, after the method and the data."""
+    distributed: str = "auto"
+    """How several processes become one run: auto (a TPU slice, Slurm, Kubernetes, Open MPI), no, or for each of them
+    ADDRESS:PORT,NUMBER,COUNT, such as localhost:9000,0,2 where the first one runs on this machine."""
     resume: bool = False
     """Go on with the run that lies in the run folder, from its last checkpoint."""
     model: str | None = None

@@ -20,7 +20,7 @@ from nlx.arguments import ArgumentError
 from nlx.data.dataset import Dataset, ImageFiles, Split
 from nlx.files import locked, replacing, sweep, to_json
 
-_ABOUT_THE_CALL = ("run_dir", "resume", "data_dir", "checkpoint_seconds")
+_ABOUT_THE_CALL = ("run_dir", "resume", "data_dir", "checkpoint_seconds", "distributed")
 """Options that may differ between a run and its resumption: they do not change its numbers."""
 
 

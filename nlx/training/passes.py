@@ -15,7 +15,7 @@ from nlx.data.batches import eval_batches
 from nlx.data.dataset import Split
 from nlx.methods.method import Batch, Method, Posterior
 from nlx.models import Model
-from nlx.training.mesh import by_example, replicated, to_device
+from nlx.training.mesh import Share, by_example, replicated, to_device
 from nlx.training.state import REFRESH, TrainState, key_for
 from nlx.training.step import take_rows, vectors_as_floats
 
@@ -113,5 +113,6 @@ class Passes:
 
     def _batches(self, split: Split) -> Iterator[tuple[Batch, int]]:
         """A split from front to back on the device: pairs of a batch and how many of its rows count."""
-        for batch, count in eval_batches(split, self.batch):
-            yield to_device(batch, by_example(self._mesh)), count
+        share = Share(self._mesh, self.batch)
+        for batch, count in eval_batches(split, self.batch, share.rows):
+            yield share.to_device(batch), count
