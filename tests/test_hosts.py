@@ -18,18 +18,18 @@ from nlx.experiment import launch
 from nlx.experiment.main import main
 from nlx.training import trainer
 from nlx.training.mesh import make_mesh
-from recipes import self_learning
+from recipes import elr
 from tests.test_two_processes import ROOT, TIMEOUT, free_port
 
-N = 1024  # whole batches of every pass, so that shares are equal
+N = 512  # whole batches of every pass, so that shares are equal
 OPTIONS = ("--model=mlp", "--widths=8", "--image_size=8", "--in_memory_gib=0", "--epochs=2", "--batch_size=64")
 
 
 def run(folder, name, *more):
     """The recipe, and how many pictures it has decoded in this process."""
-    options = (f"--dataset=folder:{folder}", f"--run_dir={folder / name}", "--start_epoch=1", *OPTIONS, *more)
+    options = (f"--dataset=folder:{folder}", f"--run_dir={folder / name}", *OPTIONS, *more)
     with mock.patch.object(batches, "decode", side_effect=batches.decode) as decode:
-        assert main(self_learning.SelfLearningOptions, self_learning.train, list(options)) == 0
+        assert main(elr.ELROptions, elr.train, list(options)) == 0
     return decode.call_count
 
 
