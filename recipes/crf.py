@@ -23,7 +23,7 @@ from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
 from nlx.experiment.transition_source import read_transition
 from nlx.methods.crf import Prediction, annealed, crf, crf_analytic
-from nlx.samplers.bits import Generator
+from nlx.samplers.bits import Generator, default_generator
 
 OF_THE_FIELD = ("field", "hidden", "chains", "sweeps", "prediction", "generator", "auxiliary_steps")
 
@@ -50,8 +50,8 @@ class CRFOptions(RecipeOptions):
     """Gibbs sweeps per step (paper 100)."""
     prediction: Prediction = "gibbs"
     """Scores of test examples: gibbs, marginals by sampling (paper); mean_field, cheaper; logits, the classifier's."""
-    generator: Generator = "threefry"
-    """Random bits of the chains: threefry, or hash, faster and good enough for this."""
+    generator: Generator | None = None
+    """Random bits of the chains: threefry, or hash, faster and good enough for this. Default: hash on TPUs."""
     auxiliary_steps: int = 2000
     """Steps of the auxiliary RBM, which is fitted to the clean part before the run."""
     transition: str | None = None
@@ -74,6 +74,7 @@ def train(options: CRFOptions, run: Run) -> Result:
     start, end = (d if value is None else value for d, value in zip(defaults, given, strict=True))
     alpha = annealed(start, end, max(1, round(options.alpha_share * steps)))
     noisy, share = data.train.observed, data.train.trusted_share
+    generator = options.generator or default_generator()
     if data.multi_label:
         refuse_idle(options, "for two vocabularies", "transition")
         hidden = options.hidden if options.field in ("no_link", "hidden") else 0
@@ -89,14 +90,14 @@ def train(options: CRFOptions, run: Run) -> Result:
             chains=options.chains,
             sweeps=options.sweeps,
             prediction=options.prediction,
-            generator=options.generator,
+            generator=generator,
         )
     else:
         refuse_idle(options, "for one label per example", *OF_THE_FIELD)
         table = transitions.label_posterior(read_transition(options.transition, data), noisy)
         method = crf_analytic(table, alpha=alpha, trusted_share=share)
     optimizer = build_optimizer(options, training)
-    observers = run.observers(method, data, alpha_start=start, alpha_end=end)
+    observers = run.observers(method, data, alpha_start=start, alpha_end=end, generator=generator)
     trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)
     stage, key = Stage(training.epochs, schedule=build_schedule(options, training)), jax.random.key(options.seed)
     fitted = trainer.fit(data.train, key, stage, state=run.restored(trainer, data))

@@ -1,4 +1,5 @@
 import re
+from contextlib import nullcontext
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +7,9 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from benchmarks.kernels.programs import facts_of
 from nlx import prototypes
+from nlx.prototypes import members
 
 RNG = np.random.default_rng(0)
 KEY = jax.random.key(0)
@@ -308,22 +311,27 @@ def test_the_names_of_classes_do_not_matter():
     np.testing.assert_allclose(new.mean[new_name], old.mean, atol=1e-7)
 
 
-def test_eight_devices_find_what_one_does_and_hold_the_features_once():
-    x, y = points(64, seed=8), RNG.integers(0, 5, 64)
+@pytest.mark.parametrize("spread", [False, True])
+def test_eight_devices_find_what_one_does_and_hold_the_features_once(spread, monkeypatch):
+    monkeypatch.setattr(members, "_AT_A_TIME", 3)  # so that members come in several strips
+    x, y = points(64, seed=8), RNG.integers(0, 11, 64)
 
     def both(x, y):
-        selected = prototypes.class_prototypes(KEY, x, y, 5, members=8, count=4)
+        selected = prototypes.class_prototypes(KEY, x, y, 11, members=8, count=4)
         return selected, prototypes.correct(x, selected.mean, selected.valid.any(1), parts=2)
 
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     shard = NamedSharding(mesh, PartitionSpec("data"))
     x8, y8 = jax.device_put(x, shard), jax.device_put(y, shard)
-    compiled = jax.jit(both).lower(x8, y8).compile()
-    (one, one_label), (eight, eight_label) = jax.jit(both)(x, y), compiled(x8, y8)
+    one, one_label = jax.jit(both)(x, y)
+    with jax.set_mesh(mesh) if spread else nullcontext():
+        compiled = jax.jit(both).lower(x8, y8).compile()
+    eight, eight_label = compiled(x8, y8)
     np.testing.assert_array_equal(eight.rows, one.rows)
     np.testing.assert_allclose(eight.mean, one.mean, atol=1e-7)
     np.testing.assert_array_equal(eight_label.label, one_label.label)
     assert not re.search(r"f32\[64,6\]\S* all-(gather|reduce)", compiled.as_text())
+    assert spread == ("reduce-scatter" in facts_of(compiled).collectives)
 
 
 def test_bad_input_is_named():

@@ -45,17 +45,20 @@ def train_batches(
     return iter(batches.to_iter_dataset(_read_options(split, threads)))
 
 
-def eval_batches(split: Split, batch_size: int, *, threads: int = THREADS) -> Iterator[tuple[HostBatch, int]]:
+def eval_batches(
+    split: Split, batch_size: int, rows: np.ndarray | None = None, *, threads: int = THREADS
+) -> Iterator[tuple[HostBatch, int]]:
     """A split from front to back, in batches of one size.
 
     Args:
       split: training or test split.
       batch_size: B.
+      rows: positions in a batch of the rows that are read, int ``[m]``; None for all.
       threads: that decode, each a batch at a time.
 
     Returns:
       Iterator over pairs of a batch, as :func:`train_batches` gives it (without ``noisy_label`` where the split has
-      none), and how many of its rows count: all B but in the last batch, whose end repeats the split's last row.
+      none), and how many of its B rows count: all but in the last batch, whose end repeats the split's last row.
 
     Raises:
       ValueError: batch_size < 1.
@@ -63,11 +66,9 @@ def eval_batches(split: Split, batch_size: int, *, threads: int = THREADS) -> It
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    n = len(split)
+    n, places = len(split), np.arange(batch_size) if rows is None else rows
     starts = range(0, n, batch_size)
-    batches = grain.MapDataset.source(starts).map(
-        lambda start: gather(split, np.minimum(np.arange(start, start + batch_size), n - 1))
-    )
+    batches = grain.MapDataset.source(starts).map(lambda start: gather(split, np.minimum(start + places, n - 1)))
     counts = (min(batch_size, n - start) for start in starts)
     return zip(batches.to_iter_dataset(_read_options(split, threads)), counts, strict=True)
 
@@ -75,7 +76,9 @@ def eval_batches(split: Split, batch_size: int, *, threads: int = THREADS) -> It
 def gather(split: Split, rows: np.ndarray) -> HostBatch:
     """The given rows, int ``[B]``, as a batch; true labels stay behind, but for the trusted ones."""
     if isinstance(split.inputs, ImageFiles):
-        inputs = np.stack([decode(split.inputs.paths[row], split.inputs.size, split.inputs.top) for row in rows])
+        files = split.inputs
+        read = {row: decode(files.paths[row], files.size, files.top) for row in dict.fromkeys(rows.tolist())}
+        inputs = np.stack([read[row] for row in rows.tolist()])
     else:
         inputs = split.inputs[rows]
     batch = {"inputs": inputs, "index": np.asarray(rows, np.int32)}

@@ -71,23 +71,36 @@ def preparer(
       ValueError: from what is returned: images smaller than ``size``.
     """
 
+    def normal(stored: Array) -> Array:
+        middle, unit = (jnp.asarray(v, jnp.float32).reshape((1,) * (stored.ndim - 1) + (-1,)) for v in (mean, scale))
+        return (stored.astype(jnp.float32) - middle) / unit
+
     def prepare(stored: Array, key: Array | None) -> Array:
-        x = (
-            stored.astype(jnp.float32) - jnp.asarray(mean, jnp.float32).reshape((1,) * (stored.ndim - 1) + (-1,))
-        ) / jnp.asarray(scale, jnp.float32).reshape((1,) * (stored.ndim - 1) + (-1,))
-        if x.ndim == 2:
-            return x
-        target = (size, size) if size else (x.shape[1], x.shape[2])
-        if target[0] > x.shape[1] or target[1] > x.shape[2]:
-            raise ValueError(f"images of {x.shape[1]}x{x.shape[2]} pixels cannot be cut to {target[0]}x{target[1]}")
+        if stored.ndim == 2:
+            return normal(stored)
+        count, height, width, _ = stored.shape
+        target = (size, size) if size else (height, width)
+        if target[0] > height or target[1] > width:
+            raise ValueError(f"images of {height}x{width} pixels cannot be cut to {target[0]}x{target[1]}")
         if key is None or augmentation == "none":
-            return _centre(x, target)
+            return _centre(normal(stored), target)
         crop_key, flip_key = jax.random.split(key)
-        x = _random_crops(crop_key, x, target) if "crop" in augmentation else _centre(x, target)
-        if "flip" in augmentation:
-            flipped = jax.random.bernoulli(flip_key, 0.5, (x.shape[0], 1, 1, 1))
-            x = jnp.where(flipped, x[:, :, ::-1], x)
-        return x
+        flipped = jax.random.bernoulli(flip_key, 0.5, (count, 1, 1, 1)) if "flip" in augmentation else None
+        if "crop" not in augmentation:
+            return _mirrored(_centre(normal(stored), target), flipped)
+        corners, border = _corners(crop_key, stored.shape, target)
+
+        def sliced(stored: Array) -> Array:
+            around = ((0, 0), *((side, side) for side in border), (0, 0))
+            return _mirrored(_slices(jnp.pad(normal(stored), around), corners, target), flipped)
+
+        def multiplied(stored: Array) -> Array:
+            pixels, inside = _products(stored, [c - b for c, b in zip(corners, border, strict=True)], target, flipped)
+            return jnp.where(inside, normal(pixels), 0.0)
+
+        if stored.dtype != jnp.uint8:  # bfloat16 would round them
+            return sliced(stored)
+        return jax.lax.platform_dependent(stored, tpu=multiplied, default=sliced)
 
     return prepare
 
@@ -113,14 +126,36 @@ def _centre(x: Array, size: tuple[int, int]) -> Array:
     return x[:, top : top + height, left : left + width]
 
 
-def _random_crops(key: Array, x: Array, size: tuple[int, int]) -> Array:
-    if x.shape[1:3] == size:
-        x = jnp.pad(x, ((0, 0), *((side // 8, side // 8) for side in size), (0, 0)))
-    top_key, left_key = jax.random.split(key)
-    tops = jax.random.randint(top_key, (x.shape[0],), 0, x.shape[1] - size[0] + 1)
-    lefts = jax.random.randint(left_key, (x.shape[0],), 0, x.shape[2] - size[1] + 1)
+def _mirrored(x: Array, flipped: Array | None) -> Array:
+    return x if flipped is None else jnp.where(flipped, x[:, :, ::-1], x)
 
+
+def _corners(key: Array, shape: tuple[int, ...], size: tuple[int, int]) -> tuple[tuple[Array, Array], tuple[int, int]]:
+    """Top and left of every image's crop, int32 ``[B]``, and how far images are padded before they are cut."""
+    border = (size[0] // 8, size[1] // 8) if shape[1:3] == size else (0, 0)
+    most = [shape[axis] + 2 * border[axis - 1] - size[axis - 1] + 1 for axis in (1, 2)]
+    top, left = (jax.random.randint(k, shape[:1], 0, m) for k, m in zip(jax.random.split(key), most, strict=True))
+    return (top, left), border
+
+
+def _slices(x: Array, corners: tuple[Array, Array], size: tuple[int, int]) -> Array:
     def crop(image: Array, top: Array, left: Array) -> Array:
         return jax.lax.dynamic_slice(image, (top, left, 0), (*size, image.shape[2]))
 
-    return jax.vmap(crop)(x, tops, lefts)
+    return jax.vmap(crop)(x, *corners)
+
+
+def _products(stored: Array, corners: list[Array], size: tuple[int, int], flipped: Array | None) -> tuple[Array, Array]:
+    """Crops of uint8 images by products with rows and columns of a 1 each, and which pixels lie inside the image.
+
+    A TPU has matrix products at hand, and would cut slices in a loop over the batch, each with a write to all of it.
+    Each sum has one term, which bfloat16 holds: the pixels are exact.
+    """
+    rows, columns = (c[:, None] + jnp.arange(side)[None, :] for c, side in zip(corners, size, strict=True))
+    if flipped is not None:
+        columns = jnp.where(flipped[:, :, 0, 0], columns[:, ::-1], columns)
+    height, width = stored.shape[1:3]
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
+    some, others = (jax.nn.one_hot(i, n, dtype=jnp.bfloat16) for i, n in ((rows, height), (columns, width)))
+    picked = jnp.einsum("bih,bhwc->biwc", some, stored.astype(jnp.bfloat16))
+    return jnp.einsum("bjw,biwc->bijc", others, picked), inside[..., None]

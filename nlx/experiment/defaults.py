@@ -12,7 +12,7 @@ import optax
 from nlx.arguments import ArgumentError
 from nlx.data import Dataset
 from nlx.data.prepare import IMAGENET, Augmentation, normalization, preparer, six_views
-from nlx.experiment.options import RecipeOptions, Schedule, refuse_idle
+from nlx.experiment.options import Dtype, RecipeOptions, Schedule, refuse_idle
 from nlx.models import Model, build, prepared
 from nlx.models.mixing import mixing
 from nlx.training import stages
@@ -31,6 +31,7 @@ class Training:
       schedule: course of the learning rate over a stage.
       dropout: rate.
       weight_decay: L2 penalty on all weights.
+      dtype: of the backbone's computation.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Training:
     schedule: Schedule = "step"
     dropout: float = 0.0
     weight_decay: float = 0.0
+    dtype: Dtype = "float32"
 
 
 DEFAULTS = {
@@ -93,7 +95,8 @@ def training_for(options: RecipeOptions, data: Dataset) -> Training:
     steps = max(_FEWEST_STEPS, _STEPS_PER_CLASS * data.num_classes)
     epochs = max(default.epochs, min(_MOST_EPOCHS, math.ceil(steps * batch / size)))
     rate = default.learning_rate if data.multi_label else min(default.learning_rate, options.single_label_rate)
-    default = replace(default, batch_size=batch, epochs=epochs, learning_rate=rate)
+    dtype: Dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    default = replace(default, batch_size=batch, epochs=epochs, learning_rate=rate, dtype=dtype)
     training = replace(default, **{name: value for name, value in given.items() if value is not None})
     if training.schedule != "step":
         refuse_idle(options, f"with `schedule`={training.schedule}", "decay_every")
@@ -116,7 +119,7 @@ def build_model(options: RecipeOptions, training: Training, data: Dataset) -> Mo
         widths=options.widths,
         dropout=training.dropout,
         remat=options.remat,
-        dtype=jnp.dtype(options.dtype),
+        dtype=jnp.dtype(training.dtype),
     )
     mean, scale = IMAGENET if options.init else normalization(data.train.inputs, options.standardize == "each")
     views = None

@@ -18,6 +18,7 @@ import tyro
 
 from nlx.arguments import ArgumentError
 from nlx.data import DataError, Dataset
+from nlx.experiment.launch import join
 from nlx.experiment.options import RecipeOptions
 from nlx.experiment.run import Result, Run
 from nlx.experiment.run_folder import write_json
@@ -58,6 +59,7 @@ def _main(options_type: type[Options], train: Train[Options], arguments: list[st
     options = tyro.cli(options_type, description=description, args=arguments, use_underscores=True)
     flags = {field.name for field in fields(options)}
     try:
+        join(options.distributed)
         run_recipe(options, train)
     except Stopped as stop:
         return _tell(f"{stop}; the state is saved: go on with --resume", _STOPPED)

@@ -12,6 +12,7 @@ from nlx.data.prepare import Augmentation
 from nlx.models import NAMES
 
 Schedule = Literal["step", "cosine", "constant"]
+Dtype = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class RecipeOptions:
     (paper: 224)."""
     run_dir: Path | None = None
     """Where everything is written. Default: runs/NAME, after the method and the data."""
+    distributed: str = "auto"
+    """How several processes become one run: auto (a TPU slice, Slurm, Kubernetes, Open MPI), no, or for each of them
+    ADDRESS:PORT,NUMBER,COUNT, such as localhost:9000,0,2 where the first one runs on this machine."""
     resume: bool = False
     """Go on with the run that lies in the run folder, from its last checkpoint."""
     model: str | None = None
@@ -59,8 +63,9 @@ class RecipeOptions:
     """Hidden widths of mlp or convnet. Default: the model's own."""
     dropout: float | None = None
     """Dropout rate. Default by data: 0.5 for features, else 0."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Dtype of the backbone's computation; parameters and losses stay float32."""
+    dtype: Dtype | None = None
+    """Dtype of the backbone's computation; parameters and losses stay float32. Default: bfloat16 on TPUs and GPUs,
+    float32 on CPUs."""
     augmentation: Augmentation | None = None
     """Random changes of training images. Default by data: none for digits and mnist, crop for the samples, else
     crop-flip."""

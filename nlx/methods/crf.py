@@ -32,10 +32,12 @@ from nlx.methods.method import (
     Params,
     Posterior,
     Shapes,
+    as_rows,
+    from_rows,
     single_posterior,
 )
 from nlx.samplers import gibbs
-from nlx.samplers.bits import Generator
+from nlx.samplers.bits import Generator, default_generator, num_bytes
 
 Prediction = Literal["gibbs", "mean_field", "logits"]
 
@@ -45,7 +47,7 @@ class Chains(NamedTuple):
 
     Attributes:
       alpha: the weight that its posterior was last computed with, float32 ``[n]``.
-      chains: persistent chains, uint8 ``[n, chains, bytes]``; None without pairwise terms.
+      chains: persistent chains, uint8 ``[n, chains, bytes]`` :func:`as_rows`; None without pairwise terms.
     """
 
     alpha: Array
@@ -87,7 +89,7 @@ def crf(
     prediction_sweeps: int = 50,
     prediction_chains: int = 20,
     start: field.Start = "mean_field",
-    generator: Generator = "threefry",
+    generator: Generator | None = None,
     dtype: DTypeLike = jnp.bfloat16,
 ) -> Method:
     r"""The robust CNN-CRF for multi-label data with two vocabularies.
@@ -114,7 +116,7 @@ def crf(
       prediction_sweeps: sweeps to average over (and half as many before).
       prediction_chains: chains per test example.
       start: where these chains start.
-      generator: where the chains' random bits come from.
+      generator: where the chains' random bits come from; None for :func:`nlx.samplers.bits.default_generator`.
       dtype: operands of the chains' matrix products.
 
     Returns:
@@ -132,6 +134,7 @@ def crf(
     if prediction not in ("gibbs", "mean_field", "logits"):
         raise ArgumentError(f"unknown `prediction` {prediction!r}; known: gibbs, mean_field, logits")
     hidden = hidden if pairwise else 0
+    units, generator = num_clean + hidden, generator or default_generator()
     if isinstance(auxiliary, RBM):
         _matching(auxiliary, num_clean, num_noisy, hidden)
 
@@ -144,10 +147,10 @@ def crf(
         if link:
             params["noisy_kernel"] = jnp.zeros((outputs["features"].shape[-1], num_noisy))
         if pairwise:
-            params["coupling"] = jnp.zeros((num_clean + hidden, num_noisy))
+            params["coupling"] = jnp.zeros((units, num_noisy))
             if hidden:  # an empty array could not be saved
                 params["hidden_bias"] = jnp.zeros(hidden)
-        packed = gibbs.init(key, size, chains, num_noisy, num_clean + hidden).packed if pairwise else None
+        packed = as_rows(gibbs.init(key, size, chains, num_noisy, units).packed) if pairwise else None
         return params, Chains(_first_alpha(alpha, size), packed)
 
     def biases(params: Params, outputs: Outputs) -> tuple[Array, Array]:
@@ -170,8 +173,7 @@ def crf(
     def loss(
         key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
     ) -> tuple[Array, Memory, Metrics]:
-        y = batch["noisy_label"].astype(jnp.float32)
-        weight = jnp.asarray(alpha(step), jnp.float32)
+        y, weight = batch["noisy_label"].astype(jnp.float32), jnp.asarray(alpha(step), jnp.float32)
         b, a = biases(params, outputs)
         q = infer(params, y, a, weight)
         z, weights = q, jnp.ones(len(y))
@@ -187,7 +189,7 @@ def crf(
             return weights * (binary_cross_entropy(a, z) + binary_cross_entropy(b, y)), Chains(used, None), metrics
         state, info = gibbs.step(
             key,
-            gibbs.State(memory.chains),
+            gibbs.State(from_rows(memory.chains, (chains, num_bytes(min(num_noisy, units))))),
             *jax.lax.stop_gradient((params["coupling"], b, a)),
             sweeps,
             generator=generator,
@@ -195,7 +197,7 @@ def crf(
         )
         losses = field.contrast((y, z), (info.y, info.z), params["coupling"], b, a)
         metrics |= {"flip_rate": info.flip_rate, "noisy_gap": jnp.mean(jnp.abs(y - info.y_mean), axis=-1)}
-        return weights * losses, Chains(used, state.packed), metrics
+        return weights * losses, Chains(used, as_rows(state.packed)), metrics
 
     def posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:
         y = batch["noisy_label"].astype(jnp.float32)
@@ -266,8 +268,7 @@ def crf_analytic(table: ArrayLike, *, alpha: optax.Schedule, trusted_share: floa
         key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
     ) -> tuple[Array, Memory, Metrics]:
         del key, params
-        logits = outputs["logits"]
-        weight = jnp.asarray(alpha(step), jnp.float32)
+        logits, weight = outputs["logits"], jnp.asarray(alpha(step), jnp.float32)
         target, weights = infer(outputs, batch, weight), jnp.ones(len(logits))
         if "trusted_label" in batch:
             label = batch["trusted_label"]

@@ -10,11 +10,11 @@ from jax import Array
 
 from nlx.arguments import ArgumentError
 from nlx.losses import cross_entropy
-from nlx.methods.method import Batch, Memory, Method, Metrics, Outputs, Params, Shapes
+from nlx.methods.method import Batch, Memory, Method, Metrics, Outputs, Params, Shapes, as_rows, from_rows
 
 
 class Targets(NamedTuple):
-    """What is kept of every example: a running mean of its predictions, float32 ``[n, K]``."""
+    """What is kept of every example: a running mean of its predictions, float32 ``[n, K]`` :func:`as_rows`."""
 
     mean: Array
 
@@ -45,16 +45,16 @@ def elr(*, strength: float = 3.0, momentum: float = 0.7) -> Method:
 
     def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
         del key, outputs
-        return {}, Targets(jnp.zeros((size, num_classes)))
+        return {}, Targets(as_rows(jnp.zeros((size, num_classes))))
 
     def loss(
         key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
     ) -> tuple[Array, Memory, Metrics]:
         del key, params, step
-        logits = outputs["logits"]
-        p = jnp.clip(jax.nn.softmax(logits), 1e-4, 1 - 1e-4)
-        mean = momentum * memory.mean + (1 - momentum) * jax.lax.stop_gradient(p / jnp.sum(p, axis=1, keepdims=True))
-        agreement = jnp.sum(p * mean, axis=1)
-        return cross_entropy(logits, batch["noisy_label"]) + strength * jnp.log(1 - agreement), Targets(mean), {}
+        p = jnp.clip(jax.nn.softmax(logits := outputs["logits"]), 1e-4, 1 - 1e-4)
+        before = from_rows(memory.mean, logits.shape[1:])
+        mean = momentum * before + (1 - momentum) * jax.lax.stop_gradient(p / jnp.sum(p, axis=1, keepdims=True))
+        losses = cross_entropy(logits, batch["noisy_label"]) + strength * jnp.log(1 - jnp.sum(p * mean, axis=1))
+        return losses, Targets(as_rows(mean)), {}
 
     return Method("elr", loss, init=init)

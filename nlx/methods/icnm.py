@@ -50,10 +50,12 @@ def icnm(*, start: float = 2.0) -> Method:
     def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
         del key, size
         bias = jnp.broadcast_to(jnp.array([-start, start]), (num_classes, 2))
-        return {"weights": jnp.zeros((outputs["features"].shape[-1], num_classes, 2)), "bias": bias}, ()
+        return {"weights": jnp.zeros((outputs["features"].shape[-1], 2, num_classes)), "bias": bias}, ()
 
     def reporting(params: Params, outputs: Outputs) -> Array:
-        return jnp.einsum("bf,fkj->bkj", outputs["features"], params["weights"]) + params["bias"][None]
+        # K comes last in the weights: a TPU would lay them out anew where two do, twice at every step.
+        odds = jnp.einsum("bf,fjk->bjk", outputs["features"], params["weights"])
+        return odds.swapaxes(1, 2) + params["bias"][None]
 
     def loss(
         key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array

@@ -18,6 +18,7 @@ Vocabulary:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -82,6 +83,24 @@ class Posterior(NamedTuple):
 
     candidates: dict[str, Candidate]
     columns: dict[str, Column]
+
+
+_LANES = 128  # of an accelerator's vectors
+
+
+def as_rows(values: Array) -> Array:
+    """Arrays ``[n, ...]`` as rows of memory, ``[n, width]``: longer ones than 128 are filled up to a multiple of that.
+
+    A TPU lays such rows out as they are read and written, one by one; of others it makes a copy at every step, all n.
+    """
+    rows = values.reshape(values.shape[0], -1)
+    width = rows.shape[1]
+    return rows if width <= _LANES else jnp.pad(rows, ((0, 0), (0, -width % _LANES)))
+
+
+def from_rows(rows: Array, shape: tuple[int, ...]) -> Array:
+    """The inverse of :func:`as_rows`, ``[n, *shape]``."""
+    return rows[:, : math.prod(shape)].reshape(rows.shape[0], *shape)
 
 
 def single_posterior(name: str, probs: Array, columns: dict[str, Column] | None = None) -> Posterior:

@@ -33,6 +33,8 @@ from nlx.methods.method import (
     Params,
     Posterior,
     Shapes,
+    as_rows,
+    from_rows,
 )
 from nlx.prototypes import Select, centered, class_prototypes, class_scores, correct, decide, selector, typical
 
@@ -47,7 +49,7 @@ class Corrections(NamedTuple):
       first: the first of them.
       margin: by how much it won, float32 ``[n]``.
       refused: how many corrections were refused so far, int32 ``[n]``, the same for all.
-      scores: sigma of all classes, float32 ``[n, K]``; None where they are not kept.
+      scores: sigma of all classes, float32 ``[n, K]`` :func:`as_rows`; None where they are not kept.
     """
 
     corrected: Array
@@ -188,7 +190,7 @@ def self_learning(
     def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
         del key, outputs
         none = jnp.full(size, -1, jnp.int32)
-        scores = jnp.zeros((size, num_classes), jnp.float32) if keep_scores else None
+        scores = as_rows(jnp.zeros((size, num_classes), jnp.float32)) if keep_scores else None
         return {}, Corrections(none, none, jnp.zeros(size, jnp.float32), jnp.zeros(size, jnp.int32), scores)
 
     def loss(
@@ -210,8 +212,9 @@ def self_learning(
         corrected, margin = memory.corrected, memory.margin
         known = (corrected >= 0)[:, None]
         classifier = jax.nn.log_softmax(outputs["logits"])
-        if keep_scores:
-            log_q = jax.nn.log_softmax(jnp.where(known, memory.scores, 0.0) / temperature)
+        scores = from_rows(memory.scores, classifier.shape[1:]) if keep_scores else None
+        if scores is not None:
+            log_q = jax.nn.log_softmax(jnp.where(known, scores, 0.0) / temperature)
         else:
             # As if there were the best class and the next only; what is left is spread over the others.
             sure = jax.nn.log_sigmoid(margin / temperature)
@@ -230,7 +233,7 @@ def self_learning(
             "corrected_label": Column(corrected, "label"),
             "first_label": Column(memory.first, "label"),
             "margin": Column(margin),
-            **({"sigma": Column(memory.scores)} if keep_scores else {}),
+            **({} if scores is None else {"sigma": Column(scores)}),
         }
         return Posterior({n: Candidate(probs, cost[n]) for n, probs in candidates.items()}, columns)
 
@@ -258,7 +261,8 @@ def self_learning(
         decision = correct(features, chosen.mean, present, parts=parts) if scores is None else decide(scores)
         corrected = jnp.where(noisy >= 0, decision.label, -1)
         first = jnp.where(memory.first >= 0, memory.first, corrected)
-        new = Corrections(corrected, first, decision.margin, memory.refused, scores)
+        kept = None if scores is None else as_rows(scores)
+        new = Corrections(corrected, first, decision.margin, memory.refused, kept)
         if not keep_good:
             return new
         refused = _worse(corrected == noisy, memory.corrected == noisy, (noisy >= 0) & (memory.corrected >= 0))

@@ -19,6 +19,8 @@ from nlx.methods.method import (
     Params,
     Posterior,
     Shapes,
+    as_rows,
+    from_rows,
     prediction_posterior,
 )
 
@@ -30,7 +32,8 @@ class Excuse(NamedTuple):
 
     Attributes:
       given: u, float32 ``[n]``; u² is taken for the share of the given label that the input does not explain.
-      others: v, float32 ``[n, K]``; v² is taken from what the input says of the other classes.
+      others: v, float32 ``[n, K]``; v² is taken from what the input says of the other classes;
+        :func:`as_rows`.
     """
 
     given: Array
@@ -68,7 +71,7 @@ def sop(*, given_rate: float = 10.0, others_rate: float = 100.0) -> Method:
     def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
         del outputs
         small = 1e-8 * jax.random.normal(key, (size, num_classes + 1))
-        return {}, Excuse(small[:, 0], small[:, 1:])
+        return {}, Excuse(small[:, 0], as_rows(small[:, 1:]))
 
     def losses(rows: Excuse, p: Array, label: Array) -> tuple[Array, Array]:
         """Cross-entropy and squared error of mended predictions, ``[B]`` each."""
@@ -87,13 +90,14 @@ def sop(*, given_rate: float = 10.0, others_rate: float = 100.0) -> Method:
         del key, params, step
         p = jax.nn.softmax(outputs["logits"])
         label = jax.nn.one_hot(batch["noisy_label"], p.shape[1])
-        rows = jax.lax.stop_gradient(memory)
+        rows = jax.lax.stop_gradient(Excuse(memory.given, from_rows(memory.others, p.shape[1:])))
 
         def objective(rows: Excuse) -> Array:
             return jnp.mean(sum(losses(rows, jax.lax.stop_gradient(p), label)))
 
         slope = jax.grad(objective)(rows)
-        after = Excuse(rows.given - given_rate * slope.given, rows.others - others_rate * slope.others)
+        others = rows.others - others_rate * slope.others
+        after = Excuse(rows.given - given_rate * slope.given, as_rows(others))
         return losses(rows, p, label)[0], after, {"unexplained": jnp.clip(rows.given**2, 0, 1)}
 
     def posterior(params: Params, memory: Memory, outputs: Outputs, batch: Batch) -> Posterior:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from jax.typing import ArrayLike
 
 from nlx.arguments import as_type, at_least, floating, mask, working
 from nlx.prototypes.similarity import lengths
+
+_MOST_STRETCHES = 256
 
 
 class Correction(NamedTuple):
@@ -104,7 +107,8 @@ def correct(features: ArrayLike, mean: ArrayLike, present: ArrayLike, *, parts: 
       present: which classes have a prototype, bool ``[K]``.
       parts: in how many parts the examples are taken, a divisor of n: the scores of only one part, ``[n / parts, K]``,
         are held at a time. On CPUs, parts whose features fit in the cache (2 MB) are the fastest as well. A part is
-        every ``parts``-th example, so that where examples are sharded over devices, all of them work on each part.
+        as many examples of each of up to 256 stretches, so that where examples are sharded over devices, all of them
+        work on each part.
 
     Returns:
       The correction.
@@ -131,11 +135,14 @@ def correct(features: ArrayLike, mean: ArrayLike, present: ArrayLike, *, parts: 
 
 @partial(jax.jit, static_argnames="parts")
 def _correct(x: Array, mean: Array, present: Array, parts: int) -> Correction:
-    rows = x.reshape(x.shape[0] // parts, parts, x.shape[1])
+    size, width = x.shape
+    # Of 8 rows or a multiple of that, as a TPU lays them: otherwise it would lay them out anew.
+    stretches = math.gcd(size // parts, size // 8 or 1, _MOST_STRETCHES)
+    rows, length = x.reshape(stretches, -1, width), size // stretches // parts
 
     def one_part(i: Array) -> Correction:
-        part = jax.lax.dynamic_index_in_dim(rows, i, axis=1, keepdims=False)
-        return decide(class_scores(part, mean, present))
+        part = jax.lax.dynamic_slice_in_dim(rows, i * length, length, axis=1)
+        return decide(class_scores(part.reshape(size // parts, width), mean, present))
 
     corrections = jax.lax.map(one_part, jnp.arange(parts, dtype=jnp.int32))
-    return jax.tree.map(lambda leaf: leaf.T.reshape(-1), corrections)
+    return jax.tree.map(lambda leaf: leaf.reshape(parts, stretches, -1).swapaxes(0, 1).reshape(-1), corrections)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import AbstractMesh, PartitionSpec
 from jax.typing import ArrayLike
 
 from nlx.arguments import at_least, class_vector, floating, mask, typed_key
@@ -16,6 +18,7 @@ from nlx.prototypes.similarity import unit
 
 _PARTS = (4, 16)  # of a sample: a class that a quarter or a sixteenth holds is selected from that
 _FEWEST = 64  # members: what a selection from fewer costs is no matter
+_AT_A_TIME = 8  # samples of classes that a device holds beside its own features
 
 
 class Selector(Protocol):
@@ -101,7 +104,8 @@ def class_prototypes(
 
     Classes are taken one after the other in one program, which holds the features of one class's sample beside those
     it was given: ``m (d + m)`` floats, not K times as many. A class of at most m/4 or m/16 members costs a sixteenth or
-    a 256th.
+    a 256th. Under a mesh (``jax.set_mesh``) whose size divides n, each device takes a class of its own at a time, and
+    has the features of its members from those that hold them.
 
     Args:
       key: a PRNG key, for the sample and for selectors that draw.
@@ -151,9 +155,8 @@ def _prototypes(key: Array, features: Array, labels: Array, where: Array | None,
     sample_key, select_key = jax.random.split(key)
     indices, masks = sample_members(sample_key, labels, num_classes, members, where=where)
 
-    def among(size: int, label: Array, index: Array, taken: Array) -> Prototypes:
-        index, taken = index[:size], taken[:size]
-        x = features[index]
+    def among(size: int, label: Array, index: Array, taken: Array, x: Array) -> Prototypes:
+        index, taken, x = index[:size], taken[:size], x[:size]
         chosen = rule(jax.random.fold_in(select_key, label), x, taken, count, **dict(options))
         held = jnp.sum(chosen.valid, dtype=jnp.int32).astype(x.dtype)
         mean = jnp.sum(jnp.where(chosen.valid[:, None], unit(x[chosen.rows]), 0.0), axis=0) / jnp.maximum(held, 1)
@@ -161,10 +164,50 @@ def _prototypes(key: Array, features: Array, labels: Array, where: Array | None,
 
     # What a selection costs grows with the square of the sample, most of which is padding where classes are small.
     sizes = sorted({members, *(size for part in _PARTS if (size := members // part) >= max(count, _FEWEST))})
-    fits = jnp.searchsorted(jnp.array(sizes, jnp.int32), jnp.sum(masks, axis=1, dtype=jnp.int32)).astype(jnp.int32)
 
-    def one_class(arguments: tuple[Array, ...]) -> Prototypes:
-        smallest, *sample = arguments
-        return jax.lax.switch(smallest, [partial(among, size) for size in sizes], *sample)
+    def one_class(label: Array, index: Array, taken: Array, x: Array) -> Prototypes:
+        smallest = jnp.searchsorted(jnp.array(sizes, jnp.int32), jnp.sum(taken, dtype=jnp.int32)).astype(jnp.int32)
+        return jax.lax.switch(smallest, [partial(among, size) for size in sizes], label, index, taken, x)
 
-    return jax.lax.map(one_class, (fits, jnp.arange(num_classes, dtype=jnp.int32), indices, masks))
+    classes = jnp.arange(num_classes, dtype=jnp.int32), indices, masks
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.size > 1 and mesh.are_all_axes_auto and features.shape[0] % mesh.size == 0:
+        return _over_devices(mesh, one_class, features, classes)
+    return jax.lax.map(lambda row: one_class(row[0], row[1], row[2], features[row[1]]), classes)
+
+
+def _over_devices(
+    mesh: AbstractMesh, one_class: Callable[..., Prototypes], features: Array, classes: tuple[Array, ...]
+) -> Prototypes:
+    """``one_class`` of (label, index, taken, features of the members), on each device of every so many-th class."""
+    axes, size = tuple(mesh.axis_names), mesh.size
+    num_classes, members = classes[1].shape
+    rounds = -(-num_classes // size)
+    padded = [jnp.pad(x, ((0, rounds * size - num_classes), *(((0, 0),) * (x.ndim - 1)))) for x in classes]
+    # What a device holds at a time of others' members is bounded, however many devices there are.
+    strips = -(-size // _AT_A_TIME)
+
+    def on_device(features: Array, labels: Array, indices: Array, masks: Array) -> Prototypes:
+        me, held = jax.lax.axis_index(axes), features.shape[0]
+
+        def one_round(row: tuple[Array, Array, Array]) -> Prototypes:
+            label, index, taken = row
+
+            def strip(index: Array) -> Array:
+                mine = index - me * held
+                rows = features[jnp.clip(mine, 0, held - 1)]
+                here = ((mine >= 0) & (mine < held))[..., None]
+                return jax.lax.psum_scatter(jnp.where(here, rows, 0.0), axes)
+
+            wide = jnp.pad(index, ((0, 0), (0, -members % strips))).reshape(size, strips, -1).swapaxes(0, 1)
+            x = jax.lax.map(strip, wide).reshape(-1, features.shape[1])[:members]
+            return one_class(label[me], index[me], taken[me], x)
+
+        found = jax.lax.map(one_round, tuple(x.reshape(rounds, size, *x.shape[1:]) for x in (labels, indices, masks)))
+        return jax.tree.map(lambda leaf: leaf[:, None], found)
+
+    everywhere, spread = PartitionSpec(), PartitionSpec(axes)
+    in_rounds = jax.shard_map(
+        on_device, in_specs=(spread, everywhere, everywhere, everywhere), out_specs=PartitionSpec(None, axes)
+    )(features, *padded)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_classes], in_rounds)

@@ -142,16 +142,28 @@ def _quantile(values: Array, where: Array | None, share: Fraction) -> Array:
 
 
 def _products(x: Array) -> Array:
-    """Inner products of each two rows, ``[m, m]``: those across halves are computed once and mirrored."""
+    """Inner products of each two rows, ``[m, m]``."""
     if x.shape[0] <= _FEWEST_HALVED:
-        # Accelerators would round the factors to 10 bits, and cosines are compared with each other and with a limit.
-        return jnp.matmul(x, x.T, precision=jax.lax.Precision.HIGHEST)
+        return _whole(x)
+    # Off the CPU, joining halves costs more than it saves.
+    return jax.lax.platform_dependent(x, cpu=_by_halves, default=_whole)
+
+
+def _whole(x: Array) -> Array:
+    # Accelerators would round the factors to 10 bits, and cosines are compared with each other and with a limit.
+    return jnp.matmul(x, x.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def _by_halves(x: Array) -> Array:
+    """Those across halves are computed once and mirrored."""
+    if x.shape[0] <= _FEWEST_HALVED:
+        return _whole(x)
     upper, lower = jnp.split(x, [x.shape[0] // 2])
     across = jnp.matmul(lower, upper.T, precision=jax.lax.Precision.HIGHEST)
     return jnp.concatenate(
         [
-            jnp.concatenate([_products(upper), across.T], axis=1),
-            jnp.concatenate([across, _products(lower)], axis=1),
+            jnp.concatenate([_by_halves(upper), across.T], axis=1),
+            jnp.concatenate([across, _by_halves(lower)], axis=1),
         ]
     )
 

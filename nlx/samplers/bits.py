@@ -25,6 +25,11 @@ draws pass the tests in ``tests/samplers/test_bits.py`` and nothing beyond them 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
+def default_generator() -> Generator:
+    """The hash on TPUs, where threefry's bits cost more than the sweeps that they are for; threefry elsewhere."""
+    return "hash" if jax.default_backend() == "tpu" else "threefry"
+
+
 def threefry2x32(key: Array, high: ArrayLike, low: ArrayLike) -> tuple[Array, Array]:
     """The Threefry-2x32 block function of 20 rounds, unrolled.
 

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, Sharding
 from nlx.data.batches import train_batches
 from nlx.data.dataset import ImageFiles, Split
 from nlx.methods.method import Batch
-from nlx.training.mesh import by_example, replicated, to_device
+from nlx.training.mesh import Share, replicated
 from nlx.training.stages import Stages
 from nlx.training.state import TrainState
 from nlx.training.step import Step, epoch_order, run_steps, summed
@@ -101,12 +101,15 @@ class DeviceFeed:
 
 
 class StreamFeed:
-    """Images from files, decoded by grain's threads while the device works; one dispatch per step."""
+    """Images from files, decoded by grain's threads while the device works; one dispatch per step.
+
+    Each process decodes what its own devices take of a batch.
+    """
 
     def __init__(self, split: Split, stages: Stages, programs: Sequence[Program], key: Array, mesh: Mesh):
         self.longest = 8
         self._split, self._stages, self._programs = split, stages, programs
-        self._sharding = by_example(mesh)
+        self._share = Share(mesh, stages.batch_size)
         self._batches: Iterator[dict[str, np.ndarray]] | None = None
         self._next = -1
 
@@ -118,7 +121,7 @@ class StreamFeed:
 
         def rows_of(step: int) -> np.ndarray:
             at = stages.position(step)
-            return order(at.stage, at.epoch)[at.start * stages.batch_size : (at.start + 1) * stages.batch_size]
+            return order(at.stage, at.epoch)[at.start * stages.batch_size + self._share.rows]
 
         self._rows_of = rows_of
 
@@ -128,7 +131,7 @@ class StreamFeed:
             self._batches = train_batches(self._split, self._rows_of, step)
         take = self._programs[self._stages.position(step).stage].one
         for _ in range(count):
-            state = take(state, to_device(next(self._batches), self._sharding))
+            state = take(state, self._share.to_device(next(self._batches)))
         self._next = step + count
         return state
 

@@ -34,6 +34,36 @@ def to_device(arrays: dict[str, np.ndarray], sharding: Sharding) -> dict[str, Ar
     return {name: one(rows) for name, rows in arrays.items()}
 
 
+class Share:
+    """Which rows of a batch lie on the devices of this process, and so are read here and nowhere else.
+
+    Args:
+      mesh: over which batches are spread.
+      size: B, over all processes.
+
+    Attributes:
+      rows: their positions in the batch, ascending, int ``[m]``.
+    """
+
+    def __init__(self, mesh: Mesh, size: int):
+        self._sharding, self._size = by_example(mesh), size
+        places = self._sharding.addressable_devices_indices_map((size,)).values()
+        self.rows = np.unique(np.concatenate([np.arange(size)[place] for place in places if place is not None]))
+
+    def to_device(self, arrays: dict[str, np.ndarray]) -> dict[str, Array]:
+        """These rows of a batch, ``[m, ...]``, as the process's part of global arrays ``[B, ...]``."""
+
+        def one(rows: np.ndarray) -> Array:
+            def of_device(index: tuple[slice, ...]) -> np.ndarray:
+                begin, end, _ = index[0].indices(self._size)
+                first = np.searchsorted(self.rows, begin)
+                return rows[first : first + end - begin]
+
+            return jax.make_array_from_callback((self._size, *rows.shape[1:]), self._sharding, of_device)
+
+        return {name: one(rows) for name, rows in arrays.items()}
+
+
 def agree(count: int, flag: bool) -> tuple[int, bool]:
     """What all processes do next: the first one's count, and the flag if any raised it.
 

@@ -15,17 +15,23 @@ from nlx.data.batches import eval_batches
 from nlx.data.dataset import Split
 from nlx.methods.method import Batch, Method, Posterior
 from nlx.models import Model
-from nlx.training.mesh import by_example, replicated, to_device
+from nlx.training.mesh import Share, by_example, replicated, to_device
 from nlx.training.state import REFRESH, TrainState, key_for
 from nlx.training.step import take_rows, vectors_as_floats
 
-_BATCH = 512
+_BATCH, _EACH = 512, 128  # examples: over all devices, and on each at least
 
 
 class Passes:
-    """Compiled passes, one trace each, whatever the length of the data (batches are padded to one shape)."""
+    """Compiled passes, one trace each, whatever the length of the data (batches are padded to one shape).
+
+    Attributes:
+      batch: examples of a batch, over all devices.
+    """
 
     def __init__(self, model: Model, method: Method, mesh: Mesh):
+        block = -(-_BATCH // mesh.size) * mesh.size
+
         def posterior(state: TrainState, batch: Batch) -> Posterior:
             batch = vectors_as_floats(jax.lax.with_sharding_constraint(batch, by_example(mesh)))
             outputs, _ = model.apply(state.params["model"], state.stats, batch["inputs"], False, None)
@@ -34,7 +40,12 @@ class Passes:
         def scores(state: TrainState, inputs: Array) -> Array:
             inputs = jax.lax.with_sharding_constraint(inputs, by_example(mesh))
             outputs = model.apply_test(state.params["model"], state.stats, inputs)
-            return method.predict(state.params["method"], outputs)
+            if len(inputs) == block:
+                return method.predict(state.params["method"], outputs)
+            # Where scores are sampled, draws are by position: as in batches of one size, on however many devices.
+            blocks = jax.tree.map(lambda x: x.reshape(-1, block, *x.shape[1:]), outputs)
+            each = jax.vmap(lambda outputs: method.predict(state.params["method"], outputs))(blocks)
+            return each.reshape(len(inputs), -1)
 
         def features(state: TrainState, inputs: Array) -> Array:
             inputs = jax.lax.with_sharding_constraint(inputs, by_example(mesh))
@@ -46,7 +57,7 @@ class Passes:
         def extract(rows: Array, state: TrainState, inputs: Array, index: Array) -> Array:
             return rows.at[index].set(features(state, inputs))
 
-        self._method, self._mesh, self._batch = method, mesh, -(-_BATCH // mesh.size) * mesh.size
+        self._method, self._mesh, self.batch = method, mesh, block * max(1, _EACH * mesh.size // block)
         self._eager_features = features
         # Results come back whole to every process, so that each can reduce and export them.
         self._posterior = jax.jit(posterior, out_shardings=replicated(mesh))
@@ -96,10 +107,12 @@ class Passes:
             for name, array in labels.items()
             if array is not None
         }
-        memory = self._refresh(key_for(state, REFRESH, epochs), state.memory, rows, to_device(padded, sharding))
+        with jax.set_mesh(self._mesh):
+            memory = self._refresh(key_for(state, REFRESH, epochs), state.memory, rows, to_device(padded, sharding))
         return state._replace(memory=memory)
 
     def _batches(self, split: Split) -> Iterator[tuple[Batch, int]]:
         """A split from front to back on the device: pairs of a batch and how many of its rows count."""
-        for batch, count in eval_batches(split, self._batch):
-            yield to_device(batch, by_example(self._mesh)), count
+        share = Share(self._mesh, self.batch)
+        for batch, count in eval_batches(split, self.batch, share.rows):
+            yield share.to_device(batch), count

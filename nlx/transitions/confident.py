@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import jax
@@ -17,6 +18,8 @@ from nlx.transitions.estimate import rows_to_one
 SLACK = 1e-6
 LOWEST = 2e-6
 UNREACHABLE = 2.0
+
+_MOST_PARTS = 16  # of the examples, a power of 2: more would lie in each other's way in a cache
 
 # Times a difference of two probabilities that is not 0, far above any class number and far below float32's limit.
 HUGE = 2.0**100
@@ -157,18 +160,31 @@ def _count(probs: Array, labels: Array, thresholds: Array) -> Array:
     n, k = probs.shape
     # Few classes: every class is one long vector over examples. Many: strips of a row, in blocks that stay in cache.
     lanes = 1 if k <= 32 else 32 * (-(-k // 2048))
-    rows = n if k <= 32 else max(1, min(n, 2**21 // k))
+    # A block takes as many rows of each part: where examples are spread over 2, 4, 8 or 16 devices it lies on all.
+    parts = math.gcd(n, _MOST_PARTS)
+    length = n // parts
+    rows = length if k <= 32 else max(1, min(length, 2**21 // k // parts))
 
-    def block(i: Array, guesses: Array) -> Array:
-        # The last block begins early enough to be whole, and says the same again of the rows that it shares.
-        start = jnp.minimum(i * rows, n - rows)
-        guess = _guess(jax.lax.dynamic_slice(probs, (start, 0), (rows, k)), thresholds, lanes)
-        return jax.lax.dynamic_update_slice(guesses, guess, (start,))
+    def whole(probs: Array, thresholds: Array) -> Array:
+        return _guess(probs, thresholds, lanes)
 
-    if rows == n:
-        guesses = _guess(probs, thresholds, lanes)
-    else:
-        guesses = jax.lax.fori_loop(jnp.int32(0), jnp.int32(-(-n // rows)), block, jnp.zeros(n, jnp.int32))
+    def by_blocks(probs: Array, thresholds: Array) -> Array:
+        by_part = probs.reshape(parts, length, k)
+
+        def block(i: Array, guesses: Array) -> Array:
+            # The last block begins early enough to be whole, and says the same again of the rows that it shares.
+            start = jnp.minimum(i * rows, length - rows)
+            taken = jax.lax.dynamic_slice(by_part, (0, start, 0), (parts, rows, k)).reshape(parts * rows, k)
+            guess = _guess(taken, thresholds, lanes).reshape(parts, rows)
+            return jax.lax.dynamic_update_slice(guesses, guess, (0, start))
+
+        empty = jnp.zeros((parts, length), jnp.int32)
+        return jax.lax.fori_loop(jnp.int32(0), jnp.int32(-(-length // rows)), block, empty).reshape(n)
+
+    if rows == length:
+        guesses = whole(probs, thresholds)
+    else:  # what a cache is to a CPU, accelerators have for each row
+        guesses = jax.lax.platform_dependent(probs, thresholds, cpu=by_blocks, default=whole)
     counts = jnp.zeros((k, k), jnp.int32).at[labels, guesses].add(1, mode="drop")
     eye = jnp.eye(k, dtype=bool)
     return jnp.where(eye, jnp.maximum(counts, 1), counts)

@@ -1,5 +1,7 @@
 """From stored inputs to the model's: figures against float64, crops and flips against the pixels they come from."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -161,6 +163,17 @@ def test_stored_pixels_become_float32_between_jit_and_eager(augmentation, key):
     out = jax.jit(prepare)(jnp.asarray(x), key)
     assert out.dtype == jnp.float32
     np.testing.assert_allclose(out, prepare(jnp.asarray(x), key), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((8, 6), None), ((12, 9), 7)])
+def test_a_tpu_cuts_the_same_crops_without_a_loop_over_the_batch(shape, size, key, monkeypatch):
+    x = jnp.asarray(RNG.integers(0, 256, (40, *shape, 3), dtype=np.uint8))
+    prepare = preparer(*normalization(np.asarray(x)), augmentation="crop-flip", size=size)
+    expected = jax.jit(prepare)(x, key)
+    program = jax.export.export(jax.jit(prepare), platforms=["tpu"])(x, key).mlir_module()
+    assert not re.search("stablehlo.(gather|dynamic_slice)", program)
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda x, *, tpu, default: tpu(x))
+    np.testing.assert_array_equal(jax.jit(lambda x: prepare(x, key))(x), expected)
 
 
 def test_padding_is_the_mean_colour(key):

@@ -57,6 +57,8 @@ def test_defaults_by_kind_of_data(data, expected, monkeypatch):
     given = Training("mlp", 2, 7, 0.3, "none" if data.input_shape == (5,) else "flip", "cosine", 0.1, 0.2)
     assert training_for(replace(RecipeOptions(), **vars(given)), data) == given
     assert training_for(RecipeOptions(epochs=2), data) == replace(expected, epochs=2)
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert training_for(RecipeOptions(), data) == replace(expected, dtype="bfloat16")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_the_model_is_built_for_the_data():
     assert logits(model, FEATURES).shape == (2, 2)
 
     stored = dataset(images(16, 16, 1))
-    model = build_model(RecipeOptions(widths=(4, 4), dtype="bfloat16"), replace(MLP, model="convnet"), stored)
+    model = build_model(RecipeOptions(widths=(4, 4)), replace(MLP, model="convnet", dtype="bfloat16"), stored)
     assert "bf16" in str(jax.make_jaxpr(lambda x: logits(model, x))(jnp.zeros((3, 16, 16, 1), jnp.uint8)))
 
 

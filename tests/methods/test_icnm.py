@@ -13,7 +13,7 @@ OUTPUTS = {
 }
 VECTORS = jnp.asarray(RNG.integers(0, 2, (B, K)), jnp.float32)
 PARAMS = {
-    "weights": jnp.asarray(RNG.normal(size=(F, K, 2)), jnp.float32),
+    "weights": jnp.asarray(RNG.normal(size=(F, 2, K)), jnp.float32),
     "bias": jnp.asarray(RNG.normal(size=(K, 2)), jnp.float32),
 }
 
@@ -21,7 +21,7 @@ PARAMS = {
 def test_the_posterior_is_bayes_rule_on_presence_and_reporting():
     posterior = icnm().posterior(PARAMS, (), OUTPUTS, {"noisy_label": VECTORS})
     v = 1 / (1 + np.exp(-np.asarray(OUTPUTS["logits"], np.float64)))
-    odds = np.einsum("bf,fkj->bkj", *(np.asarray(x, np.float64) for x in (OUTPUTS["features"], PARAMS["weights"])))
+    odds = np.einsum("bf,fjk->bkj", *(np.asarray(x, np.float64) for x in (OUTPUTS["features"], PARAMS["weights"])))
     r = 1 / (1 + np.exp(-(odds + np.asarray(PARAMS["bias"]))))
     said = np.where(np.asarray(VECTORS)[..., None] > 0, r, 1 - r)
     joint = np.stack([1 - v, v], -1) * said

@@ -99,6 +99,20 @@ def test_a_posterior_sees_the_rows_of_memory_of_its_examples(split, trainer_for)
         np.testing.assert_array_equal(beliefs.candidates["given"].probs, np.eye(K)[split.noisy_label])
 
 
+def test_draws_of_scores_are_the_same_on_any_number_of_devices(split, trainer_for):
+    def predict(params, outputs):
+        return jax.random.uniform(jax.random.key(0), outputs["logits"].shape)
+
+    found = []
+    for devices in (1, 3, 8):
+        trainer = trainer_for(split, PLAIN._replace(predict=predict), devices, batch_size=24)
+        state = trainer.init(jax.random.key(0), split)
+        found.append(trainer.scores(state, np.tile(split.inputs, (20, 1))[:1100]))
+    np.testing.assert_array_equal(found[0][:512], found[0][512:1024])
+    np.testing.assert_array_equal(found[0], found[2])
+    np.testing.assert_array_equal(found[1][:513], found[1][513:1026])
+
+
 def test_passes_over_data_of_any_length_are_one_trace(split):
     traces = []
 

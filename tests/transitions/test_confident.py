@@ -3,7 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.kernels.programs import facts_of
 from nlx import transitions
+from nlx.training.mesh import by_example, make_mesh
 from nlx.transitions import confident
 
 RNG = np.random.default_rng(0)
@@ -88,8 +90,9 @@ def test_the_likeliest_class_wins_only_where_several_are_sure():
     np.testing.assert_array_equal(transitions.confident_joint(probs, labels, thresholds=thresholds), expected)
 
 
-def test_blocks_of_rows_agree_with_the_whole():
-    n, k = 2**20 // 600 + 37, 600
+@pytest.mark.parametrize("n", [2**20 // 600 + 37, 3528])
+def test_blocks_of_rows_agree_with_the_whole(n):
+    k = 600
     probs, labels = RNG.dirichlet(np.full(k, 0.05), n).astype(np.float32), RNG.integers(0, k, n)
     thresholds = np.full(k, 0.1, np.float32)
     sure = probs >= thresholds - np.float32(1e-6)
@@ -98,6 +101,16 @@ def test_blocks_of_rows_agree_with_the_whole():
     np.add.at(expected, (labels[sure.any(1)], guess[sure.any(1)]), 1)
     np.fill_diagonal(expected, np.maximum(np.diag(expected), 1))
     np.testing.assert_array_equal(transitions.confident_joint(probs, labels, thresholds=thresholds), expected)
+
+
+def test_no_device_sees_the_others_probabilities():
+    mesh = make_mesh(jax.devices())
+    n, k = 3528, 600  # two blocks
+    probs, labels = RNG.dirichlet(np.full(k, 0.05), n).astype(np.float32), RNG.integers(0, k, n)
+    spread = [jax.device_put(x, by_example(mesh)) for x in (probs, labels)]
+    compiled = jax.jit(transitions.confident_joint).lower(*spread).compile()
+    np.testing.assert_array_equal(compiled(*spread), transitions.confident_joint(probs, labels))
+    assert facts_of(compiled).received < probs.nbytes / 4  # labels, thresholds and counts
 
 
 def test_thresholds_of_a_million_examples_keep_their_digits():

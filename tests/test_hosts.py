@@ -1,0 +1,104 @@
+"""A recipe on streamed pictures in two processes with two devices each, and in one with four."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from nlx.cleaning.label_files import read_labels
+from nlx.data import batches
+from nlx.experiment import launch
+from nlx.experiment.main import main
+from nlx.training import trainer
+from nlx.training.mesh import make_mesh
+from recipes import elr
+from tests.test_two_processes import ROOT, TIMEOUT, free_port
+
+N = 512  # whole batches of every pass, so that shares are equal
+OPTIONS = ("--model=mlp", "--widths=8", "--image_size=8", "--in_memory_gib=0", "--epochs=2", "--batch_size=64")
+
+
+def run(folder, name, *more):
+    """The recipe, and how many pictures it has decoded in this process."""
+    options = (f"--dataset=folder:{folder}", f"--run_dir={folder / name}", *OPTIONS, *more)
+    with mock.patch.object(batches, "decode", side_effect=batches.decode) as decode:
+        assert main(elr.ELROptions, elr.train, list(options)) == 0
+    return decode.call_count
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = ["path,noisy,label"]
+    for i in range(N):
+        true, said = i % 2, i % 2 ^ (i % 5 == 0)
+        Image.fromarray(rng.integers(60 * true, 180 + 60 * true, (8, 8, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{said},{true}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    return tmp_path
+
+
+def test_each_host_decodes_its_share_and_the_labels_are_those_of_one(pictures, monkeypatch):
+    port = free_port()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(pictures), f"localhost:{port},{i},2"],
+            env={**environment, "JAX_NUM_CPU_DEVICES": "2"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    try:
+        monkeypatch.setattr(trainer, "make_mesh", lambda: make_mesh(jax.devices()[:4]))
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            alone = run(pictures, "one")
+        said = [process.communicate(timeout=TIMEOUT) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert [process.returncode for process in processes] == [0, 0], "\n\n".join(err[-2000:] for _, err in said)
+    assert [int(out.split()[-1]) for out, _ in said] == [alone // 2] * 2
+    one, two = (read_labels(pictures / name / "labels.parquet") for name in ("one", "two"))
+    np.testing.assert_array_equal(two.cleaned_label, one.cleaned_label)
+    np.testing.assert_allclose(two.posterior, one.posterior, rtol=1e-3, atol=1e-4)
+    rows = [(pictures / name / "metrics.jsonl").read_text().splitlines() for name in ("one", "two")]
+    losses = [[json.loads(row)["train_loss"] for row in lines] for lines in rows]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+def test_processes_that_should_be_several_and_are_alone_are_refused(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    with pytest.raises(launch.ArgumentError, match=r"SLURM_NTASKS=4 says .* start them by srun"):
+        launch.join("auto")
+    launch.join("no")
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    launch.join("auto")
+    with pytest.raises(launch.ArgumentError, match="cannot be joined by `distributed`=here"):
+        launch.join("here")
+
+
+def test_a_launcher_that_says_where_the_others_are_is_left_to_jax(monkeypatch):
+    calls = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **options: calls.append(args))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    launch.join("auto")
+    for name, value in {"SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": "a,b"}.items():
+        monkeypatch.setenv(name, value)
+    launch.join("auto")
+    launch.join("a:1,0,2")
+    assert calls == [(), ("a:1", 2, 0)]
+
+
+if __name__ == "__main__":
+    print(run(Path(sys.argv[1]), "two", f"--distributed={sys.argv[2]}"))
