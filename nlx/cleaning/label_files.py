@@ -63,8 +63,8 @@ def _names(table: LabelTable, labels: np.ndarray) -> list[str | None]:
 def write_labels(path: str | Path, table: LabelTable, held_out: Mapping[str, LabelTable] | None = None) -> None:
     """Write a table as Parquet; the file appears whole or not at all.
 
-    Columns have the names of attributes and extras, and those of :func:`for_people`; vectors are lists of fixed size.
-    All else is JSON in the metadata.
+    Columns have the names of attributes and extras, and those of :func:`for_people`; vectors are lists, of one
+    length in a column. All else is JSON in the metadata.
 
     Args:
       path: the file, e.g. ``labels.parquet``.
@@ -167,17 +167,20 @@ def _to_arrow(values: Any) -> pa.Array:
         except (pa.ArrowException, OverflowError):  # ids of several types
             return pa.array([None if value is None else str(value) for value in values])
     array = pa.array(np.ascontiguousarray(values).reshape(-1))
+    # Lists of fixed size would say it better, but before pyarrow 26 a Parquet file with missing ones cannot be read.
     for size in reversed(values.shape[1:]):
-        array = pa.FixedSizeListArray.from_arrays(array, size)
+        kind, dtype = (pa.ListArray, np.int32) if len(array) < 2**31 else (pa.LargeListArray, np.int64)
+        array = kind.from_arrays(np.arange(0, len(array) + 1, size, dtype), array)
     return array
 
 
 def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
     array, shape = column.combine_chunks(), [len(column)]
-    while pa.types.is_fixed_size_list(array.type):
-        shape.append(array.type.list_size)
+    while pa.types.is_nested(array.type):
+        sizes = set(pa.compute.list_value_length(array).unique().to_pylist())
+        if len(sizes) != 1:
+            raise ValueError("rows are not of one length")
+        shape.append(sizes.pop())
         array = array.flatten()
-    if pa.types.is_nested(array.type):
-        raise ValueError("rows are not of one length")
     values: np.ndarray = array.to_numpy(zero_copy_only=False).reshape(shape)
     return values

@@ -109,7 +109,7 @@ def test_other_readers_find_plain_columns_and_metadata(tmp_path):
     posterior, noisy = _multi(n=3)
     write_labels(tmp_path / "labels.parquet", label_table(posterior, noisy, chosen="q", dataset="d", method="m"))
     arrow = pq.read_table(tmp_path / "labels.parquet")
-    assert arrow.column("posterior").type == pa.list_(pa.float32(), 4)
+    assert arrow.column("posterior").type == pa.list_(pa.float32())
     assert arrow.column("noisy_label").to_pylist() == noisy.tolist()
     assert "true_label" not in arrow.column_names
     metadata = json.loads(arrow.schema.metadata[b"nlx"])
