@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import array, class_vector, floating
+from nlx.arguments import array, class_vector, floating, known
 from nlx.transitions.estimate import rows_to_one
 
 # As in cleanlab: thresholds are met within SLACK, never fall to where any probability meets them, and cannot be met
@@ -25,7 +25,6 @@ _MOST_PARTS = 16  # of the examples, a power of 2: more would lie in each other'
 HUGE = 2.0**100
 
 
-@jax.jit
 def confident_thresholds(pred_probs: ArrayLike, noisy_labels: ArrayLike) -> Array:
     r"""Mean probability that a model gives a class among the examples labelled with it.
 
@@ -40,7 +39,7 @@ def confident_thresholds(pred_probs: ArrayLike, noisy_labels: ArrayLike) -> Arra
 
     Raises:
       TypeError: pred_probs not floating or labels not integer.
-      ValueError: shapes disagree.
+      ValueError: shapes disagree, or an example whose label has no probability, which under a trace is left out.
 
     Examples:
       >>> confident_thresholds(jnp.array([[0.75, 0.25], [0.25, 0.75]]), jnp.array([0, 0]))
@@ -49,16 +48,7 @@ def confident_thresholds(pred_probs: ArrayLike, noisy_labels: ArrayLike) -> Arra
     References:
       Northcutt et al., 2021, equation 2.
     """
-    probs, labels = _checked(pred_probs, noisy_labels)
-    n, k = probs.shape
-    own = probs.at[jnp.arange(n), labels].get(mode="clip").astype(jnp.float32)
-    total = jnp.zeros(k, jnp.int32).at[labels].add(1, mode="drop")
-    count = jnp.maximum(total, 1).astype(jnp.float32)
-    mean = jnp.zeros(k, jnp.float32).at[labels].add(own, mode="drop") / count
-    # Adding a million float32 one by one loses digits; the mean of what is left over brings them back.
-    rest = own - mean.at[labels].get(mode="clip")
-    mean = mean + jnp.zeros(k, jnp.float32).at[labels].add(rest, mode="drop") / count
-    return jnp.where(total > 0, jnp.maximum(mean, LOWEST), UNREACHABLE)
+    return _thresholds(*_checked(pred_probs, noisy_labels))
 
 
 def confident_joint(pred_probs: ArrayLike, noisy_labels: ArrayLike, *, thresholds: ArrayLike | None = None) -> Array:
@@ -79,7 +69,7 @@ def confident_joint(pred_probs: ArrayLike, noisy_labels: ArrayLike, *, threshold
 
     Raises:
       TypeError: pred_probs not floating or labels not integer.
-      ValueError: shapes disagree.
+      ValueError: shapes disagree, or an example whose label has no probability, which under a trace is left out.
 
     Examples:
       >>> probs = jnp.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.9, 0.1], [0.1, 0.9]])
@@ -93,7 +83,7 @@ def confident_joint(pred_probs: ArrayLike, noisy_labels: ArrayLike, *, threshold
     probs, labels = _checked(pred_probs, noisy_labels)
     if thresholds is not None and jnp.shape(thresholds) != probs.shape[1:]:
         raise ValueError(f"thresholds must be [K] for pred_probs {probs.shape}, got {jnp.shape(thresholds)}")
-    t = confident_thresholds(probs, labels) if thresholds is None else jnp.asarray(thresholds, jnp.float32)
+    t = _thresholds(probs, labels) if thresholds is None else jnp.asarray(thresholds, jnp.float32)
     return _count(probs, labels, t - SLACK)
 
 
@@ -153,6 +143,19 @@ def from_confident_joint(joint: ArrayLike, noisy_labels: ArrayLike) -> Array:
       Northcutt et al., 2021, section 3.1.
     """
     return rows_to_one(calibrate_joint(joint, noisy_labels).T)
+
+
+@jax.jit
+def _thresholds(probs: Array, labels: Array) -> Array:
+    n, k = probs.shape
+    own = probs.at[jnp.arange(n), labels].get(mode="clip").astype(jnp.float32)
+    total = jnp.zeros(k, jnp.int32).at[labels].add(1, mode="drop")
+    count = jnp.maximum(total, 1).astype(jnp.float32)
+    mean = jnp.zeros(k, jnp.float32).at[labels].add(own, mode="drop") / count
+    # Adding a million float32 one by one loses digits; the mean of what is left over brings them back.
+    rest = own - mean.at[labels].get(mode="clip")
+    mean = mean + jnp.zeros(k, jnp.float32).at[labels].add(rest, mode="drop") / count
+    return jnp.where(total > 0, jnp.maximum(mean, LOWEST), UNREACHABLE)
 
 
 @jax.jit
@@ -228,5 +231,21 @@ def _checked(pred_probs: ArrayLike, noisy_labels: ArrayLike) -> tuple[Array, Arr
         raise ValueError(f"pred_probs {probs.shape} must be [n, K] and noisy_labels {shape} [n]")
     if probs.shape[0] < 1 or probs.shape[1] < 2:
         raise ValueError(f"pred_probs must have examples and at least two classes, got shape {probs.shape}")
-    # A label of K is left out by mode="drop"; -1 would count from the end.
-    return probs, class_vector(noisy_labels, "noisy_labels", probs.shape[1], unknown=probs.shape[1])
+    labels = class_vector(noisy_labels, "noisy_labels", probs.shape[1], unknown=probs.shape[1])
+    labels, row = _of_probabilities(probs, labels)
+    bad = known(row)
+    if bad is not None and bad >= 0:
+        raise ValueError(f"pred_probs row {bad} gives its label no probability: each must lie in [0, 1]")
+    return probs, labels
+
+
+@jax.jit
+def _of_probabilities(probs: Array, labels: Array) -> tuple[Array, Array]:
+    """Labels that have a probability, K for others, which ``mode="drop"`` leaves out (-1 would count from the end).
+
+    And the first row of another one; -1 if there is none. Logits and gaps are seen by an example's own class already.
+    """
+    n, k = probs.shape
+    own = probs.at[jnp.arange(n), labels].get(mode="clip")
+    bad = (labels < k) & ~((own >= -0.01) & (own <= 1.01))
+    return jnp.where(bad, k, labels), jnp.where(jnp.any(bad), jnp.argmax(bad), -1)

@@ -10,7 +10,7 @@ from jax import Array
 from jax.scipy.special import gammaln
 from jax.typing import ArrayLike
 
-from nlx.arguments import class_vector, floating, in_range, mask
+from nlx.arguments import class_vector, distributions, floating, in_range, mask
 
 
 def from_pairs(
@@ -107,7 +107,8 @@ def from_anchors(pred_probs: ArrayLike, *, quantile: float = 1.0) -> Array:
 
     Raises:
       TypeError: pred_probs not floating.
-      ValueError: pred_probs not ``[n, K]`` with n of at least 1, or quantile outside (0, 1].
+      ValueError: pred_probs not ``[n, K]`` with n of at least 1, an anchor's row, if it is known before tracing, no
+        distribution, or quantile outside (0, 1].
 
     Examples:
       >>> from_anchors(jnp.array([[0.75, 0.25], [0.5, 0.5], [0.375, 0.625]]))
@@ -123,7 +124,9 @@ def from_anchors(pred_probs: ArrayLike, *, quantile: float = 1.0) -> Array:
     in_range(quantile, "quantile", 0, 1, above=True)
     rank = int(quantile * (probs.shape[0] - 1))
     anchors = jnp.argmax(probs, axis=0) if rank == probs.shape[0] - 1 else _ranked(probs, rank)
-    return rows_to_one(probs[anchors].astype(jnp.float32))
+    rows = probs[anchors].astype(jnp.float32)
+    distributions(rows, "pred_probs at the anchors,")
+    return rows_to_one(rows)
 
 
 @partial(jax.jit, static_argnames="rank")
@@ -136,7 +139,7 @@ def rows_to_one(weights: Array) -> Array:
     """Rows over their sums, float ``[K, K]``; a row of zeros becomes the identity's."""
     total = jnp.sum(weights, axis=1, keepdims=True)
     eye = jnp.eye(weights.shape[0], dtype=weights.dtype)
-    return jnp.where(total > 0, weights / jnp.where(total > 0, total, 1.0), eye)
+    return jnp.where(total == 0, eye, weights / jnp.where(total == 0, 1.0, total))
 
 
 @jax.jit

@@ -160,6 +160,25 @@ def test_half_precision_is_counted_as_it_stands():
     )
 
 
+@pytest.mark.parametrize("name", ["a row of gaps", "a gap", "logits", "percent", "signed"])
+def test_predictions_that_are_no_probabilities_are_refused_or_left_out(name):
+    probs, labels = problem(60, 4, "plain")
+    rows = np.arange(60) % 7 == 3
+    own = rows[:, None] & (np.arange(4) == labels[:, None])
+    broken = {
+        "a row of gaps": np.where(rows[:, None], np.nan, probs),
+        "a gap": np.where(own, np.nan, probs),
+        "logits": np.where(rows[:, None], np.where(own, -3, 2), probs),
+        "percent": np.where(rows[:, None], 100 * (probs + 0.1), probs),
+        "signed": np.where(rows[:, None], -probs - 0.1, probs),
+    }[name].astype(np.float32)
+    for function in (transitions.confident_thresholds, transitions.confident_joint):
+        with pytest.raises(ValueError, match="pred_probs row 3 gives its label no probability"):
+            function(broken, labels)
+        np.testing.assert_allclose(jax.jit(function)(broken, labels), function(probs[~rows], labels[~rows]), rtol=1e-6)
+        function(broken, np.where(rows, -1, labels))  # of no class, they do not count anyway
+
+
 def test_bad_input_is_named():
     probs, labels = problem(10, 3, "plain")
     for function in (transitions.confident_joint, confident.confident_thresholds):

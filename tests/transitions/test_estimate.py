@@ -91,6 +91,20 @@ def test_anchors_recover_the_matrix_and_a_quantile_passes_over_outliers():
     )
 
 
+@pytest.mark.parametrize("quantile", [1.0, 0.9])
+@pytest.mark.parametrize("wrong", [np.nan, 3.0, -2.0])
+def test_anchors_without_probabilities_are_refused_or_seen(quantile, wrong):
+    probs = RNG.dirichlet(np.ones(3), 40).astype(np.float32)
+    probs[:] = np.where(np.arange(40)[:, None] % 4 == 0, wrong * np.array([1, 0.5, 2], np.float32), probs)
+    probs = -probs if wrong == -2 else probs
+    with pytest.raises(ValueError, match=r"pred_probs at the anchors, row . is no distribution"):
+        transitions.from_anchors(probs, quantile=quantile)
+    hidden = jax.jit(transitions.from_anchors, static_argnames="quantile")(probs, quantile=quantile)
+    assert not np.isnan(wrong) or np.isnan(hidden).any()
+    joint = np.array([[3, 1], [np.nan, 2]])
+    assert np.isnan(transitions.from_confident_joint(joint, np.array([0, 1]))).any()
+
+
 def test_bad_input_is_named():
     labels, probs = np.array([0, 1]), np.full((2, 2), 0.5, np.float32)
     with pytest.raises(TypeError, match="labels must be integers"):
