@@ -67,6 +67,8 @@ class CANOptions(RecipeOptions):
         require(self, "(-inf, inf)", "log_variance_floor")
         require(self, "[0, 1]", "rho_floor")
         require(self, "(0, inf)", "tau_floor")
+        if self.start == "random":
+            refuse_idle(self, "with `start`=random", "prediction_weight")
         refuse_idle(self, "in CAN, which learns from noisy labels alone", "clean_fraction", "known_outliers")
 
 

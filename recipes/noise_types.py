@@ -20,7 +20,7 @@ from nlx.arguments import ArgumentError
 from nlx.data import Dataset, with_upsampled
 from nlx.experiment.defaults import Training, build_model, build_optimizer, build_schedule
 from nlx.experiment.main import main
-from nlx.experiment.options import RecipeOptions, require
+from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
 from nlx.methods.noise_types import Branch, bottom_up, noise_types, pretrain_noise_types, second_backbone, shared_trunk
 from nlx.methods.plain import trusted_cross_entropy
@@ -60,6 +60,8 @@ class NoiseTypesOptions(RecipeOptions):
         """See :class:`RecipeOptions`."""
         super().check()
         require(self, "[0, inf)", "pretrain_epochs", "types_epochs", "clean_weight", "branch_rate")
+        if self.strategy != "noise_types":
+            refuse_idle(self, f"with `strategy`={self.strategy}", "branch", "clean_weight", "branch_rate")
 
 
 def branch(options: NoiseTypesOptions, training: Training, data: Dataset) -> Branch:
@@ -108,8 +110,7 @@ def train(options: NoiseTypesOptions, run: Run) -> Result:
     if options.reinit_heads and not any(stage.epochs for stage in before):
         raise ArgumentError(f"{options.strategy} has no stage before its last one: leave out `reinit_heads`")
     stages = [*before, replace(last, reinit_heads=options.reinit_heads)]
-    optimizer = build_optimizer(options, training)
-    observers = run.observers(method, data)
+    optimizer, observers = build_optimizer(options, training), run.observers(method, data)
     trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)
     fitted = trainer.fit(data.train, jax.random.key(options.seed), stages, state=run.restored(trainer, data))
     return run.export(trainer, fitted, data, pictures=[rank_precision_pictures])

@@ -81,6 +81,8 @@ class SelfLearningOptions(RecipeOptions):
             refuse_idle(self, "without `verified` or `clean_epochs`", "clean_fraction")
         elif not self.clean_fraction:
             raise ArgumentError("`verified` and `clean_epochs` need trusted labels; add `clean_fraction`=0.1, say")
+        if self.select != "density":
+            refuse_idle(self, f"with `select`={self.select}", "quantile", "limit")
         if self.last_correction is not None and self.last_correction < self.start_epoch:
             raise ArgumentError(f"`last_correction`={self.last_correction} comes before `start_epoch`; raise it")
 

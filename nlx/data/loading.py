@@ -27,6 +27,7 @@ KNOWN = (
 )
 LABELLED = (*_HUMAN, *(name for name, about in OFFICIAL.items() if about.labels), "npz")
 
+_ARRAYS = ("digits", "mnist", "fashion_mnist", "tags", *FORMS, *_HUMAN, "npz")
 _KINDS = tuple(name.partition(":")[0] for name in KNOWN)
 _ELSEWHERE = {"mnist": fashion_mnist, "fashion_mnist": mnist}  # where outliers come from, if it can be had
 
@@ -116,6 +117,15 @@ def load(
         allow_outside=allow_outside,
     )
     return loaded.tested_on(other)
+
+
+def idle_options(dataset: str) -> tuple[str, ...]:
+    """Names of the options of :func:`load` that do nothing for a data set, those for pictures and for a labels.csv."""
+    kind = dataset.partition(":")[0]
+    if kind in ("folder", "web") or kind not in _KINDS:
+        return ()
+    of_pictures = ("image_size", "in_memory_gib") if kind in _ARRAYS else ()
+    return "label_separator", "skip_broken", "allow_outside", *of_pictures
 
 
 def _load(

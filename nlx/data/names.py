@@ -142,6 +142,25 @@ def check_unused(where: str, given: Collection[str], known: Collection[str]) -> 
     return (f"not used: {', '.join(unused)}",) if unused else ()
 
 
+def listed_classes(path: Path) -> tuple[str, ...]:
+    """The classes that a text file lists, one a line; none where there is no such file.
+
+    Raises:
+      DataError: no UTF-8, or a class that stands there twice.
+    """
+    if not path.is_file():
+        return ()
+    try:
+        lines = [clean_name(line) for line in path.read_text("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text: save it in UTF-8.") from error
+    first: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if line and first.setdefault(line, number) != number:
+            raise DataError(f"{path}: line {number} repeats the class {line!r}: list every class once.")
+    return tuple(first)
+
+
 def read_words(path: Path, class_names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """The table of words for classes, a CSV file with the heading ``class,word`` and a row for each word.
 

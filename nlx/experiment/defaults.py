@@ -85,6 +85,10 @@ def training_for(options: RecipeOptions, data: Dataset) -> Training:
         refuse_idle(options, "for features", "six_crops", *(["augmentation"] if options.augmentation != "none" else []))
     given = {field.name: getattr(options, field.name) for field in fields(Training)}
     size, default = len(data.train), DEFAULTS[kind_of(data)]
+    if not size:
+        raise ArgumentError(
+            f"`validation_fraction`={options.validation_fraction} leaves no example to train on; lower it"
+        )
     batch = given["batch_size"]
     if batch is None:
         devices, trusted = jax.device_count(), round(size * (data.train.trusted_share or 0))

@@ -16,13 +16,14 @@ from nlx.arguments import ArgumentError
 from nlx.cleaning.held_out import judge, judged_as_they_are, rows_to_judge
 from nlx.cleaning.table import LabelTable
 from nlx.data import Dataset, load
+from nlx.data.loading import idle_options
 from nlx.data.names import read_words
 from nlx.data.understanding import doubts, understood
 from nlx.experiment.console import Console, Status
 from nlx.experiment.defaults import Training, training_for
 from nlx.experiment.export import Picture, facts_of, held_out_table, table_of, write_products
 from nlx.experiment.log import MetricsLog
-from nlx.experiment.options import RecipeOptions
+from nlx.experiment.options import RecipeOptions, refuse_idle
 from nlx.experiment.run_folder import fingerprint, open_on_first_process
 from nlx.experiment.saved import save_trained
 from nlx.experiment.signals import StopOnSignal, StopSignals
@@ -98,6 +99,8 @@ class Run:
         """
         o = self.options
         if self.source is None:
+            if o.test is None:
+                refuse_idle(o, f"for `dataset`={o.dataset}", *idle_options(o.dataset))
             self._status.begin(f"loading {o.dataset}")
             self.source = load(
                 o.dataset,

@@ -110,6 +110,16 @@ MISTAKES = {
     "idle q": ("baseline", (*MINE, "--q=0.5"), "--q does nothing with --loss=cross_entropy: leave it out"),
     "idle strength": ("noise_layer", (*MINE, "--layer=given", "--strength=1"), "--strength does nothing with --layer"),
     "idle crops": ("can", (*MINE, "--augmentation=crop"), "--augmentation does nothing for features: leave it out"),
+    **{
+        f"idle {option}": ("sop", (*MINE, f"--{option}"), f"--{option.split('=')[0]} does nothing for --dataset=npz:")
+        for option in ("skip_broken", "allow_outside", "label_separator=|", "image_size=32", "in_memory_gib=0")
+    },
+    "idle folder": ("can", ("--dataset=digits", "--skip_broken"), "--skip_broken does nothing for --dataset=digits:"),
+    "idle table": ("can", ("--dataset=hf:no/such", "--allow_outside"), "--allow_outside does nothing for --dataset=hf"),
+    "idle quantile": ("self_learning", (*MINE, "--select=kmeans", "--quantile=0.3"), "--quantile does nothing with"),
+    "idle weight": ("noise_types", (*MINE, "--strategy=mixed", "--clean_weight=2"), "--clean_weight does nothing with"),
+    "idle start": ("can", (*MINE, "--start=random", "--prediction_weight=2"), "--prediction_weight does nothing with"),
+    "all held out": ("baseline", (*MINE, "--validation_fraction=0.999"), "leaves no example to train on; lower it"),
     "idle decay": ("can", (*MINE, "--schedule=cosine", "--decay_every=0.5"), "--decay_every does nothing with"),
     "T of nothing": ("baseline", (*MINE, "--transition=true"), "--transition does nothing with --loss=cross_entropy"),
     "alpha": ("crf", (*MINE, "--alpha_start=-1"), "--alpha_start must be at least 0, got -1.0"),

@@ -12,7 +12,7 @@ import numpy as np
 from nlx.data.csv_text import read_text, with_columns
 from nlx.data.dataset import DataError, Dataset, ImageFiles, Inputs, Split
 from nlx.data.decode import broken_files, decode_all, survey
-from nlx.data.names import alike, as_listed, check_unused, clean_name, in_order, meant_as_none
+from nlx.data.names import alike, as_listed, check_unused, clean_name, in_order, listed_classes, meant_as_none
 from nlx.data.origin import Origin
 from nlx.data.pictures import class_folders, find_files
 
@@ -96,7 +96,7 @@ def folder(
     if broken:
         notes.append(f"{len(broken)} pictures cannot be read and are left out")
         rows = [row for number, row in enumerate(rows) if number not in broken]
-    listed = _listed(root / CLASSES)
+    listed = listed_classes(root / CLASSES)
     rows, decided = _one_spelling(rows, listed)
     notes += decided
     several = [r.number for r in rows if len(r.noisy) > 1 or len(r.label) > 1]
@@ -254,21 +254,6 @@ def _found(root: Path, table: Path, rows: list[TableRow], allow_outside: bool) -
         seen[file.real] = row.number
         found.append(row._replace(path=file.path))
     return found
-
-
-def _listed(listed: Path) -> tuple[str, ...]:
-    """The classes of ``classes.txt``, none where there is no such file."""
-    if not listed.is_file():
-        return ()
-    try:
-        lines = [clean_name(line) for line in listed.read_text("utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{listed}: not UTF-8 text: save it in UTF-8.") from error
-    first: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if line and first.setdefault(line, number) != number:
-            raise DataError(f"{listed}: line {number} repeats the class {line!r}: list every class once.")
-    return tuple(first)
 
 
 def _class_names(table: Path, rows: list[TableRow], listed: tuple[str, ...]) -> tuple[str, ...]:
