@@ -46,8 +46,8 @@ def doubts(data: Dataset) -> list[str]:
         which = "every example has exactly one label" if labels.all() else "no example has more than one label"
         if labels.max() == 1:
             told.append(f"{which}: if there is one class to each, give class numbers, labels.argmax(axis=1)")
-    if (counts > 0).sum() == 1:
-        told.append("all labels are of one class, so there is nothing to tell apart")
+    if (noisy == noisy[:1]).all():
+        told.append("all examples are labelled alike, so there is nothing to tell apart")
     elif len(absent):
         told.append(f"{len(absent):,} of {len(counts):,} classes have no example, as {data.class_names[absent[0]]!r}")
     if data.test is not None and data.test.label is not None and data.noisy_names is None:

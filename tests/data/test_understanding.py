@@ -27,7 +27,10 @@ def test_sound_data_are_told_in_one_line():
     [
         (Split(X, np.eye(3, dtype=np.uint8)[Y], None), "exactly one label: if there is one class to each, give class"),
         (Split(X, np.eye(4, 3, dtype=np.uint8)[Y + (Y > 1)], None), "no example has more than one label: if there is"),
-        (Split(X, Y * 0, None), "all labels are of one class"),
+        *(
+            (Split(X, labels, None), "all examples are labelled alike")
+            for labels in (Y * 0, Y * 0 + 2, *(np.full((6, 3), bits, np.uint8) for bits in (0, 1, (0, 1, 0))))
+        ),
         (Split(X, Y % 2, None), "1 of 3 classes have no example, as 'c'"),
         (Split(X, Y % 2, None), "the test set has 1 classes that no training label has"),
         (Split(X * 0 + 1, Y, None), "every feature is 1"),
