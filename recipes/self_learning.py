@@ -79,8 +79,6 @@ class SelfLearningOptions(RecipeOptions):
         require(self, "[0, inf)", "clean_epochs")
         if not (self.verified or self.clean_epochs):
             refuse_idle(self, "without `verified` or `clean_epochs`", "clean_fraction")
-        elif not self.clean_fraction:
-            raise ArgumentError("`verified` and `clean_epochs` need trusted labels; add `clean_fraction`=0.1, say")
         if self.select != "density":
             refuse_idle(self, f"with `select`={self.select}", "quantile", "limit")
         if self.last_correction is not None and self.last_correction < self.start_epoch:
@@ -92,6 +90,9 @@ def train(options: SelfLearningOptions, run: Run) -> Result:
     data, training = run.load()
     if data.multi_label:
         raise ArgumentError(f"self-learning is for one label per example, but {data.name} has several")
+    known = data.train.trusted_label
+    if known is None and (options.verified or options.clean_epochs):
+        raise ArgumentError("`verified` and `clean_epochs` need trusted labels; add `clean_fraction`=0.1, say")
     last = min(options.last_correction or training.epochs, training.epochs)
     if last < options.start_epoch:
         raise ArgumentError(f"`start_epoch`={options.start_epoch} comes after the last of {last} epochs; lower it")
@@ -99,7 +100,7 @@ def train(options: SelfLearningOptions, run: Run) -> Result:
     when = corrections(options.start_epoch, options.every, last)
     own = {name: getattr(options, name) for name in OWN}
     method = self_learning(data.num_classes, refresh_after=when, **own)
-    schedule, known = build_schedule(options, training), data.train.trusted_label
+    schedule = build_schedule(options, training)
     stages = [Stage(training.epochs, schedule=schedule)]
     if options.clean_epochs and known is not None:
         stages += [Stage(options.clean_epochs, "clean", np.flatnonzero(known >= 0), schedule, trusted_cross_entropy())]

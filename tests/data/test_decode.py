@@ -105,6 +105,13 @@ def test_broken_files_are_named(tmp_path):
         decode(str(tmp_path / "gone.png"), 8)
 
 
+def test_a_picture_of_too_many_pixels_is_told_by_their_number(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)
+    Image.new("1", (1500, 1500)).save(tmp_path / "x.png")
+    with pytest.raises(DataError, match=r"x.png: has more than 2 megapixels: make it smaller\.$"):
+        decode(str(tmp_path / "x.png"), 8)
+
+
 def test_many_keep_their_order_and_name_the_broken_one(tmp_path):
     paths = []
     for i in range(30):

@@ -1,6 +1,7 @@
 """Recipes as programs of their own: what a run leaves, a stop and its resumption, exit codes and help."""
 
 import html
+import importlib
 import json
 import signal
 import subprocess
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 
 from nlx.cleaning.label_files import read_labels
+from nlx.experiment.main import run_recipe
+from tests.conftest import options_type
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT: dict[str, str] = {}
@@ -161,6 +164,38 @@ def test_a_mistake_is_told_in_one_sentence_and_exit_code_1(tmp_path):
     assert (code, out) == (1, "")
     assert err.startswith("error: unknown dataset 'digit'")
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [
+        ("self_learning", {"verified": True}),
+        ("self_learning", {"clean_epochs": 2}),
+        ("noise_layer", {"layer": "given", "transition": "trusted"}),
+        ("baseline", {"loss": "forward", "transition": "trusted"}),
+        ("noise_types", {"clean_fraction": 0.0}),
+        ("crf", {"transition": "trusted"}),
+    ],
+)
+def test_what_the_data_trust_is_enough(recipe, options, tmp_path, monkeypatch):
+    """Labels that somebody has checked, in the user's own file, are learnt from without a share of random ones."""
+
+    class Reached(Exception):
+        pass
+
+    def fit(trainer, split, *args, **kwargs):
+        np.testing.assert_array_equal(split.trusted, np.arange(60) % 3 == 1)
+        raise Reached
+
+    rng = np.random.default_rng(0)
+    true, noisy = rng.integers(0, 3, (2, 60))
+    label = np.where(np.arange(60) % 3 == 1, true, -1)
+    np.savez(tmp_path / "mine.npz", features=rng.normal(size=(60, 4)), noisy_label=noisy, label=label)
+    module = importlib.import_module(f"recipes.{recipe}")
+    monkeypatch.setattr(module.Trainer, "fit", fit)
+    given = {"dataset": f"npz:{tmp_path}/mine.npz", "run_dir": tmp_path / "run", "batch_size": 8, **options}
+    with pytest.raises(Reached):
+        run_recipe(options_type(module)(**given), module.train)
 
 
 def test_unknown_options_and_help():
