@@ -132,22 +132,30 @@ def test_conditional_noise_that_is_the_same_for_all_is_a_transition():
     )
 
 
-@pytest.mark.parametrize("scale", [1e4, -1e4])
-def test_extremes_and_zeros_are_finite(scale):
-    logits = jnp.array([[scale, 0.0, -scale, 0.0], [scale, scale, scale, scale]])
+@pytest.mark.parametrize(
+    ("scale", "dtype"),
+    [(1e4, jnp.float32), (-1e4, jnp.float32), (6e4, jnp.float16), (15, jnp.float16), (-1e4, jnp.bfloat16)],
+)
+def test_extremes_and_zeros_are_finite(scale, dtype):
+    """Also where no class gives the label: the promised 1e6 does not fit into float16, which holds 65504 at most."""
+    logits = jnp.array([[scale, 0.0, -scale, 0.0], [scale, scale, scale, scale]], dtype)
     labels, vectors = jnp.array([2, 0]), jnp.array([[1, 0, 1, 0], [0, 1, 0, 1]])
     impossible = jnp.eye(K).at[0, 0].set(0.0).at[0, 1].set(1.0)
-    reporting = jnp.stack([logits, -logits], axis=-1)
+    never, reporting = jnp.zeros((K, K)).at[:, 3].set(1.0), jnp.stack([logits, -logits], axis=-1)
     cases = (
         (lambda x, t: forward_corrected(x, labels, t), impossible),
         (lambda x, t: backward_corrected(x, labels, t), T),
         (lambda x, t: binary_forward_corrected(x, vectors, t), jnp.zeros((K, 2, 2)).at[:, :, 0].set(1.0)),
         (lambda x, t: conditional_noise(x, t, vectors), reporting),
+        (lambda x, t: soft_forward_corrected(x, vectors.astype(dtype), t), never),
+        (lambda x, t: importance_reweighted(x, labels, t), never),
+        (lambda x, t: label_smoothing(x, labels, transition=t), never),
     )
     for loss, other in cases:
-        value, gradients = jax.value_and_grad(lambda x, t, loss=loss: loss(x, t).sum(), argnums=(0, 1))(logits, other)
-        assert np.isfinite(value)
-        assert all(np.isfinite(g).all() for g in gradients)
+        values, back = jax.vjp(loss, logits, other.astype(dtype))
+        assert values.dtype == dtype
+        assert np.isfinite(values).all()
+        assert all(np.isfinite(gradient).all() for gradient in back(jnp.ones_like(values)))
 
 
 def test_masks_and_permutations():
