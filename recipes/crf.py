@@ -60,8 +60,10 @@ class CRFOptions(RecipeOptions):
     def check(self) -> None:
         """See :class:`RecipeOptions`."""
         super().check()
-        require(self, "[1, inf)", "chains", "sweeps", "auxiliary_steps")
-        require(self, "[0, inf)", "hidden", "alpha_start", "alpha_end")
+        require(self, "[1, 10000]", "chains", "sweeps")
+        require(self, "[0, 10000]", "hidden")
+        require(self, "[1, 1000000]", "auxiliary_steps")
+        require(self, "[0, inf)", "alpha_start", "alpha_end")
         require(self, "[0, 1]", "alpha_share")
 
 

@@ -102,12 +102,16 @@ def state_maker(model: Model, method: Method, optimizer: optax.GradientTransform
 
 
 def _check_memory(form: TrainState) -> None:
-    size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(form))
+    leaves = jax.tree.leaves_with_path(form)
+    size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for _, leaf in leaves)
     limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit") or memory()
     if size > limit:
+        path, most = max(leaves, key=lambda leaf: math.prod(leaf[1].shape))
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
         raise ArgumentError(
             f"the model, the method and the optimizer need {size / 2**30:,.0f} GiB of memory, and there are "
-            f"{limit / 2**30:,.0f}: make their `widths` smaller, or the data's number of classes or examples"
+            f"{limit / 2**30:,.0f}: make {name} of {list(most.shape)} smaller, by `widths` or what else sets its size, "
+            "or give fewer classes or examples"
         )
 
 

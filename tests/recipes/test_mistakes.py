@@ -122,6 +122,17 @@ MISTAKES = {
     "all held out": ("baseline", (*MINE, "--validation_fraction=0.999"), "leaves no example to train on; lower it"),
     "idle decay": ("can", (*MINE, "--schedule=cosine", "--decay_every=0.5"), "--decay_every does nothing with"),
     "T of nothing": ("baseline", (*MINE, "--transition=true"), "--transition does nothing with --loss=cross_entropy"),
+    **{
+        f"{option} without end": (
+            recipe,
+            (*TAGS, "--clean_fraction=0.2", f"--{option}=1000000000"),
+            f"--{option} must lie",
+        )
+        for recipe, option in (("crf", "chains"), ("crf", "sweeps"), ("crf", "hidden"), ("crf", "auxiliary_steps"))
+    },
+    "samples without end": ("can", (*MINE, "--samples=1000000000"), "--samples must lie in [1, 10000]"),
+    "widths without end": ("can", (*MINE, "--widths=1000000000"), "make params/model/hidden_0/kernel of"),
+    "quality without end": ("can", (*MINE, "--quality_dim=1000000000"), "smaller, by --widths or what else sets"),
     "alpha": ("crf", (*MINE, "--alpha_start=-1"), "--alpha_start must be at least 0, got -1.0"),
 }
 

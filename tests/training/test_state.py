@@ -44,9 +44,28 @@ def test_fresh_heads_change_last_layers_and_nothing_else(split, trainer_for, bra
             np.testing.assert_array_equal(gathered, 0 if jax.tree_util.DictKey("head") in path else 1)
 
 
-def test_a_state_that_memory_cannot_hold_is_refused_before_it_is_made(split):
-    trainer = Trainer(build("mlp", (F,), K, widths=(10**6, 10**6)), plain(cross_entropy), optax.sgd(0.1), batch_size=B)
-    with pytest.raises(ArgumentError, match=r"need 3,7\d\d GiB of memory, .* make their `widths` smaller"):
+@pytest.mark.parametrize(
+    ("width", "rows", "told"),
+    [
+        (
+            10**6,
+            1,
+            r"need 3,7\d\d GiB .* make params/model/hidden_1/kernel of \[1000000, 1000000\] smaller, by `widths`",
+        ),
+        (
+            4,
+            2**33,
+            r"GiB of memory, .* make memory of \[\d+, 8589934592\] smaller, .* or give fewer classes or examples",
+        ),
+    ],
+)
+def test_a_state_that_memory_cannot_hold_is_refused_before_it_is_made(split, width, rows, told):
+    def init(key, outputs, num_classes, size):
+        return {}, jnp.zeros((size, rows), jnp.float32)
+
+    method = plain(cross_entropy)._replace(init=init)
+    trainer = Trainer(build("mlp", (F,), K, widths=(width, width)), method, optax.sgd(0.1), batch_size=B)
+    with pytest.raises(ArgumentError, match=told):
         trainer.fit(split, jax.random.key(0), 1)
 
 
