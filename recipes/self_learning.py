@@ -72,7 +72,8 @@ class SelfLearningOptions(RecipeOptions):
     def check(self) -> None:
         """See :class:`RecipeOptions`."""
         super().check()
-        require(self, "[1, inf)", "start_epoch", "every", "prototypes", "members")
+        require(self, "[1, inf)", "start_epoch", "every", "members")
+        require(self, "[1, 10000]", "prototypes")
         require(self, "[0, 1]", "alpha", "quantile")
         require(self, "(0, inf)", "temperature")
         require(self, "(-inf, inf)", "limit")

@@ -156,6 +156,8 @@ class RecipeOptions:
             refuse_idle(self, "without `mix`", "mix_alpha")
         for name in ("seed", "noise_seed"):
             require(self, f"[0, {2**32})", name)
+        if self.seed + self.seeds > 2**32:
+            raise ArgumentError(f"`seed` and `seeds` must sum to {2**32} at most, got {self.seed} and {self.seeds}")
         if not self.label_separator:
             raise ArgumentError("`label_separator` must not be empty; write ; say")
         if self.widths is not None and not (self.widths and min(self.widths) > 0):

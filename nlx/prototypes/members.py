@@ -140,7 +140,7 @@ def class_prototypes(
     at_least(1, members=members, count=count)
     if not len(x):  # one row that is no member of any class says the same
         x, labels, where = jnp.zeros((1, x.shape[1]), x.dtype), jnp.full(1, -1, jnp.int32), None
-    counts = mask(where, labels.shape)
+    members, counts = min(members, len(x)), mask(where, labels.shape)  # what is sampled costs its square
     # The options of a rule that was made anew for this call are told apart by value, so that nothing compiles anew.
     rule: Any = selector
     options: tuple[tuple[str, Any], ...] = ()

@@ -38,6 +38,8 @@ def test_the_defaults_are_sound():
         ("weight_decay", NAN, "`weight_decay` must be at least 0, got nan"),
         ("seed", -1, "`seed` must be at least 0, got -1"),
         ("noise_seed", 2**32, "`noise_seed` must lie in [0, 4294967296), got 4294967296"),
+        ("seed", 2**32, "`seed` must lie in [0, 4294967296), got 4294967296"),
+        ("seeds", 2**32 + 1, "`seed` and `seeds` must sum to 4294967296 at most, got 0 and 4294967297"),
         ("label_separator", "", "`label_separator` must not be empty; write ; say"),
         ("noise_seed", -1, "`noise_seed` must be at least 0, got -1"),
         ("checkpoint_seconds", -1.0, "`checkpoint_seconds` must be at least 0, got -1.0"),

@@ -130,6 +130,7 @@ MISTAKES = {
         )
         for recipe, option in (("crf", "chains"), ("crf", "sweeps"), ("crf", "hidden"), ("crf", "auxiliary_steps"))
     },
+    "prototypes without end": ("self_learning", (*MINE, "--prototypes=1000000000"), "--prototypes must lie in"),
     "samples without end": ("can", (*MINE, "--samples=1000000000"), "--samples must lie in [1, 10000]"),
     "widths without end": ("can", (*MINE, "--widths=1000000000"), "make params/model/hidden_0/kernel of"),
     "quality without end": ("can", (*MINE, "--quality_dim=1000000000"), "smaller, by --widths or what else sets"),
