@@ -65,9 +65,10 @@ def folder(
     labels, several of them separated by ``;``, its true labels in the same form (empty where they are unknown; where
     some are known, these are trusted), and ``train`` (also if empty) or ``test``. Any character may separate the
     columns, whose names are compared without case; other columns are noted. Names are compared composed and without
-    invisible marks, and where all numbers are whole, ``1.0`` is ``1``. ``classes.txt``, if there is one, has a class a
-    line and fixes their order; otherwise the classes are all labels of the table, sorted, as numbers if all are.
-    Training rows without a label are left out where there is one label per example, and are of no class otherwise.
+    invisible marks, and where all numbers are whole, ``1.0`` is ``1``; ``nan``, ``NA`` or ``-1`` that true labels alone
+    have means unknown. ``classes.txt``, if there is one, has a class a line and fixes their order and spelling;
+    otherwise the classes are all labels of the table, sorted, as numbers if all are. Training rows without a label are
+    left out where there is one label per example, and are of no class otherwise.
 
     Args:
       path: the folder.

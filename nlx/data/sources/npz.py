@@ -32,10 +32,10 @@ def npz(path: str | Path, labels: str | None = None, *, clean: bool = False) -> 
     """A data set from one ``.npz`` file.
 
     Keys: ``image`` (uint8 NHWC) or ``features`` (float ``[n, F]``); ``noisy_label`` or several ``noisy_NAME``;
-    optionally ``label`` (true; -1 or NaN where unknown, the known ones then being trusted), ``trusted`` (bool ``[n]``,
-    which true labels may be learnt from), ``test_image`` or ``test_features`` with ``test_label``, and ``class_names``.
-    Labels are class numbers ``[n]``, class names ``[n]`` or {0, 1} matrices ``[n, K]``, all in the same form. Other
-    keys are noted.
+    optionally ``label`` (true; -1, NaN or among names '' or ``nan`` where unknown, the known ones then being trusted),
+    ``trusted`` (bool ``[n]``, which true labels may be learnt from), ``test_image`` or ``test_features`` with
+    ``test_label``, and ``class_names``. Labels are class numbers ``[n]``, class names ``[n]`` or {0, 1} matrices
+    ``[n, K]``, all in the same form. Other keys are noted.
 
     Args:
       path: the file.
