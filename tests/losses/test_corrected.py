@@ -134,7 +134,7 @@ def test_conditional_noise_that_is_the_same_for_all_is_a_transition():
 
 @pytest.mark.parametrize(
     ("scale", "dtype"),
-    [(1e4, jnp.float32), (-1e4, jnp.float32), (6e4, jnp.float16), (15, jnp.float16), (-1e4, jnp.bfloat16)],
+    [(1e4, jnp.float32), (-1e4, jnp.float32), (6e4, jnp.float16), (15, jnp.float16)],
 )
 def test_extremes_and_zeros_are_finite(scale, dtype):
     """Also where no class gives the label: the promised 1e6 does not fit into float16, which holds 65504 at most."""
