@@ -48,7 +48,8 @@ def confident_thresholds(pred_probs: ArrayLike, noisy_labels: ArrayLike) -> Arra
     References:
       Northcutt et al., 2021, equation 2.
     """
-    return _thresholds(*_checked(pred_probs, noisy_labels))
+    probs, labels, own = _checked(pred_probs, noisy_labels)
+    return _thresholds(own, labels, probs.shape[1])
 
 
 def confident_joint(pred_probs: ArrayLike, noisy_labels: ArrayLike, *, thresholds: ArrayLike | None = None) -> Array:
@@ -80,10 +81,10 @@ def confident_joint(pred_probs: ArrayLike, noisy_labels: ArrayLike, *, threshold
     References:
       Northcutt et al., 2021, equations 1 and 2.
     """
-    probs, labels = _checked(pred_probs, noisy_labels)
+    probs, labels, own = _checked(pred_probs, noisy_labels)
     if thresholds is not None and jnp.shape(thresholds) != probs.shape[1:]:
         raise ValueError(f"thresholds must be [K] for pred_probs {probs.shape}, got {jnp.shape(thresholds)}")
-    t = _thresholds(probs, labels) if thresholds is None else jnp.asarray(thresholds, jnp.float32)
+    t = _thresholds(own, labels, probs.shape[1]) if thresholds is None else jnp.asarray(thresholds, jnp.float32)
     return _count(probs, labels, t - SLACK)
 
 
@@ -145,10 +146,8 @@ def from_confident_joint(joint: ArrayLike, noisy_labels: ArrayLike) -> Array:
     return rows_to_one(calibrate_joint(joint, noisy_labels).T)
 
 
-@jax.jit
-def _thresholds(probs: Array, labels: Array) -> Array:
-    n, k = probs.shape
-    own = probs.at[jnp.arange(n), labels].get(mode="clip").astype(jnp.float32)
+@partial(jax.jit, static_argnames="k")
+def _thresholds(own: Array, labels: Array, k: int) -> Array:
     total = jnp.zeros(k, jnp.int32).at[labels].add(1, mode="drop")
     count = jnp.maximum(total, 1).astype(jnp.float32)
     mean = jnp.zeros(k, jnp.float32).at[labels].add(own, mode="drop") / count
@@ -225,27 +224,28 @@ def _guess(probs: Array, thresholds: Array, lanes: int) -> Array:
     return jnp.where(most == 0.0, k, jnp.where(several, likeliest, first)).astype(jnp.int32)
 
 
-def _checked(pred_probs: ArrayLike, noisy_labels: ArrayLike) -> tuple[Array, Array]:
+def _checked(pred_probs: ArrayLike, noisy_labels: ArrayLike) -> tuple[Array, Array, Array]:
     probs, shape = floating(pred_probs, "pred_probs"), jnp.shape(noisy_labels)
     if probs.ndim != 2 or shape != probs.shape[:1]:
         raise ValueError(f"pred_probs {probs.shape} must be [n, K] and noisy_labels {shape} [n]")
     if probs.shape[0] < 1 or probs.shape[1] < 2:
         raise ValueError(f"pred_probs must have examples and at least two classes, got shape {probs.shape}")
     labels = class_vector(noisy_labels, "noisy_labels", probs.shape[1], unknown=probs.shape[1])
-    labels, row = _of_probabilities(probs, labels)
+    labels, own, row = _of_probabilities(probs, labels)
     bad = known(row)
     if bad is not None and bad >= 0:
         raise ValueError(f"pred_probs row {bad} gives its label no probability: each must lie in [0, 1]")
-    return probs, labels
+    return probs, labels, own
 
 
 @jax.jit
-def _of_probabilities(probs: Array, labels: Array) -> tuple[Array, Array]:
+def _of_probabilities(probs: Array, labels: Array) -> tuple[Array, Array, Array]:
     """Labels that have a probability, K for others, which ``mode="drop"`` leaves out (-1 would count from the end).
 
-    And the first row of another one; -1 if there is none. Logits and gaps are seen by an example's own class already.
+    With these probabilities, float32, and the first row that lacks one, -1 if there is none. Logits and gaps are seen
+    by an example's own class already.
     """
     n, k = probs.shape
-    own = probs.at[jnp.arange(n), labels].get(mode="clip")
+    own = probs.at[jnp.arange(n), labels].get(mode="clip").astype(jnp.float32)
     bad = (labels < k) & ~((own >= -0.01) & (own <= 1.01))
-    return jnp.where(bad, k, labels), jnp.where(jnp.any(bad), jnp.argmax(bad), -1)
+    return jnp.where(bad, k, labels), jnp.where(bad, 0.0, own), jnp.where(jnp.any(bad), jnp.argmax(bad), -1)
