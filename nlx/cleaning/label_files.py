@@ -169,8 +169,11 @@ def _to_arrow(values: Any) -> pa.Array:
     array = pa.array(np.ascontiguousarray(values).reshape(-1))
     # Lists of fixed size would say it better, but before pyarrow 26 a Parquet file with missing ones cannot be read.
     for size in reversed(values.shape[1:]):
-        kind, dtype = (pa.ListArray, np.int32) if len(array) < 2**31 else (pa.LargeListArray, np.int64)
-        array = kind.from_arrays(np.arange(0, len(array) + 1, size, dtype), array)
+        starts = np.arange(0, len(array) + 1, size)
+        small = len(array) < 2**31
+        array = (pa.ListArray if small else pa.LargeListArray).from_arrays(
+            starts.astype(np.int32) if small else starts, array
+        )
     return array
 
 
