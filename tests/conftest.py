@@ -71,13 +71,19 @@ def arrays(tmp_path_factory):
 
 
 @pytest.fixture
-def as_a_user(capsys, monkeypatch):
-    """Function that runs a recipe with options, on one device, and returns its exit code, output and errors."""
-    from nlx.experiment.main import main
+def on_one_device(monkeypatch):
+    """Trainers of this process take one device, where they are not told which."""
     from nlx.training import trainer
     from nlx.training.mesh import make_mesh
 
     monkeypatch.setattr(trainer, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
+
+
+@pytest.fixture
+def as_a_user(capsys, on_one_device):
+    """Function that runs a recipe with options, on one device, and returns its exit code, output and errors."""
+    from nlx.experiment.main import main
+
     absl = logging.getLogger("absl")
     level = absl.level
 

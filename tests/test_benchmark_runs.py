@@ -69,6 +69,7 @@ def test_a_quick_run_is_shorter_and_remembered_apart(counted):
     assert [options.epochs for options in counted] == [3, 9]
 
 
+@pytest.mark.usefixtures("on_one_device")
 def test_workers_give_what_one_run_after_the_other_gives(tmp_path, monkeypatch, of_one_device):
     for name, value in of_one_device.items():  # of the workers, which begin anew
         monkeypatch.setenv(name, value)
