@@ -205,9 +205,13 @@ def read(options: RecipeOptions) -> Dataset:
     Raises:
       DataError, OSError: they are not there, or not as they should be.
     """
+    if options.dataset == "web" and not (options.data_dir / "web" / "labels.csv").is_file():
+        raise DataError(
+            f"{options.data_dir / 'web' / 'labels.csv'}: no such file: lay WEB out as docs/full_size.md says."
+        )
     outliers = (options.noise or "").startswith("outlier")
-    quick = replace(options, in_memory_gib=0.0, noise=options.noise if outliers else None, training_fraction=1.0)
-    run = Run(replace(quick, clean_fraction=0.0, known_outliers=0.0))
+    as_stored = {"training_fraction": 1.0, "clean_fraction": 0.0, "known_outliers": 0.0}
+    run = Run(replace(options, in_memory_gib=0.0, noise=options.noise if outliers else None, **as_stored))
     run.load()
     assert run.source is not None
     return run.source
