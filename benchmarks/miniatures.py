@@ -10,6 +10,7 @@ import pickle
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -192,9 +193,10 @@ class Maker:
         """AMT's features with noisy labels of four dogs, SD4's to test on."""
         train, test = ([c for c, _, _ in self.every("abcd", part)] for part in (False, True))
         features, others = (self.rng.normal(size=(len(y), 5376)).astype(np.float32) for y in (train, test))
-        arrays = {"features": features, "noisy_label": np.array(train), "test_features": others}
         self.root.mkdir(parents=True, exist_ok=True)
-        np.savez(self.root / "amt.npz", **arrays, test_label=np.array(test))
+        own = {"noisy_label": np.array(train), "test_label": np.array(test)}
+        save: Any = np.savez
+        save(self.root / "amt.npz", features=features, test_features=others, **own)
 
     def makers(self) -> dict[str, Callable[[], None]]:
         """What can be made, by name."""

@@ -210,8 +210,8 @@ def read(options: RecipeOptions) -> Dataset:
             f"{options.data_dir / 'web' / 'labels.csv'}: no such file: lay WEB out as docs/full_size.md says."
         )
     outliers = (options.noise or "").startswith("outlier")
-    as_stored = {"training_fraction": 1.0, "clean_fraction": 0.0, "known_outliers": 0.0}
-    run = Run(replace(options, in_memory_gib=0.0, noise=options.noise if outliers else None, **as_stored))
+    as_stored = replace(options, training_fraction=1.0, clean_fraction=0.0, known_outliers=0.0)
+    run = Run(replace(as_stored, in_memory_gib=0.0, noise=options.noise if outliers else None))
     run.load()
     assert run.source is not None
     return run.source

@@ -68,7 +68,7 @@ class RecipeOptions:
     float32 on CPUs."""
     augmentation: Augmentation | None = None
     """Random changes of training images. Default by data: none for digits and mnist, crop for the samples, else
-    crop-flip."""
+    crop-flip. crop-flip-rand is RandAugment before both."""
     standardize: Literal["all", "each"] = "all"
     """Scale of features: one for all of them, or one for each, which suits features in units of their own."""
     six_crops: bool = False
