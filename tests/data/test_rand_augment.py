@@ -43,13 +43,8 @@ def affine(by):
 
 @pytest.mark.parametrize("name", PLACES)
 def test_pixels_come_from_where_pillow_takes_them(name):
-    by = 0.4
-    ours = np.asarray(
-        moved_by(
-            jnp.asarray(SMOOTH, jnp.float32),
-            jnp.float32(by) * (jnp.arange(5) == PLACES.index(name)).astype(jnp.float32),
-        )
-    )
+    by, chosen = 0.4, jnp.asarray([place == name for place in PLACES], jnp.float32)
+    ours = np.asarray(moved_by(jnp.asarray(SMOOTH, jnp.float32), jnp.float32(by) * chosen))
     if name == "rotate":
         theirs = PICTURE.rotate(np.degrees(np.pi / 6) * by, Image.Resampling.BILINEAR, fillcolor=(128, 128, 128))
     else:
