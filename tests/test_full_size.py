@@ -45,8 +45,8 @@ def called(names, data_dir, *options, **more):
 def test_every_table_is_planned_on_its_miniature(name, data_dir, tmp_path, capsys, monkeypatch):
     for entry in FULL[name].rows.values():
         entry.options.check()
-    ends = dict([list(FULL[name].rows.items())[i] for i in (0, -1)])
-    monkeypatch.setitem(FULL, name, FULL[name]._replace(rows=ends))
+    last = dict(list(FULL[name].rows.items())[-1:])  # the paper's own, mostly
+    monkeypatch.setitem(FULL, name, FULL[name]._replace(rows=last))
     options = [o for o in SMALL if not (name == "can-4" and o.startswith(("model", "image")))]
     options = [o for o in options if not o.startswith("clean") or name in ("types-2", "types-fig8")]
     assert called([name], data_dir, *options, dry_run=True, runs=tmp_path / "runs") == 0
