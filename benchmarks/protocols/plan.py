@@ -19,7 +19,7 @@ from benchmarks.protocols.common import table
 from benchmarks.protocols.full import Full
 from benchmarks.protocols.runner import Entry
 from nlx.arguments import ArgumentError
-from nlx.data import DataError, Dataset, ImageFiles, Split
+from nlx.data import DataError, Dataset, ImageFiles, Split, load
 from nlx.data.checks import memory
 from nlx.data.sources.official import OFFICIAL
 from nlx.experiment.defaults import crop_size
@@ -210,11 +210,15 @@ def read(options: RecipeOptions) -> Dataset:
             f"{options.data_dir / 'web' / 'labels.csv'}: no such file: lay WEB out as docs/full_size.md says."
         )
     outliers = (options.noise or "").startswith("outlier")
-    as_stored = replace(options, training_fraction=1.0, clean_fraction=0.0, known_outliers=0.0)
-    run = Run(replace(as_stored, in_memory_gib=0.0, noise=options.noise if outliers else None))
-    run.load()
-    assert run.source is not None
-    return run.source
+    return load(
+        options.dataset,
+        test=options.test,
+        labels=options.labels,
+        data_dir=options.data_dir,
+        noise=options.noise if outliers else None,
+        image_size=options.image_size,
+        in_memory_gib=0.0,
+    )
 
 
 def check_weights(options: RecipeOptions, data: Dataset) -> None:
