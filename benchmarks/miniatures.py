@@ -10,6 +10,7 @@ import pickle
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -180,9 +181,38 @@ class Maker:
             self.text(f"annotations/instances_{part}2014.json", [json.dumps(content)])
             self.text(f"annotations/captions_{part}2014.json", [json.dumps({"annotations": captions})])
 
+    def web(self) -> None:
+        """WEB in the folder layout: VOC's classes as tags, of which some are wrong."""
+        rows = ["path,noisy"]
+        for c, name, i in self.every(VOC_CLASSES):
+            self.picture(f"web/{name}/{i}.jpg")
+            rows.append(f"{name}/{i}.jpg,{name};{VOC_CLASSES[(c + 1 + i) % len(VOC_CLASSES)]}")
+        self.text("web/labels.csv", rows)
+
+    def amt(self) -> None:
+        """AMT's features with noisy labels of four dogs, SD4's to test on."""
+        train, test = ([c for c, _, _ in self.every("abcd", part)] for part in (False, True))
+        features, others = (self.rng.normal(size=(len(y), 5376)).astype(np.float32) for y in (train, test))
+        self.root.mkdir(parents=True, exist_ok=True)
+        own = {"noisy_label": np.array(train), "test_label": np.array(test)}
+        save: Any = np.savez
+        save(self.root / "amt.npz", features=features, test_features=others, **own)
+
     def makers(self) -> dict[str, Callable[[], None]]:
         """What can be made, by name."""
-        names = ("imagenet", "clothing1m", "food101n", "webvision", "animal10n", "voc", "svhn", "cifar", "coco")
+        names = (
+            "imagenet",
+            "clothing1m",
+            "food101n",
+            "webvision",
+            "animal10n",
+            "voc",
+            "svhn",
+            "cifar",
+            "coco",
+            "web",
+            "amt",
+        )
         return {name: getattr(self, name) for name in names}
 
 

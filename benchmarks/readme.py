@@ -29,11 +29,11 @@ from nlx.report.figures import BLUE, GREEN, GREY, RED, new_figure, save
 
 NEEDED = ("leaderboard-small.json", "layer-fig3-small.json", "speed-cpu.json")
 NOT_TESTED = {
-    "can-2, can-3": "needs WEB and VOC",
-    "can-4": "needs the features of AMT and SD4",
+    "can-2, can-3": "needs WEB and VOC; [one command](docs/full_size.md)",
+    "can-4": "needs the features of AMT and SD4; likewise",
     "can-fig7, can-fig9": "pictures; a run of `recipes/can.py` draws them",
-    "self-1, verified and clean labels": "needs Clothing1M",
-    "self-5": "needs Food-101N",
+    "self-1, verified and clean labels": "needs Clothing1M; likewise",
+    "self-5": "needs Food-101N; likewise",
 }
 README = Path(__file__).resolve().parents[1] / "README.md"
 

@@ -4,6 +4,8 @@
   python benchmarks/tables.py layer-fig3 layer-fig5 --small --seeds=3
   python benchmarks/tables.py all --small
   python benchmarks/tables.py all --small --quick
+  python benchmarks/tables.py types-2 --full --dry_run
+  python benchmarks/tables.py types-2 --full
 
 Every protocol trains through the same code as the recipes. A run's summary is kept under benchmarks/results/runs, so
 that an interrupted table goes on where it stopped (it knows changed options, not changed code: delete the folder after
@@ -31,7 +33,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.protocols import can, crf, defaults, layer, leaderboard, self_learning, types
 from benchmarks.protocols.common import Protocol
 from benchmarks.protocols.data import Missing
+from benchmarks.protocols.full import FULL
+from benchmarks.protocols.plan import dry_run, prepared_rows, run_table
 from benchmarks.protocols.runner import RESULTS, Runner
+from nlx.arguments import ArgumentError
+from nlx.data import DataError
 from nlx.experiment.console import Console
 from nlx.experiment.run_folder import versions, write_json
 from nlx.experiment.signals import Stopped
@@ -75,7 +81,19 @@ class Options:
     system as its recipe sets it, on sets of many kinds. leaderboard: every method on four labellings. all: every one
     of them."""
     small: bool = False
-    """The form that runs on two CPU cores; the papers' full data sets need accelerators and are not here yet."""
+    """The form that runs on two CPU cores."""
+    full: bool = False
+    """The papers' data, backbones and weights (docs/full_size.md); what was stopped goes on with the same command."""
+    dry_run: bool = False
+    """Of the full form: check data, weights, memory and disk, name what is missing, and print the plan."""
+    data_dir: Path = Path("data")
+    """Folder of the full form's data."""
+    weights: Path = Path("weights")
+    """Folder of its weights, safetensors such as resnet50.safetensors."""
+    runs: Path = Path("runs/full")
+    """Where its runs are kept."""
+    options: tuple[str, ...] = ()
+    """Options of all of its rows to change, such as model=resnet8 epochs=1."""
     quick: bool = False
     """One seed, a third of the epochs, fewer cases, nothing tuned: to see that it runs, not what a method is worth."""
     seeds: int = 3
@@ -90,19 +108,23 @@ class Options:
 def main() -> int:
     """Run protocols and write their tables."""
     options = tyro.cli(Options, description=__doc__, use_underscores=True)
-    names = list(PROTOCOLS) if "all" in options.protocols else list(dict.fromkeys(options.protocols))
-    unknown = [name for name in names if name not in PROTOCOLS]
+    known: dict[str, Any] = dict(FULL if options.full else PROTOCOLS)
+    names = list(known) if "all" in options.protocols else list(dict.fromkeys(options.protocols))
+    unknown = [name for name in names if name not in known]
     console = Console(", ".join(names))
     problem = (
-        "only the small forms exist; add --small" * (not options.small)
-        or f"no table is named; say which of {', '.join(PROTOCOLS)}, or all" * (not names)
-        or f"there is no table {', '.join(unknown)}; choose from {', '.join(PROTOCOLS)}, or all" * bool(unknown)
+        "say whether --small or --full" * (options.small == options.full)
+        or f"no table is named; say which of {', '.join(known)}, or all" * (not names)
+        or f"there is no table {', '.join(unknown)}; choose from {', '.join(known)}, or all" * bool(unknown)
+        or "--dry_run is of --full" * (options.dry_run and not options.full)
         or f"--seeds={options.seeds} must be at least 1" * (options.seeds < 1)
         or f"--workers={options.workers} must be at least 1" * (options.workers is not None and options.workers < 1)
     )
     if problem:
         console.say(f"error: {problem}")
         return 1
+    if options.full:
+        return full_size(names, options, console)
     cores = min(4, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else 1
     workers = options.workers or (cores if jax.default_backend() == "cpu" else 1)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -122,6 +144,39 @@ def main() -> int:
         return 0 if written else 1
     console.say("stopped; the runs that ended are kept, and the same command goes on from there")
     return 128 + signal.SIGTERM
+
+
+def full_size(names: list[str], options: Options, console: Console) -> int:
+    """Plan or run tables at full size; 1 where anything is missing."""
+    lacking = False
+    for name in names:
+        try:
+            rows = prepared_rows(FULL[name], options.data_dir, options.weights, changed(options.options))
+            lines, missing = dry_run(name, FULL[name], rows, options.runs)
+            if not (missing or options.dry_run):
+                lines = run_table(name, FULL[name], rows, options.runs, RESULTS)
+        except (DataError, ArgumentError, Diverged) as error:
+            lines, missing = [], [str(error)]
+        print("\n".join(lines))
+        for sentence in missing:
+            console.say(f"error: {name} lacks: {sentence}")
+        lacking = lacking or bool(missing)
+    return int(lacking)
+
+
+def changed(options: tuple[str, ...]) -> dict[str, Any]:
+    """Options of recipes from NAME=VALUE, as numbers, truth or nothing where they look so."""
+    pairs = [option.partition("=") for option in options]
+    words = {"true": True, "false": False, "none": None}
+
+    def value(text: str) -> Any:
+        if text.lower() in words:
+            return words[text.lower()]
+        with contextlib.suppress(ValueError):
+            return float(text) if "." in text else int(text)
+        return text
+
+    return {name: value(text) for name, _, text in pairs}
 
 
 def write_table(name: str, options: Options, runner: Runner) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,12 @@ LABELLED = (*_HUMAN, *(name for name, about in OFFICIAL.items() if about.labels)
 
 _ARRAYS = ("digits", "mnist", "fashion_mnist", "tags", *FORMS, *_HUMAN, "npz")
 _KINDS = tuple(name.partition(":")[0] for name in KNOWN)
-_ELSEWHERE = {"mnist": fashion_mnist, "fashion_mnist": mnist}  # where outliers come from, if it can be had
+_ELSEWHERE: dict[str, Callable[[Any], Dataset]] = {
+    "mnist": fashion_mnist,
+    "fashion_mnist": mnist,
+    "cifar10": partial(cifar, "cifar100"),
+    "cifar100": partial(cifar, "cifar10"),
+}  # where outliers come from, if it can be had
 
 
 def load(
@@ -67,7 +74,8 @@ def load(
       data_dir: folder of the data sets that are not embedded; the others have no use for it.
       noise: synthetic noise on the true training labels, instead of the noisy labels that the data has; see
         :func:`nlx.data.noise.parse_noise`. Digits default to ``shuffle:0.4``, the others to their own labels. The
-        outliers of ``mnist`` are ``fashion_mnist`` and vice versa, where those files exist.
+        outliers of ``mnist`` are ``fashion_mnist``, those of ``cifar10`` ``cifar100``, and vice versa, where these
+        are.
       image_size: height and width of pictures read from files, pixels.
       noise_seed: seed of the synthetic noise.
       in_memory_gib: pictures that would fill more than this stay on disk, as ``ImageFiles``.

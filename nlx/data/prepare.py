@@ -11,8 +11,9 @@ import numpy as np
 from jax import Array
 
 from nlx.data.dataset import ImageFiles, Inputs
+from nlx.data.rand_augment import rand_augment
 
-Augmentation = Literal["none", "flip", "crop", "crop-flip"]
+Augmentation = Literal["none", "flip", "crop", "crop-flip", "crop-flip-rand"]
 
 IMAGENET = (
     255 * np.array([0.485, 0.456, 0.406], np.float32),
@@ -60,7 +61,8 @@ def preparer(
       mean: see :func:`normalization`.
       scale: likewise.
       augmentation: ``crop``: a random crop of ``size`` pixels (after padding by an eighth where the image has that size
-        already); ``flip``: left and right swapped in half of the images.
+        already); ``flip``: left and right swapped in half of the images; ``rand``: before both, RandAugment on pixels
+        from 0 to 255, see :func:`nlx.data.rand_augment.rand_augment`.
       size: height and width of the model's input, pixels; None keeps the stored ones. In evaluation the centre is cut
         out.
 
@@ -84,6 +86,8 @@ def preparer(
             raise ValueError(f"images of {height}x{width} pixels cannot be cut to {target[0]}x{target[1]}")
         if key is None or augmentation == "none":
             return _centre(normal(stored), target)
+        if "rand" in augmentation:
+            stored = rand_augment(jax.random.fold_in(key, 2), stored.astype(jnp.float32))
         crop_key, flip_key = jax.random.split(key)
         flipped = jax.random.bernoulli(flip_key, 0.5, (count, 1, 1, 1)) if "flip" in augmentation else None
         if "crop" not in augmentation:

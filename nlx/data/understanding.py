@@ -33,7 +33,8 @@ def understood(data: Dataset) -> str:
         parts.append("one label each")
     parts.append(f"{counts.min():,} to {counts.max():,} a class")
     if data.train.label is not None and not data.train.known.all():
-        parts.append(f"true labels of {data.train.known.sum():,} are known and trusted")
+        trusted = " and trusted" if data.train.trusted is not None else ""
+        parts.append(f"true labels of {data.train.known.sum():,} are known{trusted}")
     return ", ".join(parts)
 
 

@@ -32,8 +32,8 @@ class RecipeOptions:
     """Another data set, to test on its test examples of the classes that both name, such as voc2007 for web."""
     labels: str | None = None
     """Which noisy labels, where the data has several: cifar10n has worst, aggregate, random1, random2, random3,
-    clothing1m noisy, verified, clean, food101n noisy, verified; an npz file's noisy_NAME is called NAME. Not together
-    with NOISE."""
+    clothing1m noisy, verified, clean, scored, food101n noisy, verified; an npz file's noisy_NAME is called NAME. Not
+    together with NOISE."""
     noise: str | None = None
     """Synthetic noise on the true training labels, in place of the data's own noisy ones, KIND:RATE. symmetric: to any
     other class; pair: to the next one; asymmetric: to one that looks alike (CIFAR-10, digits); sparse: to a few;
@@ -68,7 +68,7 @@ class RecipeOptions:
     float32 on CPUs."""
     augmentation: Augmentation | None = None
     """Random changes of training images. Default by data: none for digits and mnist, crop for the samples, else
-    crop-flip."""
+    crop-flip. crop-flip-rand is RandAugment before both."""
     standardize: Literal["all", "each"] = "all"
     """Scale of features: one for all of them, or one for each, which suits features in units of their own."""
     six_crops: bool = False

@@ -19,7 +19,9 @@ def test_sound_data_are_told_in_one_line():
     assert understood(DATA) == "6 examples, 3 classes, one label each, 2 to 2 a class"
     assert doubts(DATA) == []
     partly = replace(DATA, train=replace(DATA.train, label=np.where(Y > 0, Y, -1)))
-    assert understood(partly).endswith("true labels of 4 are known and trusted")
+    assert understood(partly).endswith("true labels of 4 are known")
+    trusted = replace(partly, train=partly.train.partly_trusted())
+    assert understood(trusted).endswith("true labels of 4 are known and trusted")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Weights of other frameworks: the same outputs as torch's own modules give, and nothing but whole networks."""
 
 import json
+from copy import deepcopy
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +67,7 @@ PEERS = {  # our name: whose module, its name, its options, pixels
     "resnet18": ("torchvision", "resnet18", {}, 72),
     "resnet34": ("torchvision", "resnet34", {}, 72),
     "resnet50": ("timm", "resnet50", {}, 72),
-    "resnet101": ("torchvision", "resnet101", {}, 128),
+    "resnet101": ("torchvision", "resnet101", {}, 72),
     "preact18": ("timm", "resnetv2_18", {}, 72),
     "preact34": ("timm", "resnetv2_34", {}, 72),
     "alexnet": ("torchvision", "alexnet", {"dropout": 0.0}, 70),
@@ -107,6 +108,7 @@ def test_outputs_are_those_of_torch(name, tmp_path):
     for train in (True, False):
         module.train(train)
         with torch.no_grad():
+            exact = deepcopy(module).double()(torch.tensor(x).double().permute(0, 3, 1, 2)).numpy()
             theirs = module(torch.tensor(x).permute(0, 3, 1, 2)).numpy()
         if not train:  # torch's running statistics have moved meanwhile
             save(path, {key: value.numpy() for key, value in module.state_dict().items()})
@@ -114,7 +116,9 @@ def test_outputs_are_those_of_torch(name, tmp_path):
         ours = model.apply(*jax.tree.map(jnp.asarray, loaded[:2]), jnp.asarray(x), train, None)[0]["logits"]
         scale = np.abs(theirs).max()
         assert scale > 0.1
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * scale)
+        # The statistics of few pictures magnify rounding: of 101 layers torch's own is 1.3e-4.
+        near = max(1e-4, 2 * np.abs(theirs - exact).max() / scale)
+        np.testing.assert_allclose(ours, exact, rtol=near, atol=near * scale)
     other = build(name, (size, size, 3), 7)
     params, stats = other.init(jax.random.key(0))
     anew = load_weights(name, params, stats, path)

@@ -149,13 +149,14 @@ class Layout:
                 return self.root / name
         raise self.wrong(self.root / names[0], "no such folder")
 
-    def dataset(self, classes: Sequence[str], train: Sequence[Listed], test: Listed) -> Dataset:
+    def dataset(self, classes: Sequence[str], train: Sequence[Listed], test: Listed, *, trust: bool = True) -> Dataset:
         """The data set, its pictures checked to be there.
 
         Args:
           classes: their names.
-          train: parts of the training split; true labels are trusted where only some are known.
+          train: parts of the training split.
           test: the test split, its labels being true ones.
+          trust: whether true labels may be learnt from where only some are known.
 
         Raises:
           DataError: a picture is missing, in a sentence that names its row.
@@ -185,7 +186,7 @@ class Layout:
             origin=origins[0],
         )
         tested = Split(inputs(paths[1]), None, test.label, origin=origins[1])
-        return Dataset(self.name, tuple(classes), split.partly_trusted(), tested)
+        return Dataset(self.name, tuple(classes), split.partly_trusted() if trust else split, tested)
 
     def _paths(self, part: Listed) -> list[str]:
         found = find_files(part.folder, part.names)

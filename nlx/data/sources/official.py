@@ -43,7 +43,8 @@ def clothing1m(layout: Layout, labels: str) -> Dataset:
     """The key lists and the two tables of labels, in the folder of ``images/`` or in ``annotations/``.
 
     ``noisy``: a million noisy labels alone. ``verified``: with the clean labels of training pictures that have a noisy
-    one. ``clean``: with all clean labels of training pictures.
+    one. ``clean``: with all clean labels of training pictures. ``scored``: as ``verified``, but the clean labels are
+    only for scores.
     """
     at = "annotations/" if (layout.root / "annotations").is_dir() else ""
     classes = layout.rows(f"{at}category_names_eng.txt", 1).column(0)
@@ -63,11 +64,11 @@ def clothing1m(layout: Layout, labels: str) -> Dataset:
 
     train = [part("noisy_train", noisy_of)]
     if labels != "noisy":
-        known = part("clean_train", clean_of, noisy_of if labels == "verified" else None)
+        known = part("clean_train", clean_of, None if labels == "clean" else noisy_of)
         filled = np.array([name not in noisy_of for name in known.names])
         given = np.array([noisy_of.get(n, y) for n, y in zip(known.names, known.label.tolist(), strict=True)], np.int32)
         train.append(known._replace(label=given, true=known.label, filled=filled))
-    return layout.dataset(classes, train, part("clean_test", clean_of))
+    return layout.dataset(classes, train, part("clean_test", clean_of), trust=labels != "scored")
 
 
 def food101n(layout: Layout, labels: str) -> Dataset:
@@ -192,11 +193,11 @@ OFFICIAL: dict[str, Official] = {
             clothing1m,
             "clothing1m",
             14,
-            (1_000_000, 1_024_637, 1_047_570),
+            (1_000_000, 1_024_637, 1_047_570, 1_024_637),
             10_526,
             "https://github.com/Cysu/noisy_label",
         ),
-        ("noisy", "verified", "clean"),
+        ("noisy", "verified", "clean", "scored"),
     ),
     "food101n": Official(
         *(food101n, "food101n", 101, (310_009, 310_009), 25_250, "https://kuanghuei.github.io/Food-101N"),

@@ -51,6 +51,8 @@ def test_every_picture_has_its_class(data_dir, name, count):
     assert len(data.train.inputs) == len(given)
     if name in OFFICIAL:
         assert "where its authors have" in data.notes[0]
+    if name == "cifar10":
+        assert loaded(name, data_dir, noise="outlier:1").name == "cifar10/outlier:1+cifar100"
     if data.train.label is not None:  # a set that has true labels can be made noisy
         noisy = loaded(name, data_dir, noise="pair:1").train.noisy_label
         assert (noisy == (data.train.label + 1) % count).all()
@@ -72,6 +74,10 @@ def test_clothing_has_noisy_verified_and_clean_labels(data_dir):
     assert noisy.train.label is None
     wrong = np.arange(n) % 4 == 3  # as the miniature has them
     np.testing.assert_array_equal(noisy.train.noisy_label, (np.repeat(np.arange(14), EACH) + wrong) % 14)
+    scored = loaded("clothing1m", data_dir, labels="scored").train
+    assert scored.trusted is None
+    assert (scored.label == verified.train.label).all()
+    assert scored.scored.sum() == n // 2
     for data in (verified, clean):
         assert data.train.trusted.tolist() == [False] * n + [True] * (len(data.train) - n)
         assert (data.train.paired == data.train.trusted & ~data.train.filled).all()
@@ -203,7 +209,7 @@ def test_what_is_missing_is_named(tmp_path):
     for name in OFFICIAL:
         with pytest.raises(DataError, match=f"no such folder: get {name} as its page has it"):
             loaded(name, tmp_path)
-    with pytest.raises(DataError, match="clothing1m has no labels 'all': choose one of noisy, verified, clean"):
+    with pytest.raises(DataError, match="clothing1m has no labels 'all': choose one of noisy, verified, clean, scored"):
         loaded("clothing1m", tmp_path, labels="all")
 
 

@@ -1,0 +1,101 @@
+"""Tables at full size, on miniatures of the papers' data: what they lack is named, what is there runs to its table."""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import tables
+from benchmarks.miniatures import Maker
+from benchmarks.protocols import plan
+from benchmarks.protocols.full import FULL
+from nlx.experiment.console import Console
+from nlx.training import trainer
+from nlx.training.mesh import make_mesh
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ("model=mlp", "image_size=8", "batch_size=4", "six_crops=false", "init=none", "clean_fraction=0.1")
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    maker = Maker(tmp_path_factory.mktemp("full"), side=8, each=4, classes=3)
+    for make in maker.makers().values():
+        make()
+    return maker.root
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    monkeypatch.setattr(trainer, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def called(names, data_dir, *options, **more):
+    """The exit code of the command."""
+    wanted = tables.Options(names, full=True, data_dir=data_dir, options=options, **more)
+    return tables.full_size(list(names), wanted, Console(", ".join(names)))
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_every_table_is_planned_on_its_miniature(name, data_dir, tmp_path, capsys, monkeypatch):
+    for entry in FULL[name].rows.values():
+        entry.options.check()
+    last = dict(list(FULL[name].rows.items())[-1:])  # the paper's own, mostly
+    monkeypatch.setitem(FULL, name, FULL[name]._replace(rows=last))
+    of_one_size = ("can-4", "crf-2", "layer-fig3", "layer-fig5")
+    options = [o for o in SMALL if not (name in of_one_size and o.startswith("image"))]
+    options = [o for o in options if not (name == "can-4" and o.startswith("model"))]
+    options = [o for o in options if not o.startswith("clean") or name in ("types-2", "types-fig8")]
+    assert called([name], data_dir, *options, dry_run=True, runs=tmp_path / "runs") == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split(" | ") for line in lines if " | `python recipes/" in line]
+    assert [row[0].removeprefix("| ") for row in rows] == list(FULL[name].rows)
+    for row in rows:
+        assert int(row[1]) <= 320  # of the miniature, not of the paper
+        assert float(row[3]) > 0
+        assert f"--data_dir={data_dir}" in row[-1]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_missing_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(plan, "memory", lambda: 1_000)
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1_000}))
+    assert called(["self-5"], tmp_path, *SMALL[:4], "init=resnet8.safetensors", dry_run=True, weights=tmp_path) == 1
+    told = capsys.readouterr()
+    assert "310,009" in told.out  # the paper's size where there is none
+    for sentence in (
+        f"{tmp_path}/food101n: no such folder: get food101n as its page has it",
+        f"{tmp_path}/resnet8.safetensors: no such file",
+        "CE needs 0.0 GiB on each device",
+        "runs need 1.1 GiB on disk, and runs/full has 0.0",
+    ):
+        assert f"error: self-5 lacks: {sentence}" in told.err
+
+
+def test_a_table_runs_to_its_end_and_is_not_run_again(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    options = (*SMALL[:5], "epochs=2", "start_epoch=1", "members=4", "prototypes=2", "augmentation=none")
+    assert called(["self-2"], data_dir, *options, runs=tmp_path / "runs") == 0
+    score = json.loads((tmp_path / "self-2-full.json").read_text())["SMP"]["recovery"]
+    assert 0 <= score <= 1
+    assert f"| SMP | 77.36 | {100 * score:.2f} |" in (tmp_path / "self-2-full.md").read_text()
+    monkeypatch.setattr(plan, "run_recipe", lambda *_, **__: pytest.fail("it has been run"))
+    assert called(["self-2"], data_dir, *options, runs=tmp_path / "runs") == 0
+
+
+def test_the_page_has_every_table():
+    page = (ROOT / "docs" / "full_size.md").read_text()
+    for name in FULL:
+        assert f"| `{name}`" in page
+    assert np.all([f"{figure:g}" in page for figure in FULL["types-2"].paper.values()])
+
+
+def test_the_command_wants_one_of_two_sizes(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tables.py", "self-2"])
+    assert tables.main() == 1
+    assert "say whether --small or --full" in capsys.readouterr().err
