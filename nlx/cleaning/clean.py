@@ -19,7 +19,7 @@ from nlx.cleaning.arrays import Given, columns_of, given_split
 from nlx.cleaning.estimates import decided, estimate
 from nlx.cleaning.evidence import NEIGHBOURS, fuse, neighbours, weigh
 from nlx.cleaning.folds import out_of_fold
-from nlx.cleaning.guard import best_belief, guard_of
+from nlx.cleaning.guard import best_belief, guard_of, guarded
 from nlx.cleaning.held_out import judge, rows_to_judge
 from nlx.cleaning.margins import join, margins
 from nlx.cleaning.table import LabelTable, label_table, of_all_rows, with_trusted
@@ -216,7 +216,7 @@ def train(
     guard = guard_of(judged, table)
     if "out_of_fold" in extras:  # better evidence than the judges', who stay others than what they judge
         guard = guard._replace(noise=estimate(evidence_of(table), noisy).noise_rate)
-    return Trained(trainer, states, replace(table, guard=guard.summary()))
+    return Trained(trainer, states, guarded(table, guard))
 
 
 def affordable(n: int, width: int) -> bool:

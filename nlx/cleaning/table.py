@@ -209,7 +209,10 @@ def of_all_rows(table: LabelTable, posterior: np.ndarray, rows: np.ndarray, nois
     }
     about: dict[str, Any] = {"chosen": table.chosen, "class_names": table.class_names, "method": table.method}
     whole = label_table(spread(table.posterior, posterior), noisy_label, extras=extras, **about)
-    return replace(whole, guard=table.guard)
+    judged = {
+        name: spread(getattr(table, name), getattr(whole, name)[rest]) for name in ("cleaned_label", "probability")
+    }
+    return replace(whole, guard=table.guard, **judged)
 
 
 def with_trusted(probs: np.ndarray, split: Split) -> np.ndarray:
