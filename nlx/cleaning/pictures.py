@@ -17,6 +17,7 @@ from nlx.models.pretrained import frozen
 SIDE = 16  # pixels, from which on pictures have patches
 _PATCH, _FILTERS, _POOLS = 6, 256, 2
 _SAMPLES, _ROUNDS, _BLOCK = 40_000, 10, 32
+_SMALL = 32  # pixels; pictures of twice that and more are made smaller
 _FINE = 1600  # pixels, up to which every patch is looked at
 _CONTRAST, _WHITE = 10.0, 0.1
 
@@ -25,7 +26,8 @@ def patch_features(images: np.ndarray) -> np.ndarray:
     """How much of each of 256 patterns there is in each quarter of a picture.
 
     The patterns are the centres of the pictures' own patches, 6 pixels wide and whitened; a patch counts for those that
-    are nearer to it than the mean one. No label enters, and nothing is downloaded.
+    are nearer to it than the mean one. Pictures of 64 pixels and more are first averaged down to 32 to 63, so that a
+    patch is large enough to say something. No label enters, and nothing is downloaded.
 
     Args:
       images: uint8 ``[n, H, W]`` or ``[n, H, W, C]``, at least 16 pixels high and wide.
@@ -34,9 +36,10 @@ def patch_features(images: np.ndarray) -> np.ndarray:
       float32 ``[n, 1024]``; time goes with n H W.
 
     References:
-      Coates, Ng and Lee, 2011, An analysis of single-layer networks in unsupervised feature learning.
+      Coates, Ng and Lee, 2011, An analysis of single-layer networks in unsupervised feature learning; Coates and Ng,
+      2011, The importance of encoding versus training (larger pictures at 32 pixels).
     """
-    images = images if images.ndim == 4 else images[..., None]
+    images = _smaller(images if images.ndim == 4 else images[..., None])
     rng, (n, height, width) = np.random.default_rng(0), images.shape[:3]
     which = rng.integers(0, n, _SAMPLES)
     tops, lefts = (rng.integers(0, size - _PATCH + 1, _SAMPLES)[:, None, None] for size in (height, width))
@@ -54,6 +57,21 @@ def patch_features(images: np.ndarray) -> np.ndarray:
         padded = np.concatenate([block, np.zeros((short, *block.shape[1:]), np.uint8)])
         parts.append(np.asarray(_pooled(padded, mean, white, centres, stride))[: len(block)])
     return np.concatenate(parts)
+
+
+def _smaller(images: np.ndarray) -> np.ndarray:
+    """Means of squares of pixels, so that the shorter side is 32 to 63."""
+    n, height, width, channels = images.shape
+    times = max(min(height, width) // _SMALL, 1)
+    if times == 1:
+        return images
+    rows, columns = height // times, width // times
+    out = np.empty((n, rows, columns, channels), np.uint8)
+    for start in range(0, n, _BLOCK):
+        part = images[start : start + _BLOCK, : rows * times, : columns * times]
+        squares = part.reshape(len(part), rows, times, columns, times, channels)
+        out[start : start + _BLOCK] = np.rint(squares.mean(axis=(2, 4)))
+    return out
 
 
 def frozen_features(files: ImageFiles, weights: Path) -> np.ndarray:

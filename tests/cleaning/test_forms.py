@@ -168,6 +168,8 @@ def test_pictures_in_folders_or_in_a_table(pictures, tmp_path):
     assert fewer.origin.row.tolist() == [row for row in range(60) if row != 52]
     features = patch_features(by_folder.inputs)
     assert features.shape == (60, 1024)
+    larger = by_folder.inputs[:8].repeat(3, axis=1).repeat(3, axis=2)[:, :, :97]  # are first made smaller
+    np.testing.assert_array_equal(patch_features(larger), patch_features(by_folder.inputs[:8]))
     far = np.linalg.norm(features[:30].mean(axis=0) - features[30:].mean(axis=0))
     assert far > 3 * np.linalg.norm(features[:15].mean(axis=0) - features[15:30].mean(axis=0))
 
