@@ -262,10 +262,7 @@ def load_run(path: str | Path) -> SavedModel:
         seeds = sorted(p.name for p in folder.glob("seed-*"))
         fix = f"give one of its seeds, such as {folder / seeds[0]}" if seeds else "give the folder of a finished run"
         if (folder / "labels.parquet").exists() and not (folder / "config.json").exists():
-            fix = (
-                "patches of pictures and sparse columns are of the data that nlx clean was given; clean embeddings of "
-                "them, or train a recipe"
-            )
+            fix = "nlx clean keeps none of a sparse matrix, whose columns are of its own texts; give it embeddings"
         raise ArgumentError(f"{folder} holds no model: {fix}")
     try:
         return SavedModel(folder)
