@@ -150,8 +150,8 @@ def weigh(
     n, k = log_p.shape
     price = max(k * (k - 1) - 1, 1) / 2 * math.log(n)
     whole = float(expit(_STEEPNESS * (n * (fits[0] - fits[1]) / price - 0.5))) if n > 1 else 1.0
-    of_both = (np.asarray(whole * a + (1 - whole) * b) for a, b in zip(*(r[:2] for r in readings), strict=True))
-    return Weighed(*of_both, readings[0 if whole >= 0.5 else 1][2], whole)
+    posterior, matrix = (whole * a + (1 - whole) * b for a, b in zip(*(r[:2] for r in readings), strict=True))
+    return Weighed(np.asarray(posterior), np.asarray(matrix), readings[0 if whole >= 0.5 else 1][2], whole)
 
 
 def _one_rate(matrix: Array, labels: Array) -> Array:
