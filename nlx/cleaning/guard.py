@@ -62,8 +62,13 @@ class Guard(NamedTuple):
         if self.noise is not None and self.gain is not None:
             known = f"right more often by {self.gain.percent('+', ' points')}; given ones look wrong: "
             known += f"{self.noise.percent()}; held-out given labels hit {hits} %"
-        kept = ", which are kept" if self.gain is None and self.verdict == "worse" else ""
+        kept = ", which are kept" if self.keeps else ""
         return f"cleaned labels look {words} the given ones{kept}: {gone}{known}{counts}"
+
+    @property
+    def keeps(self) -> bool:
+        """Whether given labels are kept, see :func:`guarded`."""
+        return self.gain is None and bool(self.difference.high < 0)
 
     def summary(self) -> dict[str, Any]:
         """For JSON."""
@@ -113,7 +118,7 @@ def guarded(table: LabelTable, guard: Guard) -> LabelTable:
     example nothing is kept back: judges that are too weak for that call good labels worse.)
     """
     table = replace(table, guard=guard.summary())
-    if guard.gain is not None or guard.verdict != "worse":
+    if not guard.keeps:
         return table
     given, trusted = np.asarray(table.noisy_label), table.extras.get("trusted")
     if trusted is not None:
