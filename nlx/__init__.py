@@ -13,9 +13,8 @@ import importlib
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
-from nlx import corruption, crf, crowd, losses, metrics, posteriors, prototypes, samplers, transitions, variational
-
 if TYPE_CHECKING:
+    from nlx import corruption, crf, crowd, losses, metrics, posteriors, prototypes, samplers, transitions, variational
     from nlx.cleaning.classifier import NoisyLabelClassifier
     from nlx.cleaning.clean import clean
     from nlx.cleaning.consensus import consensus
@@ -32,6 +31,18 @@ _DOORS = {
     "load_run": "nlx.experiment.saved",
 }
 _ROOMS = ("cleaning", "data", "methods", "models", "training")
+_PRIMITIVES = (
+    "corruption",
+    "crf",
+    "crowd",
+    "losses",
+    "metrics",
+    "posteriors",
+    "prototypes",
+    "samplers",
+    "transitions",
+    "variational",
+)
 
 __all__ = [
     "NoisyLabelClassifier",
@@ -54,11 +65,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The doors and what needs Flax, loaded when asked for: the primitives do without."""
+    """What is loaded when it is asked for: the command says that it begins before it has loaded JAX."""
     if name == "__version__":
         return importlib.metadata.version("nlx")
     if name in _DOORS:
         return getattr(importlib.import_module(_DOORS[name]), name)
-    if name in _ROOMS:
+    if name in _ROOMS or name in _PRIMITIVES:
         return importlib.import_module(f"nlx.{name}")
     raise AttributeError(f"module 'nlx' has no attribute {name!r}")

@@ -20,7 +20,7 @@ from nlx.cleaning.estimates import estimate
 from nlx.cleaning.evidence import weigh
 from nlx.cleaning.label_files import write_issues, write_labels
 from nlx.cleaning.label_forms import Labels, label_array, read_classes, split_labels, trusted_rows
-from nlx.cleaning.pictures import frozen_features
+from nlx.cleaning.pictures import Patterns, frozen_features, patch_features, patterns_of
 from nlx.cleaning.plan import planned
 from nlx.cleaning.readme import write_readme
 from nlx.cleaning.table import LabelTable
@@ -28,7 +28,8 @@ from nlx.commands.compare import Compare
 from nlx.commands.crowd import Crowd, named
 from nlx.commands.models import Export, Predict, Score, save_linear
 from nlx.data import DataError
-from nlx.data.examples import Examples, Names, read_examples
+from nlx.data.dataset import ImageFiles
+from nlx.data.examples import SIZE, Examples, Names, read_examples
 from nlx.data.names import alike
 from nlx.data.tables import TABLES
 from nlx.experiment.console import Status
@@ -143,9 +144,9 @@ def run_clean(options: Clean) -> LabelTable:
     print(planned(shape, made, o.network, o.folds), flush=True)
     status = Status()
     status.begin(f"judging labels by {o.folds} models")
-    inputs = _inputs(o, examples)
+    features, patterns = _features(o, examples)
     table = clean(
-        inputs,
+        features,
         labels,
         trusted=trusted,
         precision=precision,
@@ -157,24 +158,30 @@ def run_clean(options: Clean) -> LabelTable:
     status.begin("writing labels, model and report")
     for note in () if table.multi_label else alike(table.class_names):
         print(f"warning: {note}", file=sys.stderr)
-    if isinstance(inputs, np.ndarray) and not is_pictures(inputs):
-        save_linear(o.out, inputs, table)
+    if patterns is not None:
+        taken = ImageFiles(files.paths, SIZE, files.top) if (files := examples.files) is not None else examples.inputs
+        save_linear(o.out, features, table, images=taken, patterns=patterns)
+    elif isinstance(features, np.ndarray):
+        save_linear(o.out, features, table)
     _write(options, table, examples.inputs, precision, status)
     if weak:
         print(_WEAK, file=sys.stderr)
     return table
 
 
-def _inputs(options: Clean, examples: Examples) -> Any:
-    """What is learnt from; features of a frozen network are kept beside the table."""
-    if options.features == "patches":
-        return examples.inputs
-    assert options.init is not None
-    assert examples.files is not None
-    features = frozen_features(examples.files, options.init)
-    with replacing(options.out / "features.npy") as file:
-        np.save(file, features)
-    return features
+def _features(options: Clean, examples: Examples) -> tuple[Any, Patterns | None]:
+    """What is learnt from, and the patterns of pictures; features of a frozen network are kept beside the table."""
+    if options.features == "frozen":
+        assert options.init is not None
+        assert examples.files is not None
+        features = frozen_features(examples.files, options.init)
+        with replacing(options.out / "features.npy") as file:
+            np.save(file, features)
+        return features, None
+    if not is_pictures(examples.inputs):
+        return examples.inputs, None
+    patterns = patterns_of(examples.inputs)
+    return patch_features(examples.inputs, patterns), patterns
 
 
 def _write(options: Clean, table: LabelTable, inputs: Any, precision: float | None, status: Status) -> None:

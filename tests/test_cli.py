@@ -1,6 +1,9 @@
 """The command nlx, in this process: files in, files out, one sentence for each mistake."""
 
 import csv
+import io
+import subprocess
+import sys
 from collections import Counter
 
 import jax
@@ -10,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from nlx import cli, start
+from nlx.cleaning import plan
 from nlx.cleaning.label_files import read_labels
 from nlx.cli import main
 from nlx.experiment.saved import load_run
@@ -175,6 +180,30 @@ def test_answers_become_labels_and_pages(user, tmp_path):
     assert "to ask first: 20 (a)" in out or "to ask first: 20 (b)" in out
     assert (tmp_path / "found" / "tasks.json").exists()
     assert len(read_labels(tmp_path / "found" / "labels.parquet")) == 21
+
+
+def test_the_plan_adds_up_what_was_tried(monkeypatch):
+    monkeypatch.setattr(plan, "_seconds", lambda run: (0.1, 0.02))
+    said = plan.planned((10_240, 256), None, True, 3)
+    # 60 and 60 programs; 400 steps, and 30 times as many of networks; neighbours of ten times as many, squared.
+    assert said == "linear models in 3 folds, 15 nearest neighbours, three small networks; about 4 minutes"
+    assert plan.planned((90_000, 256), None, False, 5).endswith("no neighbours, being too many; about 60 seconds")
+
+
+def test_the_command_speaks_before_it_loads(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    told = []
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(cli, "main", lambda: told.append(sys.stderr.getvalue()) or 7)
+    assert start.main() == 7
+    assert told == ["loading nlx ...\r\x1b[2K"]
+    run = subprocess.run(
+        [sys.executable, "-c", "import sys, nlx.start; print('jax' in sys.modules)"], capture_output=True
+    )
+    assert run.stdout == b"False\n"
 
 
 def test_unknown_flags_exit_with_2(user):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -43,27 +44,28 @@ def believed(answers: Answers, method: ModelName = "dawid_skene", log_prior: np.
       log_prior: unnormalized log p(true class) of each item, float ``[N, K]``.
     """
     known: dict[str, Any] = {"log_prior": log_prior, "trusted": answers.trusted}
-    people, groups = {"num_annotators": len(answers.annotators)}, {"groups": answers.groups}
-    given, label = (answers.item, answers.annotator), answers.label
+    item, who, label = answers.item, answers.annotator, answers.label
     for _ in range(_ROUNDS):
-        c, confusion = _fitted(answers, label, method, known, groups)
-        found = crowd.copies(c.posterior, confusion, *given, answers.label)
+        c, confusion = _fitted(answers, label, method, known)
+        found = crowd.copies(c.posterior, confusion, item, who, answers.label)
         before, label = label, np.where(found.repeated, -1, answers.label)
         if np.array_equal(before, label):
             break
     if method != "dawid_skene":
         return Beliefs(np.asarray(c.posterior), confusion, *found)
-    q, weight = crowd.tempered(c, *given, label, **groups, **known)
+    q, weight = crowd.tempered(c, item, who, label, groups=answers.groups, **known)
     if found.repeated.any():  # those who repeat others have matrices of their own
-        confusion = np.asarray(crowd.annotator_confusion(q, *given, answers.label, **people, **groups))
+        each = crowd.annotator_confusion(
+            q, item, who, answers.label, num_annotators=len(answers.annotators), groups=answers.groups
+        )
+        confusion = np.asarray(each)
     return Beliefs(np.asarray(q), confusion, *found, float(weight))
 
 
-def _fitted(
-    answers: Answers, label: np.ndarray, method: ModelName, known: dict[str, Any], groups: dict[str, Any]
-) -> tuple[Any, np.ndarray]:
+def _fitted(answers: Answers, label: np.ndarray, method: ModelName, known: dict[str, Any]) -> tuple[Any, np.ndarray]:
     """What the model says, and its matrices ``[A, K, K]``."""
-    fit = partial(crowd.dawid_skene, **groups) if method == "dawid_skene" else getattr(crowd, method)
+    in_groups = partial(crowd.dawid_skene, groups=answers.groups)
+    fit: Callable[..., Any] = in_groups if method == "dawid_skene" else getattr(crowd, method)
     c = fit(answers.item, answers.annotator, label, **answers.sizes, **known)
     if method != "glad":
         return c, np.asarray(c.confusion)

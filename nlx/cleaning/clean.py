@@ -19,7 +19,7 @@ from nlx.cleaning.arrays import Given, columns_of, given_split
 from nlx.cleaning.estimates import decided, estimate
 from nlx.cleaning.evidence import NEIGHBOURS, fuse, neighbours, weigh
 from nlx.cleaning.folds import out_of_fold
-from nlx.cleaning.guard import best_belief, guard_of
+from nlx.cleaning.guard import best_belief, guard_of, guarded
 from nlx.cleaning.held_out import judge, rows_to_judge
 from nlx.cleaning.margins import join, margins
 from nlx.cleaning.table import LabelTable, label_table, of_all_rows, with_trusted
@@ -37,6 +37,7 @@ from nlx.training.trainer import Trainer
 
 # Of a linear softmax on prepared features; found on held-out noisy labels of CIFAR-10N, all of them and few.
 _RATE, _DECAY, _Q = 0.5, 3e-3, 0.7
+_SOFTER, _WEAK = 0.3, 0.5  # q of features that say too little to learn from with 0.7, and hits below which it is tried
 _MANY, _LARGEST_DECAY = 32_000, 0.05  # examples that the decay is for: fewer need more of it
 _BATCH, _EPOCHS, _STEPS = 256, 8, 400
 _MOST_PRODUCTS = 10**12  # of numbers, for the neighbours
@@ -61,9 +62,11 @@ def clean(
     """Find wrong labels and propose right ones.
 
     By default a linear softmax with generalized cross-entropy is trained in folds, all in one program, so that every
-    example is judged by a model that has not seen its label; its opinion is joined with the nearest neighbours' (of up
-    to 60,000 examples of 256 features), the transition matrix comes from the confident joint and EM, and the posterior
-    from Bayes' rule (:mod:`nlx.cleaning.evidence`). (Several labels per example: linear sigmoids out of fold.)
+    example is judged by a model that has not seen its label: with q = 0.7, and where that predicts less than half of
+    the given labels of fewer than 32,000 examples also with 0.3, of which the one stays that predicts more. Its opinion
+    is joined with the nearest neighbours' (of up to 60,000 examples of 256 features), the transition matrix comes from
+    the confident joint and EM, and the posterior from Bayes' rule, see :mod:`nlx.cleaning.evidence`. (Several labels
+    per example: linear sigmoids out of fold.)
     Heuristics and settings may change between versions.
 
     Args:
@@ -195,6 +198,10 @@ def train(
     else:
         taught = split if split.trusted is None else replace(split, noisy_label=split.label)
         trained = out_of_fold(trainer, taught, key, folds=folds, stages=stage)
+        if noisy.ndim == 1 and n < _MANY and (hits := _hits(trained.probs, taught)) < _WEAK:
+            softer, _ = trainer_for(split, None, n - n // folds, len(names), q=_SOFTER)
+            other = out_of_fold(softer, taught, key, folds=folds, stages=stage)
+            trainer, trained = (softer, other) if _hits(other.probs, taught) > hits else (trainer, trained)
         states = [trained.fitted.member(i).state for i in range(folds)]
         probs, chosen = trained.probs, "out_of_fold"
         if noisy.ndim == 1:
@@ -216,7 +223,12 @@ def train(
     guard = guard_of(judged, table)
     if "out_of_fold" in extras:  # better evidence than the judges', who stay others than what they judge
         guard = guard._replace(noise=estimate(evidence_of(table), noisy).noise_rate)
-    return Trained(trainer, states, replace(table, guard=guard.summary()))
+    return Trained(trainer, states, guarded(table, guard))
+
+
+def _hits(probs: np.ndarray, split: Split) -> float:
+    """Share of the labels that are held for likeliest."""
+    return float(np.mean(probs.argmax(axis=1) == split.observed))
 
 
 def affordable(n: int, width: int) -> bool:
@@ -231,8 +243,12 @@ def trainer_for(
     num_classes: int,
     hidden: tuple[int, ...] = (128,),
     epochs: int | None = None,
+    q: float = _Q,
 ) -> tuple[Trainer, Stage]:
-    """A trainer of prepared features, linear or with a small network for a method, and how long to train ``size``."""
+    """A trainer of prepared features, linear or with a small network for a method, and how long to train ``size``.
+
+    The linear one has generalized cross-entropy of that q.
+    """
     width, single, fewest = split.inputs.shape[1], split.observed.ndim == 1, _EPOCHS if method is None else 20
     batch = min(_BATCH if method is None else 128, max(1, size // 4))
     epochs = max(fewest, -(-_STEPS // (size // batch))) if epochs is None else epochs
@@ -245,7 +261,7 @@ def trainer_for(
         optimizer = optax.partition(rules, {part: part for part in rules})
         network = build("mlp", (width,), num_classes, widths=hidden)
         return Trainer(network, method, optimizer, batch_size=batch, mesh=mesh), stage
-    loss = partial(losses.generalized_cross_entropy, q=_Q) if single else cross_entropy
+    loss = partial(losses.generalized_cross_entropy, q=q) if single else cross_entropy
     linear = partial(nnx.Linear, width, num_classes, kernel_init=nnx.initializers.zeros)
     decay = min(_DECAY * max(1.0, _MANY / size) ** 0.7, _LARGEST_DECAY)
     optimizer = optax.chain(optax.add_decayed_weights(decay), optax.sgd(_RATE, momentum=0.9, nesterov=True))

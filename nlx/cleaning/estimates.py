@@ -150,7 +150,7 @@ class _View:
         self.joint = transitions.confident_joint(held_out, y)
         self.counted = transitions.from_confident_joint(self.joint, y)
         self.weighed: Weighed = weigh(held_out, y)
-        self.soft = likeliest(self.log_p, y, self.counted, _ROUNDS, _SOFT)
+        self.soft = likeliest(self.log_p, y, self.counted, _ROUNDS, _SOFT)[0]
         self.deviations = float(norm.ppf(confidence))
         self.matrix = self.weighed.transition
         self.p = self._sharpened(self.weighed.power)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+from scipy.special import expit
 
 from nlx import transitions
 from nlx.arguments import ArgumentError
@@ -22,6 +24,7 @@ _POWERS = (0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.8)  # of p(y | x): above 1 it i
 _BLOCK = 500  # rows whose similarities to all others are in memory at once
 _KEPT = 5.0  # examples that the matrix to begin with counts for, in each row
 _ROUNDS = 5  # of EM
+_STEEPNESS = 8.0  # with which evidence for a matrix of noise decides; with its place, found on planted noise
 
 
 def neighbours(features: ArrayLike, k: int = NEIGHBOURS) -> np.ndarray:
@@ -95,13 +98,16 @@ class Weighed(NamedTuple):
 
     Attributes:
       posterior: p(true label | x, given label), float32 ``[n, K]``.
-      transition: ``T[i, j] = p(noisy = j | true = i)``, float32 ``[K, K]``.
-      power: of p(y | x) in Bayes' rule; the larger, the less the given label weighs, and beyond bounds argmax decides.
+      transition: ``T[i, j] = p(noisy = j | true = i)``, float32 ``[K, K]``: of both forms of noise, by weight.
+      power: of p(y | x) in Bayes' rule, of the form that weighs more; the larger, the less the given label weighs, and
+        beyond bounds argmax decides.
+      structure: weight of the noise that depends on the class, in [0, 1]; the rest is one rate for all.
     """
 
     posterior: np.ndarray
     transition: np.ndarray
     power: float
+    structure: float
 
 
 def weigh(
@@ -113,7 +119,10 @@ def weigh(
 
     The power a is the one under which the given labels, which p has not seen, are likeliest, with T from the confident
     joint; T is then refined by a few rounds of EM. (With T refined for each power, models that explain noise by their
-    own doubts would win.)
+    own doubts would win.) A weak model's own confusions look like noise that depends on the class, so that a second
+    reading has one rate for all classes instead. The posterior is the mean of both: the matrix weighs
+    :math:`\sigma(8 (g / b - \frac12))`, with g how much likelier it makes the labels, in nats, and
+    :math:`b = \frac12 (K (K - 1) - 1) \log n`, Schwarz's price of its entries.
 
     Args:
       probs: p(true label | x) by models that have not seen the label, float ``[n, K]``.
@@ -130,11 +139,28 @@ def weigh(
     """
     log_p, y = _log(probs), jnp.asarray(labels, jnp.int32)
     counted = _counted(log_p, y, known)
-    power = likeliest(log_p, y, counted, 0, known=known)
-    matrix, posterior, _ = by_em(log_p, y, counted, power, _ROUNDS, known)
-    if soft is not None:
-        posterior = jax.nn.softmax(np.float32(power) * log_p + jnp.log(jnp.maximum(soft @ matrix.T, _LEAST)))
-    return Weighed(np.asarray(posterior), np.asarray(matrix), power)
+    readings, fits = [], []
+    for start, rounds in ((counted, _ROUNDS), (_one_rate(counted, y), 0)):
+        power, fit = likeliest(log_p, y, start, 0, known=known)
+        matrix, posterior, _ = by_em(log_p, y, start, power, rounds, known)
+        if soft is not None:
+            posterior = jax.nn.softmax(np.float32(power) * log_p + jnp.log(jnp.maximum(soft @ matrix.T, _LEAST)))
+        readings.append((posterior, matrix, power))
+        fits.append(fit)
+    n, k = log_p.shape
+    price = max(k * (k - 1) - 1, 1) / 2 * math.log(n)
+    whole = float(expit(_STEEPNESS * (n * (fits[0] - fits[1]) / price - 0.5))) if n > 1 else 1.0
+    posterior, matrix = (whole * a + (1 - whole) * b for a, b in zip(*(r[:2] for r in readings), strict=True))
+    return Weighed(np.asarray(posterior), np.asarray(matrix), readings[0 if whole >= 0.5 else 1][2], whole)
+
+
+def _one_rate(matrix: Array, labels: Array) -> Array:
+    """As much noise as in a matrix, the same in all classes, which replaces them by others as frequent as they are."""
+    k = len(matrix)
+    often = jnp.zeros(k).at[labels].add(1.0, mode="drop") / len(labels)
+    rate = 1 - jnp.sum(jnp.diagonal(matrix) * often)
+    others = jnp.where(jnp.eye(k, dtype=bool), 0.0, often[None] + 1e-6)
+    return (1 - rate) * jnp.eye(k) + rate * others / jnp.sum(others, axis=1, keepdims=True)
 
 
 def likeliest(
@@ -144,10 +170,13 @@ def likeliest(
     rounds: int,
     powers: tuple[float, ...] = _POWERS,
     known: np.ndarray | None = None,
-) -> float:
-    """The power of p under which the labels are likeliest, T refined by so many rounds of EM for each."""
+) -> tuple[float, float]:
+    """The power of p under which the labels are likeliest, T refined by so many rounds of EM for each, and how likely.
+
+    The second is their mean log-likelihood.
+    """
     found = [float(by_em(log_p, labels, start, power, rounds, known).likelihood) for power in powers]
-    return powers[int(np.argmax(found))]
+    return powers[int(np.argmax(found))], max(found)
 
 
 class Reading(NamedTuple):

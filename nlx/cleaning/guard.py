@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -61,7 +62,13 @@ class Guard(NamedTuple):
         if self.noise is not None and self.gain is not None:
             known = f"right more often by {self.gain.percent('+', ' points')}; given ones look wrong: "
             known += f"{self.noise.percent()}; held-out given labels hit {hits} %"
-        return f"cleaned labels look {words} the given ones: {gone}{known}{counts}"
+        kept = ", which are kept" if self.keeps else ""
+        return f"cleaned labels look {words} the given ones{kept}: {gone}{known}{counts}"
+
+    @property
+    def keeps(self) -> bool:
+        """Whether given labels are kept, see :func:`guarded`."""
+        return self.gain is None and bool(self.difference.high < 0)
 
     def summary(self) -> dict[str, Any]:
         """For JSON."""
@@ -101,6 +108,23 @@ def guard_of(judged: Judge, table: LabelTable) -> Guard:
         [table.class_names[c] for c in np.flatnonzero(lost)],
         "worse" if worse or lost.any() else "better" if better else "open",
     )
+
+
+def guarded(table: LabelTable, guard: Guard) -> LabelTable:
+    """The table with what speaks for and against it.
+
+    Where several labels to an example look worse after cleaning, the given ones are kept, and nothing is proposed: a
+    model that ranks held-out labels worse knows too little of them. Order and probabilities stay. (Of one label to an
+    example nothing is kept back: judges that are too weak for that call good labels worse.)
+    """
+    table = replace(table, guard=guard.summary())
+    if not guard.keeps:
+        return table
+    given, trusted = np.asarray(table.noisy_label), table.extras.get("trusted")
+    if trusted is not None:
+        given = np.where(trusted[:, None], table.cleaned_label, given)
+    probability = np.where(given == 1, table.posterior, 1 - table.posterior)
+    return replace(table, cleaned_label=given, probability=probability)
 
 
 class Belief(NamedTuple):

@@ -3,39 +3,74 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from nlx.cleaning.clean import affordable
+from nlx.cleaning.evidence import NEIGHBOURS, neighbours
 
-_START, _SIZE = 6.0, 1024  # seconds to compile; rows of a product that shows how fast this machine is
-_PRODUCTS = {"patches": 6e7, "frozen": 4e9}  # for the features of a picture
+_SIZE, _ROWS, _BATCH, _CLASSES = 1024, 1024, 256, 10  # of what is tried: a product, neighbours and a step
+_LEAST_STEPS, _PASSES = 400, 8  # of linear models
+_COMPILED, _MORE = 60, 60  # programs as long as the one tried; those of networks
+_NETWORKS = 30  # times the work of a linear model's step
+_PRODUCTS = {"patches": 1e8, "frozen": 4e9}  # for the features of a picture
+_CENTRES = 3e10  # for the patterns of patches
 _MADE = {
     "patches": "1,024 features of each picture from patches of them all, no pretrained network",
     "frozen": "features of each picture at 224 pixels by the frozen network",
 }
-_LINEAR, _NETWORK = 5e-9, 2e-7  # seconds a number: of each input in linear models, of each example in networks
 
 
 def planned(shape: tuple[int, ...], made: Literal["patches", "frozen"] | None, network: bool, folds: int) -> str:
-    """A sentence on models and time for inputs ``[n, ...]``; ``made`` is how pictures get features, None for others."""
+    """A sentence on models and time for inputs ``[n, ...]``; ``made`` is how pictures get features, None for others.
+
+    The time follows from a few steps of training, a search for neighbours among a thousand examples and a product of
+    matrices, which are tried here and now.
+    """
     n, width = shape[0], 1024 if made else int(np.prod(shape[1:]))
     near = affordable(n, width)
-    square = jnp.ones((_SIZE, _SIZE), jnp.float32)
-    (square @ square).block_until_ready()
-    began = time.perf_counter()
-    (square @ square).block_until_ready()
-    each = (time.perf_counter() - began) / _SIZE**3  # seconds a product
-    seconds = _START + _LINEAR * max(8 * n, 102_400) * width * folds / 5
-    seconds += 2 * each * n * n * width if near else 0
-    seconds += 2 * each * n * _PRODUCTS[made] if made else 0
-    seconds += 15 + _NETWORK * max(8 * n, 51_200) * width if network else 0
+    rows = np.random.default_rng(0).standard_normal((min(n, _ROWS), width), np.float32)
+    models = jnp.zeros((folds, width, _CLASSES))
+    compiled, step = _seconds(lambda: _step(models, rows[:_BATCH]))
+    steps = max(_PASSES * n // _BATCH, _LEAST_STEPS)
+    seconds = _COMPILED * compiled + steps * step
+    if near and len(rows) > 1:
+        seconds += _seconds(lambda: neighbours(rows, min(NEIGHBOURS, len(rows) - 1)))[1] * (n / len(rows)) ** 2
+    if made:
+        square = jnp.ones((_SIZE, _SIZE))
+        products = n * _PRODUCTS[made] + _CENTRES
+        seconds += _seconds(lambda: square @ square)[1] * products / _SIZE**3
+    if network:
+        seconds += _MORE * compiled + _NETWORKS * steps * step
     does = [f"linear models in {folds} folds", "15 nearest neighbours" if near else "no neighbours, being too many"]
     does += ["three small networks"] if network else []
     said = f"{_MADE[made]}; " if made else ""
     return f"{said}{', '.join(does)}; about {_words(seconds)}"
+
+
+@jax.jit
+def _step(models: Array, rows: Array) -> Array:
+    """Of gradient descent, of all models on the same rows."""
+
+    def loss(weights: Array) -> Array:
+        return jnp.mean(jax.nn.logsumexp(rows @ weights, axis=1))
+
+    return models - 0.1 * jax.vmap(jax.grad(loss))(models)
+
+
+def _seconds(run: Callable[[], Array | np.ndarray]) -> tuple[float, float]:
+    """Seconds to compile, and then to run."""
+    times = [time.perf_counter()]
+    for _ in range(4):
+        jax.block_until_ready(run())
+        times.append(time.perf_counter())
+    again = float(np.median(np.diff(times)[1:]))
+    return max(times[1] - times[0] - again, 0.0), again
 
 
 def _words(seconds: float) -> str:

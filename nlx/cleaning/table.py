@@ -209,7 +209,9 @@ def of_all_rows(table: LabelTable, posterior: np.ndarray, rows: np.ndarray, nois
     }
     about: dict[str, Any] = {"chosen": table.chosen, "class_names": table.class_names, "method": table.method}
     whole = label_table(spread(table.posterior, posterior), noisy_label, extras=extras, **about)
-    return replace(whole, guard=table.guard)
+    cleaned = spread(table.cleaned_label, whole.cleaned_label[rest])
+    probability = spread(table.probability, whole.probability[rest])
+    return replace(whole, guard=table.guard, cleaned_label=cleaned, probability=probability)
 
 
 def with_trusted(probs: np.ndarray, split: Split) -> np.ndarray:

@@ -17,6 +17,7 @@ from nlx.cleaning.arrays import features_of, standard_form
 from nlx.cleaning.clean import trainer_for
 from nlx.cleaning.estimates import estimate
 from nlx.cleaning.label_files import write_issues, write_labels
+from nlx.cleaning.pictures import Patterns, pooled
 from nlx.cleaning.table import LabelTable
 from nlx.data import load
 from nlx.data.dataset import Inputs, Split
@@ -170,30 +171,46 @@ def write_predictions(path: Path, probs: np.ndarray, model: SavedModel, names: l
         file.write(text.getvalue().encode())
 
 
-def save_linear(folder: Path, inputs: np.ndarray, table: LabelTable, seed: int = 0) -> None:
+def save_linear(
+    folder: Path,
+    features: np.ndarray,
+    table: LabelTable,
+    *,
+    images: Inputs | None = None,
+    patterns: Patterns | None = None,
+) -> None:
     """Keep a linear model of cleaned labels in the folder of ``nlx clean``, to predict by.
 
     Args:
       folder: where to.
-      inputs: of all rows of the table, features or small images, see :func:`nlx.clean`.
+      features: of all rows of the table, or small images, see :func:`nlx.clean`.
       table: cleaned labels.
-      seed: of the order of training.
+      images: what the features are of, where it was not they that were given.
+      patterns: that they were compared with.
     """
-    images = inputs.dtype == np.uint8
-    inputs = inputs.reshape(*inputs.shape[:3], -1) if images else inputs.astype(np.float32)
-    features = features_of(inputs)
+    inputs = images
+    if inputs is None:
+        small = features.dtype == np.uint8
+        inputs = features.reshape(*features.shape[:3], -1) if small else features.astype(np.float32)
+        features = features_of(inputs)
     standard, k = standard_form(features), len(table.class_names)
     split = Split(standard.apply(features), table.cleaned_label, None)
     trainer, stage = trainer_for(split, None, len(split), k)
-    state = trainer.fit(split, jax.random.key(seed), stage).state
+    state = trainer.fit(split, jax.random.key(0), stage).state
     params = {name: np.asarray(value) for name, value in state.params["model"].items()}
+    more = {} if patterns is None else patterns._asdict()
+    compared = {f"patterns/{name}": np.asarray(value) for name, value in more.items()}
     prepared = {name: np.asarray(value, np.float32) for name, value in standard._asdict().items()}
 
     def scores(weights: Weights, inputs: Array) -> Array:
-        x = inputs.reshape(inputs.shape[0], -1).astype(np.float32)
+        if patterns is None:
+            x = inputs.reshape(inputs.shape[0], -1).astype(np.float32)
+        else:
+            x = pooled(inputs, Patterns(*(weights[name] for name in compared)))
         x = (x - weights["mean"][None]) * weights["scale"][None]
         return trainer.model.apply_test({name: weights[name] for name in params}, {}, x)["logits"]
 
     about = {"method": table.method, "dataset": table.dataset}
     names, several = table.class_names, table.multi_label
-    save_program(folder, scores, params | prepared, inputs, class_names=names, multi_label=several, about=about)
+    weights = params | prepared | compared
+    save_program(folder, scores, weights, inputs, class_names=names, multi_label=several, about=about)

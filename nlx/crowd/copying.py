@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from jax.typing import ArrayLike
 from scipy.sparse import coo_array
 
 from nlx.arguments import in_range

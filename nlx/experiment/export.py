@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nlx.cleaning.guard import best_belief, guard_of
+from nlx.cleaning.guard import best_belief, guard_of, guarded
 from nlx.cleaning.held_out import Judge
 from nlx.cleaning.label_files import write_issues, write_labels
 from nlx.cleaning.readme import write_readme
@@ -50,7 +50,8 @@ def table_of(posterior: Posterior, data: Dataset, method: str, judged: Judge) ->
         method=method,
         origin=data.train.origin,
     )
-    return replace(table, guard=guard_of(judged, table).summary() | {"merit": belief.merits})
+    table = guarded(table, guard_of(judged, table))
+    return replace(table, guard=table.guard | {"merit": belief.merits})
 
 
 def held_out_table(split: Split, probs: np.ndarray, data: Dataset, method: str) -> LabelTable:

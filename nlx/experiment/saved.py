@@ -261,6 +261,8 @@ def load_run(path: str | Path) -> SavedModel:
     if not (folder / ABOUT).exists():
         seeds = sorted(p.name for p in folder.glob("seed-*"))
         fix = f"give one of its seeds, such as {folder / seeds[0]}" if seeds else "give the folder of a finished run"
+        if (folder / "labels.parquet").exists() and not (folder / "config.json").exists():
+            fix = "nlx clean keeps none of a sparse matrix, whose columns are of its own texts; give it embeddings"
         raise ArgumentError(f"{folder} holds no model: {fix}")
     try:
         return SavedModel(folder)

@@ -62,7 +62,8 @@ def warnings_of(labels: LabelTable, changed: int) -> Iterator[str]:
                 f"({max(1 / k, often):.0%}): the inputs, as they are, say too little of the classes."
             )
     if guard.get("verdict") == "worse":
-        yield "Cleaned labels look worse than the given ones: do not train on them."
+        advice = ": do not train on them" if changed else ", which are kept"
+        yield f"Cleaned labels look worse than the given ones{advice}."
     if lost := guard.get("classes_lost"):
         yield f"Classes that nearly vanish among the cleaned labels: {', '.join(map(str, lost))}."
     if changed > _MUCH * n:

@@ -1,5 +1,7 @@
 """nlx.clean: what it accepts, what it finds, and what it says of input that it cannot use."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,6 +66,20 @@ def test_units_of_features_do_not_matter(digits):
     scale = 10.0 ** RNG.integers(-3, 4, 64)
     near = nlx.clean(images * scale + 1e4 * scale, noisy)
     np.testing.assert_allclose(near.posterior, nlx.clean(images, noisy).posterior, atol=2e-2)
+
+
+def test_weak_features_are_learnt_from_by_a_softer_loss(monkeypatch):
+    """Of hundreds of dimensions that say little each; what held-out models predict of the given labels decides."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 10, 300)
+    x = rng.normal(size=(300, 200)) + 0.15 * rng.normal(size=(10, 200))[label]
+
+    def hits():
+        return np.mean(nlx.clean(x, label).extras["out_of_fold"].argmax(axis=1) == label)
+
+    best = hits()
+    monkeypatch.setattr(sys.modules["nlx.cleaning.clean"], "_SOFTER", 0.7)
+    assert hits() < best < 0.5
 
 
 def test_pictures_and_several_labels_and_a_method_of_ones_own(digits):

@@ -65,6 +65,30 @@ def test_probabilities_that_say_too_little_are_sharpened_and_others_are_not():
     np.testing.assert_allclose(np.diag(weighed.transition), 0.7, atol=0.06)
 
 
+def test_noise_that_depends_on_the_class_is_told_from_one_rate_for_all():
+    """And the posterior is the mean of both readings, by weight."""
+    probs, given, true = noisy_world(1500)
+    pairs = np.where(np.random.default_rng(1).random(1500) < 0.3, (true + 1) % 4, true)
+    even, structured = weigh(probs, given), weigh(probs, pairs)
+    assert even.structure < 0.1 < 0.9 < structured.structure
+    log_p, y = jnp.log(jnp.asarray(probs, jnp.float32)), jnp.asarray(given, jnp.int32)
+    start = np.asarray(transitions.from_confident_joint(transitions.confident_joint(probs, given), given), np.float64)
+    often = np.bincount(given, minlength=4) / 1500
+    rate = 1 - np.diag(start) @ often
+    one = [[1 - rate if i == j else rate * often[j] / (1 - often[i]) for j in range(4)] for i in range(4)]
+    readings = []
+    for matrix, rounds in ((start, 5), (np.array(one), 0)):
+        matrix = jnp.asarray(matrix, jnp.float32)
+        fits = {a: float(by_em(log_p, y, matrix, a, 0).likelihood) for a in (0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.8)}
+        power = max(fits, key=fits.get)
+        readings.append((fits[power], by_em(log_p, y, matrix, power, rounds).posterior))
+    gain = 1500 * (readings[0][0] - readings[1][0])
+    weight = 1 / (1 + np.exp(-8 * (gain / (11 / 2 * np.log(1500)) - 0.5)))
+    assert even.structure == pytest.approx(weight, abs=1e-3)
+    mean = even.structure * readings[0][1] + (1 - even.structure) * readings[1][1]
+    np.testing.assert_allclose(even.posterior, mean, atol=1e-4)
+
+
 def test_neighbours_help_where_a_model_cannot_and_are_left_alone_where_they_say_nothing():
     place = RNG.normal(size=(1500, 2))
     true = (np.floor(place * 2).sum(axis=1) % 2).astype(int)  # a chessboard: a linear model knows nothing

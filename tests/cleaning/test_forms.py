@@ -16,14 +16,16 @@ from nlx.cleaning.arrays import columns_of, features_of
 from nlx.cleaning.decisions import read_decisions
 from nlx.cleaning.label_files import read_labels, write_issues, write_labels
 from nlx.cleaning.label_forms import classes_of, label_array, split_labels, trusted_rows
-from nlx.cleaning.pictures import patch_features
+from nlx.cleaning.pictures import patch_features, patterns_of
 from nlx.cleaning.readme import SNIPPETS, write_readme
 from nlx.cleaning.table import label_table
 from nlx.cli import main
+from nlx.commands.models import save_linear
 from nlx.data import DataError
 from nlx.data.examples import Names, read_examples
 from nlx.data.origin import Origin
 from nlx.data.tables import as_table, is_frame
+from nlx.experiment.saved import load_run
 
 NAN = float("nan")
 
@@ -166,8 +168,18 @@ def test_pictures_in_folders_or_in_a_table(pictures, tmp_path):
         read_examples(pictures, None, Names(label="species"))
     fewer = read_examples(pictures, None, Names(label="species"), skip_broken=True)
     assert fewer.origin.row.tolist() == [row for row in range(60) if row != 52]
-    features = patch_features(by_folder.inputs)
+    patterns = patterns_of(by_folder.inputs)
+    features = patch_features(by_folder.inputs, patterns)
     assert features.shape == (60, 1024)
+    larger = by_folder.inputs[:8].repeat(3, axis=1).repeat(3, axis=2)[:, :, :97]  # are first made smaller
+    np.testing.assert_allclose(patch_features(larger, patterns), features[:8], atol=1e-4)
+    # What is kept of them predicts from pictures.
+    down = (by_folder.labels == "down").astype(int)
+    table = label_table(np.eye(2)[down], down, class_names=("across", "down"))
+    save_linear(tmp_path / "kept", features, table, images=by_folder.inputs, patterns=patterns)
+    model = load_run(tmp_path / "kept")
+    assert (model.predict(by_folder.inputs).argmax(axis=1) == down).all()
+    assert (model.predict(model.files([pictures / "down" / "03.png"])).argmax(axis=1) == 1).all()
     far = np.linalg.norm(features[:30].mean(axis=0) - features[30:].mean(axis=0))
     assert far > 3 * np.linalg.norm(features[:15].mean(axis=0) - features[15:30].mean(axis=0))
 

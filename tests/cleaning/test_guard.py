@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nlx.cleaning.guard import beliefs_of, best_belief, guard_of, interval_of
+from nlx.cleaning.guard import beliefs_of, best_belief, guard_of, guarded, interval_of
 from nlx.cleaning.held_out import Discriminant, judge, rows_to_judge
 from nlx.cleaning.table import label_table
 from nlx.methods.method import Candidate, Column, Posterior
@@ -104,8 +104,15 @@ def test_several_labels_per_example():
     assert found.summary()["gain"] is None
     assert "mAP" in found.line
     assert found.verdict != "worse"
-    none = guard_of(judged, label_table(np.zeros((N, 2)), missing))
+    empty = label_table(np.full((N, 2), 0.1), missing, extras={"trusted": np.arange(N) == 0})
+    none = guard_of(judged, empty)
     assert (none.verdict, none.lost) == ("worse", ["0", "1"])
+    kept = guarded(empty, none)
+    assert (kept.changes == (np.arange(N) == 0) & (missing[0] == 1).any()).all()  # but for what is trusted
+    np.testing.assert_allclose(kept.probability, np.where(kept.cleaned_label == 1, 0.1, 0.9))
+    np.testing.assert_array_equal(kept.issue_rank, empty.issue_rank)
+    assert "which are kept" in kept.guard["line"]
+    assert (guarded(label_table(true * 1.0, missing), found).cleaned_label == true).all()
 
 
 def test_models_that_know_nothing_do_not_overrule_labels():

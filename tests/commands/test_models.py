@@ -128,6 +128,7 @@ def test_numbers_are_names_first(trained):
     ("arguments", "message"),
     [
         (("predict", "nothing", "x.npy"), "nothing holds no model: give the folder of a finished run"),
+        (("predict", "sparse", "x.npy"), "nlx clean keeps none of a sparse matrix"),
         (("predict", "several", "x.npy"), "give one of its seeds, such as several/seed-0"),
         (("predict", "broken", "x.npy"), "the model in broken cannot be read"),
         (("predict", "RUN", "flat.npy"), "trained on inputs uint8 [n, 6, 6, 3], got float32 [n, 4]"),
@@ -148,6 +149,8 @@ def test_a_mistake_is_one_sentence(trained, call, tmp_path, arguments, message):
     np.save("short.npy", np.array([0, 1]))
     (tmp_path / "names.txt").write_text("\n".join(["bright"] * 90))
     (tmp_path / "empty").mkdir()
+    (tmp_path / "sparse").mkdir()
+    (tmp_path / "sparse" / "labels.parquet").touch()  # of nlx clean, which keeps no config.json
     (tmp_path / "several" / "seed-0").mkdir(parents=True)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "model.json").write_text("{}")
