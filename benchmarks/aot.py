@@ -140,7 +140,8 @@ def cases(s: Sizes) -> dict[str, Case]:
         "self_learning_short": correcting(keep_scores=False, parts=8),
         "crf_analytic": Case(lambda: crf_analytic(np.full((k, k), 1 / k, np.float32), alpha=alpha)),
         "crf_without_pairs": field(auxiliary=None, pairwise=False),
-        "crf": field(),
+        "crf": field(generator="hash"),
+        "crf_threefry": field(generator="threefry"),
     }
 
 
