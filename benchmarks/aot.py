@@ -119,12 +119,13 @@ def cases(s: Sizes) -> dict[str, Case]:
     machine = RBM(jnp.zeros((units, s.words)), jnp.zeros(s.words), jnp.zeros(units))
 
     def field(**options: object) -> Case:
-        given = {"alpha": alpha, "auxiliary": machine, "hidden": s.hidden, "chains": s.chains, "sweeps": s.sweeps}
-        return Case(lambda: crf(s.objects, s.words, **{**given, **options}), (s.words,), (s.objects,))  # type: ignore[arg-type]
+        sampled = {"hidden": s.hidden, "chains": s.chains, "sweeps": s.sweeps}
+        given: dict[str, Any] = {"alpha": alpha, "auxiliary": machine, **sampled}
+        return Case(lambda: crf(s.objects, s.words, **{**given, **options}), (s.words,), (s.objects,))
 
     def correcting(**options: object) -> Case:
-        given = {"refresh_after": lambda epochs: True, "members": s.members}
-        return Case(lambda: self_learning(k, **{**given, **options}))  # type: ignore[arg-type]
+        given: dict[str, Any] = {"refresh_after": lambda epochs: True, "members": s.members}
+        return Case(lambda: self_learning(k, **{**given, **options}))
 
     heads = Heads(8, 64, 64, start="random")
     return {
@@ -198,7 +199,8 @@ class Programs:
         key = jax.eval_shape(lambda state: key_for(state, REFRESH, 1), self.state)
         with jax.set_mesh(self._mesh):
             labels = {"noisy_label": self._rows(size, (), np.int32)}
-            return passes._refresh.lower(key, self.memory, features, labels)
+            refresh: Any = passes._refresh
+            return refresh.lower(key, self.memory, features, labels)
 
     @property
     def names(self) -> tuple[str, ...]:
