@@ -8,6 +8,7 @@ import pytest
 from nlx.cleaning.guard import best_belief
 from nlx.cleaning.held_out import judge
 from nlx.cleaning.label_files import read_labels, write_labels
+from nlx.cleaning.readme import write_readme
 from nlx.cleaning.reasons import reasons
 from nlx.cleaning.table import label_table, with_trusted
 from nlx.data import Split
@@ -50,6 +51,9 @@ def test_labels_scores_and_reasons_are_the_same_and_come_back_from_a_file(top, t
     for column in ("cleaned_label", "probability", "label_score", "issue_rank"):
         np.testing.assert_array_equal(getattr(short, column), getattr(whole, column))
     assert len(reasons(short)) == len(reasons(whole))
+    for table, kept in ((whole, False), (short, True)):
+        write_readme(tmp_path / "README.txt", table)
+        assert ("the likeliest (classes, probs)" in (tmp_path / "README.txt").read_text()) == kept
     held_out = label_table(likeliest(PROBS[:9], LABELS[:9]), LABELS[:9], class_names=names)
     write_labels(tmp_path / "labels.parquet", short, {"test": held_out})
     read = read_labels(tmp_path / "labels.parquet")
