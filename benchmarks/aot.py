@@ -138,7 +138,7 @@ def cases(s: Sizes) -> dict[str, Case]:
         "sop": Case(sop),
         "co_teaching": Case(lambda: co_teaching(lambda step: 0.3), twins=True),
         "self_learning": correcting(),
-        "self_learning_short": correcting(keep_scores=False, parts=8),
+        "self_learning_short": correcting(keep_scores=False),
         "crf_analytic": Case(lambda: crf_analytic(np.full((k, k), 1 / k, np.float32), alpha=alpha)),
         "crf_without_pairs": field(auxiliary=None, pairwise=False),
         "crf": field(generator="hash"),
