@@ -150,16 +150,8 @@ class RecipeOptions:
         require(self, "(0, inf)", "clip", "accumulate", "mix_alpha")
         require(self, "[0, 1)", "momentum", "dropout", "warmup")
         require(self, "[0, 1)", "clean_fraction", "known_outliers", "validation_fraction")
-        require(
-            self,
-            "[0, inf)",
-            "weight_decay",
-            "seed",
-            "noise_seed",
-            "checkpoint_seconds",
-            "in_memory_gib",
-            "posterior_gib",
-        )
+        require(self, "[0, inf)", "weight_decay", "seed", "noise_seed", "checkpoint_seconds")
+        require(self, "[0, inf)", "in_memory_gib", "posterior_gib")
         require(self, "(0, 1]", "training_fraction", "decay_every")
         require(self, "(0, inf)", "adam_epsilon")
         if not self.optimizer.startswith("adam"):
