@@ -119,12 +119,13 @@ def cases(s: Sizes) -> dict[str, Case]:
     machine = RBM(jnp.zeros((units, s.words)), jnp.zeros(s.words), jnp.zeros(units))
 
     def field(**options: object) -> Case:
-        given = {"alpha": alpha, "auxiliary": machine, "hidden": s.hidden, "chains": s.chains, "sweeps": s.sweeps}
-        return Case(lambda: crf(s.objects, s.words, **{**given, **options}), (s.words,), (s.objects,))  # type: ignore[arg-type]
+        sampled = {"hidden": s.hidden, "chains": s.chains, "sweeps": s.sweeps}
+        given: dict[str, Any] = {"alpha": alpha, "auxiliary": machine, **sampled}
+        return Case(lambda: crf(s.objects, s.words, **{**given, **options}), (s.words,), (s.objects,))
 
     def correcting(**options: object) -> Case:
-        given = {"refresh_after": lambda epochs: True, "members": s.members}
-        return Case(lambda: self_learning(k, **{**given, **options}))  # type: ignore[arg-type]
+        given: dict[str, Any] = {"refresh_after": lambda epochs: True, "members": s.members}
+        return Case(lambda: self_learning(k, **{**given, **options}))
 
     heads = Heads(8, 64, 64, start="random")
     return {
@@ -137,10 +138,11 @@ def cases(s: Sizes) -> dict[str, Case]:
         "sop": Case(sop),
         "co_teaching": Case(lambda: co_teaching(lambda step: 0.3), twins=True),
         "self_learning": correcting(),
-        "self_learning_short": correcting(keep_scores=False, parts=8),
+        "self_learning_short": correcting(keep_scores=False),
         "crf_analytic": Case(lambda: crf_analytic(np.full((k, k), 1 / k, np.float32), alpha=alpha)),
         "crf_without_pairs": field(auxiliary=None, pairwise=False),
-        "crf": field(),
+        "crf": field(generator="hash"),
+        "crf_threefry": field(generator="threefry"),
     }
 
 
@@ -197,7 +199,8 @@ class Programs:
         key = jax.eval_shape(lambda state: key_for(state, REFRESH, 1), self.state)
         with jax.set_mesh(self._mesh):
             labels = {"noisy_label": self._rows(size, (), np.int32)}
-            return passes._refresh.lower(key, self.memory, features, labels)
+            refresh: Any = passes._refresh
+            return refresh.lower(key, self.memory, features, labels)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -170,7 +170,7 @@ def features(options: Features) -> list[str]:
                 )
                 run_recipe(run, recipe.train, data=data, pictures=False)
                 table = read_labels(f"{folder}/run/labels.parquet")
-            q = table.extras.get("crowd_posterior", table.posterior)
+            q: Any = table.extras.get("crowd_posterior", table.posterior)
             found[f"nlx {name}, with features"] = q.argmax(axis=1)
         for name, label in found.items():
             told.setdefault(name, []).append(label)

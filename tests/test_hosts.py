@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from nlx.cleaning.label_files import read_labels
-from nlx.data import batches
+from nlx.data import batches, decode
 from nlx.experiment import launch
 from nlx.experiment.main import main
 from nlx.training import trainer
@@ -26,11 +26,14 @@ OPTIONS = ("--model=mlp", "--widths=8", "--image_size=8", "--in_memory_gib=0", "
 
 
 def run(folder, name, *more):
-    """The recipe, and how many pictures it has decoded in this process."""
+    """The recipe; how many pictures it has decoded in this process, and how many it has looked at before."""
     options = (f"--dataset=folder:{folder}", f"--run_dir={folder / name}", *OPTIONS, *more)
-    with mock.patch.object(batches, "decode", side_effect=batches.decode) as decode:
+    with (
+        mock.patch.object(batches, "decode", side_effect=batches.decode) as read,
+        mock.patch.object(decode, "_survey", side_effect=decode._survey) as surveyed,
+    ):
         assert main(elr.ELROptions, elr.train, list(options)) == 0
-    return decode.call_count
+    return read.call_count, surveyed.call_count
 
 
 @pytest.fixture
@@ -68,7 +71,9 @@ def test_each_host_decodes_its_share_and_the_labels_are_those_of_one(pictures, m
             process.kill()
             process.communicate()
     assert [process.returncode for process in processes] == [0, 0], "\n\n".join(err[-2000:] for _, err in said)
-    assert [int(out.split()[-1]) for out, _ in said] == [alone // 2] * 2
+    shares = [json.loads(out.splitlines()[-1]) for out, _ in said]
+    assert shares == [[alone[0] // 2, N // 2]] * 2
+    assert alone[1] == N
     one, two = (read_labels(pictures / name / "labels.parquet") for name in ("one", "two"))
     np.testing.assert_array_equal(two.cleaned_label, one.cleaned_label)
     np.testing.assert_allclose(two.posterior, one.posterior, rtol=1e-3, atol=1e-4)
@@ -101,4 +106,4 @@ def test_a_launcher_that_says_where_the_others_are_is_left_to_jax(monkeypatch):
 
 
 if __name__ == "__main__":
-    print(run(Path(sys.argv[1]), "two", f"--distributed={sys.argv[2]}"))
+    print(json.dumps(run(Path(sys.argv[1]), "two", f"--distributed={sys.argv[2]}")))

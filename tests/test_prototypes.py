@@ -9,7 +9,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from benchmarks.kernels.programs import facts_of
 from nlx import prototypes
-from nlx.prototypes import members
+from nlx.prototypes import correction, members
 
 RNG = np.random.default_rng(0)
 KEY = jax.random.key(0)
@@ -286,13 +286,16 @@ def test_one_prototype_at_the_centre_is_the_nearest_centroid():
 
 
 @pytest.mark.parametrize("parts", [2, 16])
-def test_parts_change_nothing_but_the_memory(parts):
+def test_parts_change_nothing_but_the_memory(parts, monkeypatch):
     x, mean = points(48), RNG.normal(size=(5, 6)).astype(np.float32)
     present = np.arange(5) != 1
     whole = prototypes.correct(x, mean, present)
     part = jax.jit(lambda x: prototypes.correct(x, mean, present, parts=parts))(x)
     np.testing.assert_array_equal(part.label, whole.label)
     np.testing.assert_allclose(part.margin, whole.margin, atol=1e-6)
+    monkeypatch.setattr(correction, "_MOST_BYTES", 4 * 48 * 5 // parts)
+    assert correction._parts(48, 5) == parts
+    np.testing.assert_array_equal(prototypes.correct(x, mean, present).label, whole.label)
 
 
 def test_where_no_class_or_one_has_a_prototype():

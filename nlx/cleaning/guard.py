@@ -12,6 +12,7 @@ from nlx.cleaning.estimates import Interval
 from nlx.cleaning.held_out import Judge, as_vectors
 from nlx.cleaning.table import LabelTable
 from nlx.methods.method import Posterior, chosen_candidate
+from nlx.methods.top import Top
 from nlx.metrics import mean_average_precision
 
 _SHOWN_CLASSES = 10
@@ -85,14 +86,16 @@ class Guard(NamedTuple):
 def guard_of(judged: Judge, table: LabelTable) -> Guard:
     """Compare a table's cleaned labels with the given ones."""
     num_classes = table.posterior.shape[1]
-    given, cleaned = (as_vectors(labels, num_classes) for labels in (table.noisy_label, table.cleaned_label))
-    noise, gain, expected = None, None, given.sum(axis=0)
+    both = table.noisy_label, table.cleaned_label
+    given, cleaned = (as_vectors(labels[judged.rows], num_classes) for labels in both)
+    given_count, cleaned_count = (_count(labels, num_classes) for labels in both)
+    noise, gain, expected = None, None, given_count
     if judged.beliefs is not None:
-        right = [np.sum(judged.beliefs * labels, axis=1) for labels in (judged.given, cleaned[judged.rows])]
+        right = [np.sum(judged.beliefs * labels, axis=1) for labels in (judged.given, cleaned)]
         noise, gain = interval_of(1 - right[0]), interval_of(right[1] - right[0])
         expected = judged.beliefs.mean(axis=0) * len(table)
-    before, after = (_hits(judged, labels[judged.rows]) for labels in (given, cleaned))
-    lost = (cleaned.sum(axis=0) <= expected / 4) & (expected >= _FEWEST)
+    before, after = (_hits(judged, labels) for labels in (given, cleaned))
+    lost = (cleaned_count <= expected / 4) & (expected >= _FEWEST)
     change = interval_of(after - before)
     decides, informed = change, True
     if gain is not None:
@@ -104,7 +107,7 @@ def guard_of(judged: Judge, table: LabelTable) -> Guard:
         gain,
         (float(np.mean(before)), float(np.mean(after))),
         change,
-        (given.sum(axis=0, dtype=int).tolist(), cleaned.sum(axis=0, dtype=int).tolist()),
+        (given_count.tolist(), cleaned_count.tolist()),
         [table.class_names[c] for c in np.flatnonzero(lost)],
         "worse" if worse or lost.any() else "better" if better else "open",
     )
@@ -127,17 +130,24 @@ def guarded(table: LabelTable, guard: Guard) -> LabelTable:
     return replace(table, cleaned_label=given, probability=probability)
 
 
+def _count(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Labels of each class, int ``[K]``."""
+    if labels.ndim == 2:
+        return np.asarray(labels.sum(axis=0, dtype=int))
+    return np.bincount(labels[labels >= 0], minlength=num_classes)
+
+
 class Belief(NamedTuple):
     """What labels are cleaned with.
 
     Attributes:
       name: of a candidate or a column of the posterior.
-      probs: p(true label), ``[n, K]``.
+      probs: p(true label), ``[n, K]``, or the likeliest classes of it.
       merits: of one label to an example, the share that each belief gets right, as the judges see it.
     """
 
     name: str
-    probs: np.ndarray
+    probs: Any
     merits: dict[str, float]
 
 
@@ -156,12 +166,12 @@ def best_belief(judged: Judge, posterior: Posterior) -> Belief:
     return Belief(name, beliefs[name], merits)
 
 
-def beliefs_of(posterior: Posterior) -> dict[str, np.ndarray]:
+def beliefs_of(posterior: Posterior) -> dict[str, Any]:
     """Probabilities ``[n, K]`` that labels may be cleaned with, by name: candidates, and columns that are beliefs."""
     costs = {name: float(np.mean(candidate.cost)) for name, candidate in posterior.candidates.items()}
     beliefs = {name: c.probs for name, c in posterior.candidates.items() if math.isfinite(costs[name])}
     beliefs |= {name: column.values for name, column in posterior.columns.items() if column.kind == "belief"}
-    return {name: np.asarray(probs) for name, probs in beliefs.items()}
+    return {name: probs if isinstance(probs, Top) else np.asarray(probs) for name, probs in beliefs.items()}
 
 
 def _hits(judged: Judge, labels: np.ndarray) -> np.ndarray:

@@ -16,13 +16,15 @@ import pyarrow.parquet as pq
 
 from nlx.arguments import ArgumentError
 from nlx.cleaning.reasons import reasons
-from nlx.cleaning.table import COLUMNS, LabelTable
+from nlx.cleaning.table import COLUMNS, Belief, LabelTable
 from nlx.data.origin import Origin
 from nlx.files import replacing
+from nlx.methods.top import Top
 
 SEPARATOR = ";"  # between the classes of one example
 _ABOUT = ("chosen", "class_names", "dataset", "method", "guard")
 _METADATA = b"nlx"
+_OF_TOP = ("classes", "probs", "best", "given")  # of a belief of which the likeliest classes are kept
 
 
 def for_people(table: LabelTable, split: str = "train") -> dict[str, Any]:
@@ -64,7 +66,8 @@ def write_labels(path: str | Path, table: LabelTable, held_out: Mapping[str, Lab
     """Write a table as Parquet; the file appears whole or not at all.
 
     Columns have the names of attributes and extras, and those of :func:`for_people`; vectors are lists, of one
-    length in a column. All else is JSON in the metadata.
+    length in a column; beliefs of which the likeliest classes are kept are structs of the attributes of
+    :class:`nlx.methods.top.Top`. All else is JSON in the metadata.
 
     Args:
       path: the file, e.g. ``labels.parquet``.
@@ -146,7 +149,8 @@ def read_labels(path: str | Path) -> LabelTable:
             metadata = json.loads(arrow.schema.metadata[_METADATA])
             arrow = arrow.filter(pa.compute.equal(arrow.column("split"), "train"))
             names = (*COLUMNS, *metadata["extras"], *(["true_label"] if "true_label" in arrow.column_names else []))
-            columns: dict[str, Any] = {name: _to_numpy(arrow.column(name)) for name in names}
+            k = len(metadata["class_names"])
+            columns: dict[str, Any] = {name: _to_numpy(arrow.column(name), k) for name in names}
             key = cast(Literal["id", "path"] | None, metadata["key"])
             values = None if key is None else np.asarray(arrow.column(key).to_pylist(), object)
             table = LabelTable(
@@ -161,6 +165,8 @@ def read_labels(path: str | Path) -> LabelTable:
 
 
 def _to_arrow(values: Any) -> pa.Array:
+    if isinstance(values, Top):
+        return pa.StructArray.from_arrays([_to_arrow(getattr(values, name)) for name in _OF_TOP], _OF_TOP)
     if isinstance(values, list):
         try:
             return pa.array(values)
@@ -177,8 +183,11 @@ def _to_arrow(values: Any) -> pa.Array:
     return array
 
 
-def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
+def _to_numpy(column: pa.ChunkedArray, num_classes: int = 0) -> Belief:
     array, shape = column.combine_chunks(), [len(column)]
+    if pa.types.is_struct(array.type):
+        parts = {name: _to_numpy(pa.chunked_array([array.field(name)])) for name in _OF_TOP}
+        return Top(**parts, num_classes=num_classes)
     while pa.types.is_nested(array.type):
         sizes = set(pa.compute.list_value_length(array).unique().to_pylist())
         if len(sizes) != 1:

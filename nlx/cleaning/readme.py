@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nlx.cleaning.table import LabelTable
 from nlx.files import replacing
+from nlx.methods.top import Top
 
 _COLUMNS = {
     "row": "position of the example in your own file, from 0 on (test rows: in the file of these)",
@@ -24,7 +25,7 @@ _COLUMNS = {
     "split": "train, or the part that it was held out for; of these labels are ranked, but none is an issue",
     "index": "position among the training examples",
     "noisy_label, cleaned_label": "given and proposed label as class numbers or {0, 1} vectors, -1 for none",
-    "posterior": "probability of each class, given input and label",
+    "posterior": "probability of each class, given input and label{kept}",
 }
 
 SNIPPETS = {
@@ -101,7 +102,9 @@ def write_readme(path: str | Path, table: LabelTable, precision: float | None = 
     key = None if table.origin is None else table.origin.name
     promise = "" if precision is None else f": of these, at least {100 * precision:g} % are wrong, at 95 % confidence"
     cut = promise or ": it would change"
-    told = {name: text.format(cut=cut) if name == "is_issue" else text for name, text in _COLUMNS.items()}
+    kept = "; of these the likeliest (classes, probs), of the proposed and the given label in full (best, given)"
+    fill = {"cut": cut, "kept": kept if isinstance(table.posterior, Top) else ""}
+    told = {name: text.format(**fill) if name in ("is_issue", "posterior") else text for name, text in _COLUMNS.items()}
     told = {name: text for name, text in told.items() if name == key or name not in ("id", "path")}
     lines = [
         "labels.parquet has a row for every example, issues.csv the same for people, the most suspicious label first.",

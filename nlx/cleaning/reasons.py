@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def trusted_in(table: LabelTable) -> np.ndarray:
 def _single(table: LabelTable, rows: np.ndarray) -> Iterator[tuple[int, str]]:
     names, trusted, extras = table.class_names, trusted_in(table), table.extras
     who = "models that have not seen the label" if "out_of_fold" in extras else _words(table.chosen)
-    probs = extras.get("out_of_fold", table.posterior)
+    probs: Any = extras.get("out_of_fold", table.posterior)
     near = min(NEIGHBOURS, int(table.labelled.sum()) - 1)
     place = np.argsort(np.argsort(extras["aum"])) / max(1, len(table) - 1) if "aum" in extras else None
     for i in rows.tolist():

@@ -10,10 +10,13 @@ import numpy as np
 
 from nlx.data.dataset import Split
 from nlx.data.origin import Origin
+from nlx.methods.top import Top
 
 COLUMNS = ("index", "noisy_label", "posterior", "cleaned_label", "probability", "label_score", "issue_rank")
 OF_PEOPLE = ("row", "id", "path", "given", "proposed", "changed", "is_issue", "reason", "split")
 _BELIEFS = ("out_of_fold", "evidence")  # that examples without a label have as well
+Belief = Any
+"""Class probabilities, float ``[n, K]``, or the likeliest classes of them, :class:`nlx.methods.top.Top`."""
 _TOLERANCE = 1e-3  # of float32 probabilities that went through a softmax
 
 
@@ -25,7 +28,8 @@ class LabelTable:
       index: position in the training set, int32 ``[n]``.
       noisy_label: the given labels, int32 ``[n]`` (single-label) or {0, 1} uint8 ``[n, K]`` (multi-label); -1 where
         there is none, label vectors then being int8.
-      posterior: p(true label given input and noisy label), float32 ``[n, K]``.
+      posterior: p(true label given input and noisy label), float32 ``[n, K]``; of very many examples the likeliest
+        classes of it, see :class:`nlx.methods.top.Top`.
       cleaned_label: the posterior's argmax, or its entries from 0.5 on, in the form of ``noisy_label``.
       probability: that the cleaned label is right, float32 ``[n]``, or of each of its entries, ``[n, K]``.
       label_score: probability that the given label is right, float32 ``[n]``; of its least probable entry where there
@@ -43,13 +47,13 @@ class LabelTable:
 
     index: np.ndarray
     noisy_label: np.ndarray
-    posterior: np.ndarray
+    posterior: Belief
     cleaned_label: np.ndarray
     probability: np.ndarray
     label_score: np.ndarray
     issue_rank: np.ndarray
     true_label: np.ndarray | None = None
-    extras: dict[str, np.ndarray] = field(default_factory=dict)
+    extras: dict[str, Any] = field(default_factory=dict)
     chosen: str = "posterior"
     class_names: tuple[str, ...] = ()
     dataset: str = ""
@@ -101,12 +105,12 @@ class LabelTable:
 
 
 def label_table(
-    posterior: np.ndarray,
+    posterior: Belief,
     noisy_label: np.ndarray,
     *,
     index: np.ndarray | None = None,
     true_label: np.ndarray | None = None,
-    extras: Mapping[str, np.ndarray] | None = None,
+    extras: Mapping[str, Belief] | None = None,
     chosen: str = "posterior",
     class_names: Sequence[str] | None = None,
     dataset: str = "",
@@ -117,7 +121,7 @@ def label_table(
 
     Args:
       posterior: p(true label given input and noisy label), float ``[n, K]``: rows that sum to 1 where a label is one
-        class, one probability per class where it is a {0, 1} vector.
+        class, one probability per class where it is a {0, 1} vector; or the likeliest classes of it.
       noisy_label: the given labels, int ``[n]`` in ``[0, K)`` or {0, 1} ``[n, K]``; -1 where there is none.
       index: position of each row in the training set, int ``[n]``; 0 to n - 1 by default.
       true_label: true labels in the form of ``noisy_label``, where they are known; carried along for evaluation.
@@ -139,7 +143,7 @@ def label_table(
       >>> table.cleaned_label, table.issue_rank
       (array([0, 0, 1], dtype=int32), array([2, 0, 1], dtype=int32))
     """
-    posterior = _checked_posterior(np.asarray(posterior))
+    posterior = posterior if isinstance(posterior, Top) else _checked_posterior(np.asarray(posterior))
     n, k = posterior.shape
     noisy_label = _checked_labels("noisy_label", np.asarray(noisy_label), n, k)
     if true_label is not None:
@@ -155,13 +159,15 @@ def label_table(
     index = np.asarray(range(n) if index is None else index)
     if index.shape != (n,):
         raise ValueError(f"index must have shape ({n},) as the posterior has {n} rows, got {index.shape}")
-    columns = {name: np.asarray(values) for name, values in (extras or {}).items()}
+    columns = {name: v if isinstance(v, Top) else np.asarray(v) for name, v in (extras or {}).items()}
     for name, values in columns.items():
         if name in (*COLUMNS, *OF_PEOPLE, "true_label"):
             raise ValueError(f"extras has a column {name!r}, which the table has already: rename it")
         if values.shape[:1] != (n,):
             raise ValueError(f"extras[{name!r}] must have {n} rows like the posterior, got shape {values.shape}")
-    if noisy_label.ndim == 1:
+    if isinstance(posterior, Top):
+        cleaned, probability, score = posterior.argmax(), posterior.best, posterior.given
+    elif noisy_label.ndim == 1:
         _check_sums(posterior)
         cleaned = np.argmax(posterior, axis=1).astype(np.int32)
         probability = np.take_along_axis(posterior, cleaned[:, None], axis=1)[:, 0]
@@ -214,11 +220,13 @@ def of_all_rows(table: LabelTable, posterior: np.ndarray, rows: np.ndarray, nois
     return replace(whole, guard=table.guard, cleaned_label=cleaned, probability=probability)
 
 
-def with_trusted(probs: np.ndarray, split: Split) -> np.ndarray:
+def with_trusted(probs: Belief, split: Split) -> Belief:
     """A posterior ``[n, K]`` that is certain where the true label is trusted."""
     trusted = split.trusted_label
     if trusted is None:
         return probs
+    if isinstance(probs, Top):
+        return probs.certain(trusted, trusted >= 0, split.observed)
     known = np.all(trusted.reshape(len(probs), -1) >= 0, axis=1, keepdims=True)
     certain = trusted if trusted.ndim == 2 else np.arange(probs.shape[1]) == trusted[:, None]
     return np.where(known, certain, probs).astype(probs.dtype)

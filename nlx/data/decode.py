@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
+from typing import Any
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from PIL import Image
 
 from nlx.data.dataset import DataError
@@ -88,6 +92,8 @@ def decode_all(paths: Sequence[str], size: int, top: float | None = None) -> np.
 def survey(paths: Sequence[str]) -> tuple[dict[int, str], float | None]:
     """Read all pictures once, small, to know which cannot be read and what is white in those of more than 8 bits.
 
+    Of several processes, which all have to call this, each reads its share.
+
     Args:
       paths: n files.
 
@@ -98,18 +104,18 @@ def survey(paths: Sequence[str]) -> tuple[dict[int, str], float | None]:
     Raises:
       DataError: 16-bit colour pictures that use few of their bits, of which Pillow keeps the upper eight.
     """
-    broken, tops = {}, [0.0]
-    colour: list[tuple[str, int]] = []
+    rows = range(jax.process_index(), len(paths), jax.process_count())
     with ThreadPoolExecutor() as pool:
-        for row, (error, own, shade) in enumerate(pool.map(_survey, paths)):
-            if error is not None:
-                broken[row] = error
-            tops.append(own)
-            colour += [(paths[row], shade)] if shade >= 0 else []
+        found = zip(rows, pool.map(_survey, [paths[row] for row in rows]), strict=True)
+        notable = [(row, *what) for row, what in found if what != (None, 0.0, -1)]
+    told = sorted(_of_all_processes(notable), key=lambda one: one[0])
+    broken = {row: error for row, error, _, _ in told if error is not None}
+    tops = [0.0, *(own for _, _, own, _ in told)]
+    colour = [(row, shade) for row, _, _, shade in told if shade >= 0]
     if colour and max(shade for _, shade in colour) < 64:
         raise DataError(
-            f"{colour[0][0]}: 16-bit colour, but no picture of the set uses the upper two bits, so that all would be "
-            "nearly black: scale the pictures to 8 bits, and save them again."
+            f"{paths[colour[0][0]]}: 16-bit colour, but no picture of the set uses the upper two bits, so that all "
+            "would be nearly black: scale the pictures to 8 bits, and save them again."
         )
     return broken, max(tops) or None
 
@@ -139,6 +145,16 @@ def _survey(path: str) -> tuple[str | None, float, int]:
         return str(error), 0.0, -1
     except Exception as error:
         return f"{path}: not a readable picture ({error}): replace it, or remove its row.", 0.0, -1
+
+
+def _of_all_processes(own: list[Any]) -> list[Any]:
+    """What every process has, as JSON has it."""
+    if jax.process_count() == 1:
+        return own
+    text = np.frombuffer(json.dumps(own).encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.array(len(text)))
+    padded = multihost_utils.process_allgather(np.pad(text, (0, int(sizes.max()) - len(text))))
+    return [one for row, size in zip(padded, sizes, strict=True) for one in json.loads(bytes(row[:size]))]
 
 
 @cache

@@ -7,17 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from nlx.cleaning.guard import best_belief, guard_of, guarded
 from nlx.cleaning.held_out import Judge
 from nlx.cleaning.label_files import write_issues, write_labels
 from nlx.cleaning.readme import write_readme
-from nlx.cleaning.table import LabelTable, label_table, with_trusted
+from nlx.cleaning.table import Belief, LabelTable, label_table, with_trusted
 from nlx.data import Dataset
 from nlx.data.dataset import Split
 from nlx.experiment.run_folder import versions, write_json
 from nlx.methods.method import Method, Params, Posterior
+from nlx.methods.top import likeliest
 from nlx.report.heatmaps import transition_comparison
 from nlx.report.plots import outlier_curve, training_curves
 from nlx.report.report import write_report
@@ -34,9 +36,9 @@ def table_of(posterior: Posterior, data: Dataset, method: str, judged: Judge) ->
     Held-out models choose the belief that they are cleaned with, and the table says what these hold of the result.
     """
     belief = best_belief(judged, posterior)
-    extras = {name: np.asarray(column.values) for name, column in posterior.columns.items()}
+    extras: dict[str, Belief] = {name: column.values for name, column in posterior.columns.items()}
     if len(posterior.candidates) > 1:
-        extras |= {f"{name}_posterior": np.asarray(c.probs) for name, c in posterior.candidates.items()}
+        extras |= {f"{name}_posterior": c.probs for name, c in posterior.candidates.items()}
     if data.train.trusted is not None:
         extras["trusted"] = data.train.trusted
     table = label_table(
@@ -54,11 +56,12 @@ def table_of(posterior: Posterior, data: Dataset, method: str, judged: Judge) ->
     return replace(table, guard=table.guard | {"merit": belief.merits})
 
 
-def held_out_table(split: Split, probs: np.ndarray, data: Dataset, method: str) -> LabelTable:
+def held_out_table(split: Split, probs: np.ndarray, data: Dataset, method: str, whole: bool) -> LabelTable:
     """What a classifier that has not seen them says of held-out labels, true or noisy ones."""
-    given = split.label if split.noisy_label is None else data.given(split)
+    given = np.asarray(split.label if split.noisy_label is None else data.given(split))
+    belief = probs if whole else jax.tree.map(np.asarray, likeliest(probs, given))
     about: dict[str, Any] = {"dataset": data.name, "method": method, "chosen": "classifier"}
-    return label_table(probs, np.asarray(given), class_names=data.class_names, origin=split.origin, **about)
+    return label_table(belief, given, class_names=data.class_names, origin=split.origin, **about)
 
 
 def write_products(

@@ -65,5 +65,5 @@ def _among_several() -> bool:
 
 def _has_tpu() -> bool:
     chips = [*Path("/dev").glob("accel*"), *Path("/dev/vfio").glob("[0-9]*")]
-    wanted = "tpu" in (jax.config.jax_platforms or "tpu")
+    wanted = "tpu" in (jax.config.values["jax_platforms"] or "tpu")
     return bool(chips) and wanted and importlib.util.find_spec("libtpu") is not None

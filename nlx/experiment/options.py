@@ -130,6 +130,9 @@ class RecipeOptions:
     """Write a checkpoint when an epoch ends and this many seconds have passed; and always at the end."""
     in_memory_gib: float = 2.0
     """Images that would take more than this when decoded stay on disk and are read while training."""
+    posterior_gib: float = 0.5
+    """Class probabilities of all training examples that would take more than this are kept of the ten likeliest classes
+    alone, in half precision, where there is one label per example."""
     label_separator: str = ";"
     """What separates several labels of one picture in a labels.csv."""
     words: Path | None = None
@@ -147,7 +150,8 @@ class RecipeOptions:
         require(self, "(0, inf)", "clip", "accumulate", "mix_alpha")
         require(self, "[0, 1)", "momentum", "dropout", "warmup")
         require(self, "[0, 1)", "clean_fraction", "known_outliers", "validation_fraction")
-        require(self, "[0, inf)", "weight_decay", "seed", "noise_seed", "checkpoint_seconds", "in_memory_gib")
+        require(self, "[0, inf)", "weight_decay", "seed", "noise_seed", "checkpoint_seconds")
+        require(self, "[0, inf)", "in_memory_gib", "posterior_gib")
         require(self, "(0, 1]", "training_fraction", "decay_every")
         require(self, "(0, inf)", "adam_epsilon")
         if not self.optimizer.startswith("adam"):

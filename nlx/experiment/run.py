@@ -166,12 +166,16 @@ class Run:
         self._log = MetricsLog(self.folder / "metrics.jsonl")
         self._checkpoints = Checkpoints(self.folder / "checkpoints", self.options.checkpoint_seconds, about)
         return [
-            Evaluate(data, self.options.evaluate_every),
+            Evaluate(data, self.options.evaluate_every, self._whole(data)),
             *([self._log] if self._lead else []),
             self.console,
             self._checkpoints,
             StopOnSignal(self._signals),
         ]
+
+    def _whole(self, data: Dataset) -> bool:
+        """Whether all classes' probabilities of all examples are kept, or those of the likeliest."""
+        return data.multi_label or 4 * len(data.train) * data.num_classes <= self.options.posterior_gib * 2**30
 
     def _understanding(self) -> list[str]:
         """How the data were understood, told once however many seeds there are."""
@@ -221,7 +225,8 @@ class Run:
           facts: what else the summary and the report are to say.
         """
         self._status.begin("exporting, 1 of 3: what is believed of every label")
-        posterior = trainer.posterior(fitted.state, data.train)
+        whole = self._whole(data)
+        posterior = trainer.posterior(fitted.state, data.train, whole=whole)
         self._status.begin("exporting, 2 of 3: what models believe that have not seen the labels")
         rows = rows_to_judge(len(data.train))
         split = data.train.take(rows)
@@ -251,7 +256,7 @@ class Run:
             about={"seeds": [options.seed], "epochs": training.epochs, "model": training.model, **(facts or {})},
             wall_seconds=time.monotonic() - self._began,
             held_out={
-                name: held_out_table(part, probs, data, trainer.method.name)
+                name: held_out_table(part, probs, data, trainer.method.name, whole)
                 for name, (part, probs) in predicted.items()
             },
         )

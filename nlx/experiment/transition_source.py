@@ -12,6 +12,7 @@ from nlx.cleaning.held_out import held_out_transition, judged_as_they_are
 from nlx.cleaning.label_files import read_labels
 from nlx.cleaning.table import LabelTable
 from nlx.data import Dataset
+from nlx.methods.top import Top
 from nlx.training.evaluation import true_transition
 
 
@@ -84,6 +85,10 @@ def _estimated(kind: str, path: Path, data: Dataset) -> np.ndarray:
         table = read_labels(path)
     except (OSError, ValueError) as error:
         raise ArgumentError(f"`transition`={kind}:{path}: {error}") from error
+    if isinstance(table.posterior, Top):
+        raise ArgumentError(
+            f"`transition`={kind}:{path} holds the likeliest classes only: run it with `posterior_gib` of more"
+        )
     if table.posterior.shape != (len(data.train), data.num_classes):
         raise ArgumentError(
             f"`transition`={kind}:{path} holds predictions {table.posterior.shape} for other data than the "
@@ -116,7 +121,7 @@ def _predictions(option: str, table: LabelTable) -> np.ndarray:
             f"{option} holds the posterior {table.chosen}, which has seen the noisy labels; give the labels.parquet of "
             "a plain run or of nlx clean"
         )
-    return table.posterior
+    return np.asarray(table.posterior)
 
 
 def _from_file(path: Path, num_classes: int) -> np.ndarray:

@@ -127,7 +127,7 @@ def self_learning(
     temperature: float = 0.1,
     clean_with: CleanWith = "held_out",
     keep_scores: bool = True,
-    parts: int = 1,
+    parts: int | None = None,
 ) -> Method:
     r"""Self-learning with multi-prototypes as a method.
 
@@ -160,8 +160,7 @@ def self_learning(
       clean_with: the candidate that labels are cleaned with; ``held_out`` leaves that to models that have not seen
         them.
       keep_scores: keep sigma. Without it, ``prototypes`` knows the corrected label and its margin only.
-      parts: in how many parts the examples are corrected if sigma is not kept, a divisor of their (padded) number; it
-        bounds the scores held at a time to 1/parts of all.
+      parts: in how many parts the examples are corrected if sigma is not kept, see :func:`nlx.prototypes.correct`.
 
     Returns:
       The method. Its posterior has three candidates: ``prototypes``, the softmax of sigma / temperature;
@@ -181,7 +180,7 @@ def self_learning(
         members=(members, members >= 1, "at least 1"),
         quantile=(quantile, 0 <= quantile <= 1, "in [0, 1]"),
         temperature=(temperature, temperature > 0, "above 0"),
-        parts=(parts, parts >= 1, "at least 1"),
+        parts=(parts, parts is None or parts >= 1, "at least 1"),
         select=(select, select in get_args(Select), "density, kmeans or density_peaks"),
         clean_with=(clean_with, clean_with in get_args(CleanWith), " or ".join(get_args(CleanWith))),
     )

@@ -7,7 +7,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from nlx.arguments import as_type, class_vector, floating, working
-from nlx.prototypes.correction import class_scores, decide
+from nlx.prototypes.correction import correct
 from nlx.prototypes.similarity import unit
 
 
@@ -68,7 +68,7 @@ def typical(features: ArrayLike, labels: ArrayLike, num_classes: int) -> Array:
     """
     x, group = _checked(features, labels, num_classes)
     means, counts = _class_means(unit(x), group, num_classes)
-    own = (decide(class_scores(x, means, counts > 0)).label == group) & (group >= 0)
+    own = (correct(x, means, counts > 0).label == group) & (group >= 0)
     known = jnp.maximum(group, 0)
     some = jnp.zeros(num_classes, bool).at[known].max(own)
     return jnp.where(some[known], own, group >= 0)

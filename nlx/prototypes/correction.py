@@ -15,6 +15,7 @@ from nlx.arguments import as_type, at_least, floating, mask, working
 from nlx.prototypes.similarity import lengths
 
 _MOST_STRETCHES = 256
+_MOST_BYTES = 2**29  # of scores that are held at a time
 
 
 class Correction(NamedTuple):
@@ -98,7 +99,7 @@ def decide(scores: ArrayLike) -> Correction:
     return Correction(jnp.where(decided, label, -1), jnp.where(decided, jnp.maximum(best - next_best, 0.0), 0.0))
 
 
-def correct(features: ArrayLike, mean: ArrayLike, present: ArrayLike, *, parts: int = 1) -> Correction:
+def correct(features: ArrayLike, mean: ArrayLike, present: ArrayLike, *, parts: int | None = None) -> Correction:
     """Label every example by its resemblance to the classes' prototypes.
 
     Args:
@@ -108,7 +109,7 @@ def correct(features: ArrayLike, mean: ArrayLike, present: ArrayLike, *, parts: 
       parts: in how many parts the examples are taken, a divisor of n: the scores of only one part, ``[n / parts, K]``,
         are held at a time. On CPUs, parts whose features fit in the cache (2 MB) are the fastest as well. A part is
         as many examples of each of up to 256 stretches, so that where examples are sharded over devices, all of them
-        work on each part.
+        work on each part. None for as few, a power of 2, as hold scores of 512 MiB at most, where n divides by it.
 
     Returns:
       The correction.
@@ -125,12 +126,20 @@ def correct(features: ArrayLike, mean: ArrayLike, present: ArrayLike, *, parts: 
       Han et al., 2019, Eq. 8 and 9.
     """
     x = floating(features, "features")
+    parts = _parts(len(x), jnp.size(present)) if parts is None else parts
     at_least(1, parts=parts)
     if parts == 1:
         return decide(class_scores(x, mean, present))
     if x.ndim != 2 or x.shape[0] % parts:
         raise ValueError(f"features must be [n, d] with n a multiple of parts = {parts}, got {x.shape}")
     return _correct(x, floating(mean, "mean"), jnp.asarray(present), parts)
+
+
+def _parts(size: int, num_classes: int) -> int:
+    parts, most = 1, math.gcd(size, 2**16) or 1
+    while parts < most and 4 * size * num_classes > parts * _MOST_BYTES:
+        parts *= 2
+    return parts
 
 
 @partial(jax.jit, static_argnames="parts")

@@ -57,21 +57,25 @@ def by_class(labels: LabelTable, names: list[str]) -> str:
     Of one label to an example, also how many of the given ones look wrong; recalls where the truth is known.
     """
     k = len(names)
-    if labels.multi_label:
-        given, cleaned = labels.noisy_label.astype(bool), labels.cleaned_label.astype(bool)
-    else:
-        given, cleaned = (np.arange(k) == label[:, None] for label in (labels.noisy_label, labels.cleaned_label))
-    removed, added = (given & ~cleaned).sum(axis=0), (~given & cleaned).sum(axis=0)
-    order = np.argsort(-(removed + added), kind="stable")[:_MOST_CLASSES]
-    counts = {"Given": given.sum(axis=0), "Removed": removed, "Added": added, "Cleaned": cleaned.sum(axis=0)}
+
+    def count(*several: np.ndarray) -> np.ndarray:
+        """Examples of each class by all of several labels ``[n]`` or ``[n, K]``; no array is ``[n, K]`` but these."""
+        if labels.multi_label:
+            return np.asarray(np.logical_and.reduce([x.astype(bool) for x in several]).sum(axis=0))
+        agree = np.logical_and.reduce([x == several[0] for x in several]) & (several[0] >= 0)
+        return np.bincount(several[0][agree], minlength=k)
+
+    given, cleaned, true = labels.noisy_label, labels.cleaned_label, labels.true_label
+    kept, before, after = count(given, cleaned), count(given), count(cleaned)
+    order = np.argsort(-(before + after - 2 * kept), kind="stable")[:_MOST_CLASSES]
+    counts = {"Given": before, "Removed": before - kept, "Added": after - kept, "Cleaned": after}
     shares = {}
     if not labels.multi_label:
-        wrong = np.bincount(labels.noisy_label, 1 - labels.label_score.astype(np.float64), k)
-        shares["Look wrong"] = wrong / np.maximum(counts["Given"], 1)
-    if labels.true_label is not None:
-        true = labels.true_label.astype(bool) if labels.multi_label else np.arange(k) == labels.true_label[:, None]
+        wrong = np.bincount(given, 1 - labels.label_score.astype(np.float64), k)
+        shares["Look wrong"] = wrong / np.maximum(before, 1)
+    if true is not None:
         for name, found in (("given", given), ("cleaned", cleaned)):
-            shares[f"Recall of {name}"] = (found & true).sum(axis=0) / np.maximum(true.sum(axis=0), 1)
+            shares[f"Recall of {name}"] = count(found, true) / np.maximum(count(true), 1)
     header = ["Class", *counts, *shares]
     rows = (
         (names[c], *(f"{x[c]:,}" for x in counts.values()), *(f"{float(x[c]):.1%}" for x in shares.values()))

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from nlx.cleaning.table import LabelTable
 from nlx.data.dataset import Dataset
-from nlx.metrics import as_vectors, transition_counts
+from nlx.metrics import transition_counts
 from nlx.report.heatmaps import count_text, transition_heatmaps
 from nlx.report.plots import quality_embedding
 
@@ -56,12 +56,14 @@ def quality_pictures(folder: Path, table: LabelTable, data: Dataset) -> list[Pat
     quality_mean, noisy_label, k = table.extras["quality_mean"], table.noisy_label, data.num_classes
     agrees = consistent(table.extras["classifier"], noisy_label)
     quality_embedding(quality_mean, agrees, folder / "quality.png", seed=0)
-    noisy = np.asarray(as_vectors(noisy_label.astype(np.int32), k))
-    latent = np.asarray(as_vectors(table.cleaned_label.astype(np.int32), k))
+    noisy, latent = noisy_label.astype(np.int32), table.cleaned_label.astype(np.int32)
     good = trustworthy(quality_mean, agrees, seed=0)
     groups = {}
     for title, rows in (("Trustworthy group", good), ("The other group", ~good)):
-        counts = np.asarray(transition_counts(latent, noisy, where=rows))
+        if noisy.ndim == 2:
+            counts = np.asarray(transition_counts(latent, noisy, where=rows))
+        else:
+            counts = np.bincount(latent[rows] * k + noisy[rows], minlength=k * k).reshape(k, k).astype(np.float32)
         groups[f"{title} ({count_text(float(counts.sum()))} pairs)"] = counts
     transition_heatmaps(groups, data.class_names, folder / "transitions.png")
     return [folder / "quality.png", folder / "transitions.png"]

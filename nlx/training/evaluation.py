@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from nlx import metrics, transitions
 from nlx.data.dataset import Dataset, Split
 from nlx.methods.method import Posterior, chosen_candidate
+from nlx.methods.top import Top
 from nlx.training.observers import Observer, Row, Trains
 from nlx.training.stages import Stages
 from nlx.training.state import TrainState
@@ -37,9 +39,11 @@ def class_recall(predicted: np.ndarray, labels: np.ndarray, num_classes: int) ->
       labels: in the same form.
       num_classes: K.
     """
-    given, true = (metrics.as_vectors(x.astype(np.int32), num_classes) for x in (predicted, labels))
-    there = np.asarray(true).sum(axis=0)
-    return np.where(there > 0, (np.asarray(given) * np.asarray(true)).sum(axis=0) / np.maximum(there, 1), np.nan)
+    if labels.ndim == 2:
+        there, found = (labels > 0).sum(axis=0), ((predicted > 0) & (labels > 0)).sum(axis=0)
+    else:  # without vectors, which a million examples of a thousand classes would make large
+        there, found = (np.bincount(x[x >= 0], minlength=num_classes) for x in (labels, labels[predicted == labels]))
+    return np.where(there > 0, found / np.maximum(there, 1), np.nan)
 
 
 def noisy_score(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -49,7 +53,7 @@ def noisy_score(scores: np.ndarray, labels: np.ndarray) -> float:
     )
 
 
-def recovery(posterior: Posterior, split: Split, chosen: np.ndarray | None = None) -> Row:
+def recovery(posterior: Posterior, split: Split, chosen: ArrayLike | Top | None = None) -> Row:
     """How well true training labels are recovered, where they are known and a method could not just look them up.
 
     ``recovery`` by the chosen probabilities, those of the candidate of lowest cost where none are given, and
@@ -61,12 +65,12 @@ def recovery(posterior: Posterior, split: Split, chosen: np.ndarray | None = Non
     if labels is None or not where.any():
         return {}
     probs = posterior.candidates[chosen_candidate(posterior)].probs if chosen is None else chosen
-    row = {"recovery": float(metrics.recovery(probs, labels, where=where))}
+    row = {"recovery": _recovered(probs, labels, where)}
     kinds = {name: column.kind for name, column in posterior.columns.items()}
     beliefs = {name: candidate.probs for name, candidate in posterior.candidates.items()}
     beliefs |= {name: posterior.columns[name].values for name, kind in kinds.items() if kind == "belief"}
     if len(beliefs) > 1:
-        row |= {f"recovery_{n}": float(metrics.recovery(b, labels, where=where)) for n, b in beliefs.items()}
+        row |= {f"recovery_{n}": _recovered(b, labels, where) for n, b in beliefs.items()}
     for name in (name for name, kind in kinds.items() if kind == "label"):
         own = np.asarray(posterior.columns[name].values)
         if np.any(own >= 0):  # there are some already
@@ -81,12 +85,19 @@ def recovery(posterior: Posterior, split: Split, chosen: np.ndarray | None = Non
         if 0 < wrong.sum() < len(wrong):
             from sklearn.metrics import roc_auc_score  # takes a second to import
 
-            given = np.take_along_axis(np.asarray(probs), split.noisy_label[:, None], axis=1)
-            row["issue_auc"] = float(roc_auc_score(wrong, -given[where, 0]))
+            each = np.arange(len(split))
+            score = probs.given if isinstance(probs, Top) else np.asarray(probs)[each, split.noisy_label]
+            row["issue_auc"] = float(roc_auc_score(wrong, -score[where]))
     if split.outlier is not None:
         for name in (name for name, kind in kinds.items() if kind == "outlier_score"):
             row["outlier_ap"] = float(metrics.average_precision(posterior.columns[name].values, split.outlier))
     return row
+
+
+def _recovered(belief: ArrayLike | Top, labels: np.ndarray, where: np.ndarray) -> float:
+    if isinstance(belief, Top):
+        return float(np.mean(belief.argmax()[where] == labels[where], dtype=np.float32))
+    return float(metrics.recovery(belief, labels, where=where))
 
 
 def given_recovery(data: Dataset) -> float | None:
@@ -94,8 +105,10 @@ def given_recovery(data: Dataset) -> float | None:
     train = data.train
     if train.label is None or train.noisy_label is None or not train.scored.any():
         return None
-    given = metrics.as_vectors(data.given(train).astype(np.int32), data.num_classes)
-    return float(metrics.recovery(given, train.label, where=train.scored))
+    given, where = data.given(train), train.scored
+    if given.ndim == 1:
+        return float(np.mean(given[where] == train.label[where], dtype=np.float32))
+    return float(metrics.recovery(given.astype(np.int32), train.label, where=where))
 
 
 def true_transition(data: Dataset) -> np.ndarray | None:
@@ -120,10 +133,11 @@ class Evaluate(Observer):
     Args:
       data: what is trained on, with what is known of it.
       every: after how many epochs; always after the last.
+      whole: whether posteriors have the probabilities of all classes, or of the likeliest.
     """
 
-    def __init__(self, data: Dataset, every: int = 1):
-        self._data, self._every, self._epochs = data, every, 0
+    def __init__(self, data: Dataset, every: int = 1, whole: bool = True):
+        self._data, self._every, self._whole, self._epochs = data, every, whole, 0
         self._truth = true_transition(data)
 
     def on_start(self, trainer: Trains, stages: Stages, state: TrainState) -> None:
@@ -139,7 +153,8 @@ class Evaluate(Observer):
             row |= {f"test_{name}": value for name, value in trainer.evaluate(state, data.test).items()}
         if data.validation is not None:
             row["validation_score"] = noisy_score(trainer.scores(state, data.validation), data.given(data.validation))
-        row |= recovery(trainer.posterior(state, data.train), data.train) if data.train.label is not None else {}
+        if data.train.label is not None:
+            row |= recovery(trainer.posterior(state, data.train, whole=self._whole), data.train)
         if trainer.method.transition is not None and self._truth is not None:
             learned = np.asarray(trainer.method.transition(state.params["method"]))
             row["transition_mae"] = float(np.abs(learned - self._truth).mean())

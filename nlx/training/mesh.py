@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 from jax import Array
@@ -54,7 +56,7 @@ class Share:
         """These rows of a batch, ``[m, ...]``, as the process's part of global arrays ``[B, ...]``."""
 
         def one(rows: np.ndarray) -> Array:
-            def of_device(index: tuple[slice, ...]) -> np.ndarray:
+            def of_device(index: Any) -> np.ndarray:
                 begin, end, _ = index[0].indices(self._size)
                 first = np.searchsorted(self.rows, begin)
                 return rows[first : first + end - begin]

@@ -24,7 +24,7 @@ class Trains(Protocol):
     @property
     def method(self) -> Method: ...  # noqa: D102
 
-    def posterior(self, state: TrainState, data: Split) -> Posterior: ...  # noqa: D102
+    def posterior(self, state: TrainState, data: Split, *, whole: bool = True) -> Posterior: ...  # noqa: D102
 
     def scores(self, state: TrainState, inputs: Inputs | Split) -> np.ndarray: ...  # noqa: D102
 

@@ -14,6 +14,7 @@ from nlx.arguments import ArgumentError
 from nlx.data.batches import eval_batches
 from nlx.data.dataset import Split
 from nlx.methods.method import Batch, Method, Posterior
+from nlx.methods.top import shortened
 from nlx.models import Model
 from nlx.training.mesh import Share, by_example, replicated, to_device
 from nlx.training.state import REFRESH, TrainState, key_for
@@ -36,6 +37,9 @@ class Passes:
             batch = vectors_as_floats(jax.lax.with_sharding_constraint(batch, by_example(mesh)))
             outputs, _ = model.apply(state.params["model"], state.stats, batch["inputs"], False, None)
             return method.posterior(state.params["method"], take_rows(state.memory, batch), outputs, batch)
+
+        def short(state: TrainState, batch: Batch) -> Posterior:
+            return shortened(posterior(state, batch), batch["noisy_label"])
 
         def scores(state: TrainState, inputs: Array) -> Array:
             inputs = jax.lax.with_sharding_constraint(inputs, by_example(mesh))
@@ -60,7 +64,7 @@ class Passes:
         self._method, self._mesh, self.batch = method, mesh, block * max(1, _EACH * mesh.size // block)
         self._eager_features = features
         # Results come back whole to every process, so that each can reduce and export them.
-        self._posterior = jax.jit(posterior, out_shardings=replicated(mesh))
+        self._posterior, self._short = (jax.jit(f, out_shardings=replicated(mesh)) for f in (posterior, short))
         self._scores = jax.jit(scores, out_shardings=replicated(mesh))
         self._features = jax.jit(features, out_shardings=replicated(mesh))
         self._extract = jax.jit(extract, donate_argnums=0, out_shardings=by_example(mesh))
@@ -68,15 +72,16 @@ class Passes:
         if method.refresh is not None:  # its memory is not donated: it may be left and done again
             self._refresh = jax.jit(method.refresh, out_shardings=by_example(mesh))
 
-    def posterior(self, state: TrainState, split: Split) -> Posterior:
-        """The posterior of every example of a split, as NumPy arrays."""
+    def posterior(self, state: TrainState, split: Split, whole: bool = True) -> Posterior:
+        """The posterior of every example of a split, as NumPy arrays, or only its likeliest classes."""
+        program = self._posterior if whole or split.observed.ndim == 2 else self._short
         # One after the other, so that whoever interrupts waits for one at most. Cut off on the host: each length would
         # be another program on the device.
-        whole = [
-            jax.tree.map(lambda rows, count=count: np.asarray(rows)[:count], self._posterior(state, batch))
+        parts = [
+            jax.tree.map(lambda rows, count=count: np.asarray(rows)[:count], program(state, batch))
             for batch, count in self._batches(split)
         ]
-        return jax.tree.map(lambda *rows: np.concatenate(rows), *whole)
+        return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
 
     def scores(self, state: TrainState, split: Split) -> np.ndarray:
         """The method's scores, float32 ``[n, K]``."""

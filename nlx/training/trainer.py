@@ -167,8 +167,7 @@ class Trainer:
         split = self._trainable(data)
         if isinstance(split.inputs, ImageFiles):
             raise ArgumentError("members train together from memory only: raise `in_memory_gib`, or fit one by one")
-        plan = Stages(stages, len(split), self.batch_size)
-        plans = member_plans(plan, rows, len(keys), len(split))
+        plans = member_plans(Stages(stages, len(split), self.batch_size), rows, len(keys), len(split))
         common = common_plan(plans, len(split))
         programs = self._stage_programs(common)
         return run_members(
@@ -182,18 +181,19 @@ class Trainer:
             refresh=None if self.method.refresh is None else lambda s, epochs: self._passes.refresh(s, split, epochs),
         )
 
-    def posterior(self, state: TrainState, data: Data) -> Posterior:
+    def posterior(self, state: TrainState, data: Data, *, whole: bool = True) -> Posterior:
         """The method's posterior of every example of a training set, as NumPy arrays.
 
         Args:
           state: of a training on these data: memory goes by position.
           data: with noisy labels.
+          whole: with the probabilities of all classes, or only of the likeliest (:class:`nlx.methods.top.Top`).
 
         Raises:
           Diverged: it is not finite.
         """
-        posterior = self._passes.posterior(state, as_split(data))
-        if not all(np.isfinite(candidate.probs).all() for candidate in posterior.candidates.values()):
+        posterior = self._passes.posterior(state, as_split(data), whole)
+        if not all(np.isfinite(x).all() for c in posterior.candidates.values() for x in jax.tree.leaves(c.probs)):
             raise Diverged(f"the posterior is not finite after step {int(state.step)}: take a lower `learning_rate`")
         return posterior
 

@@ -1,0 +1,98 @@
+"""The likeliest of many classes in place of all of them: what is kept of beliefs about very many examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from nlx.methods.method import Column, Posterior
+
+COUNT = 10  # classes that are kept
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Top:
+    """A belief of which the likeliest classes are known; as NumPy arrays it stands for ``[n, K]`` where rows are read.
+
+    Attributes:
+      classes: from the likeliest down, int32 ``[n, count]``.
+      probs: of these, float16 ``[n, count]``.
+      best: of the first of them, float32 ``[n]``.
+      given: of the given label, float32 ``[n]``.
+      num_classes: K.
+    """
+
+    classes: Any
+    probs: Any
+    best: Any
+    given: Any
+    num_classes: int = field(metadata={"static": True})
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the array that it stands for."""
+        return len(self.best), self.num_classes
+
+    def __len__(self) -> int:
+        return len(self.best)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Rows as float32 ``[m, K]``, what is left spread evenly over the other classes; or one entry of one row."""
+        rows, column = key if isinstance(key, tuple) else (key, slice(None))
+        one = np.ndim(self.best[rows]) == 0
+        best, probs, classes = (x[rows][None] if one else x[rows] for x in (self.best, self.probs, self.classes))
+        # Half precision must not lift the second above the first.
+        probs = np.minimum(probs.astype(np.float32), np.nextafter(best, np.float32(0))[:, None])
+        rest = np.maximum(1 - probs.sum(axis=1, keepdims=True), 0) / (self.num_classes - probs.shape[1])
+        whole = np.repeat(rest, self.num_classes, axis=1)
+        np.put_along_axis(whole, classes, probs, axis=1)
+        np.put_along_axis(whole, classes[:, :1], best[:, None], axis=1)
+        return whole[0, column] if one else whole[:, column]
+
+    def argmax(self, axis: int = 1) -> np.ndarray:
+        """The likeliest class, int32 ``[n]``; ``axis`` is that of the classes."""
+        return np.asarray(self.classes[:, 0])
+
+    def certain(self, label: np.ndarray, where: np.ndarray, given: np.ndarray) -> Top:
+        """The same, but sure of a class ``label`` in the rows ``where``, ``[n]`` each, whatever label was ``given``."""
+        wide = where[:, None]
+        return replace(
+            self,
+            classes=np.where(wide, label[:, None], self.classes).astype(np.int32),
+            probs=np.where(wide, np.float16(1), self.probs),
+            best=np.where(where, np.float32(1), self.best),
+            given=np.where(where, np.float32(label == given), self.given),
+        )
+
+
+def likeliest(probs: ArrayLike, labels: ArrayLike) -> Any:
+    """The :class:`Top` of probabilities ``[B, K]``, with the given labels int ``[B]``, -1 for none."""
+    probs, labels = jnp.asarray(probs), jnp.asarray(labels)
+    values, classes = jax.lax.top_k(probs, COUNT)
+    given = jnp.take_along_axis(probs, jnp.maximum(labels, 0)[:, None], axis=1)[:, 0]
+    return Top(classes.astype(jnp.int32), values.astype(jnp.float16), values[:, 0], given, probs.shape[1])
+
+
+def shortened(posterior: Posterior, labels: Array) -> Posterior:
+    """A posterior whose beliefs over many classes are :class:`Top`; other columns as wide are left out."""
+
+    def wide(values: Array) -> bool:
+        return values.ndim == 2 and values.shape[1] > 4 * COUNT
+
+    candidates = {
+        name: c._replace(probs=likeliest(c.probs, labels)) if wide(c.probs) else c
+        for name, c in posterior.candidates.items()
+    }
+    columns = {
+        name: Column(likeliest(c.values, labels), c.kind) if wide(c.values) else c
+        for name, c in posterior.columns.items()
+        if c.kind == "belief" or not wide(c.values)
+    }
+    return Posterior(candidates, columns)

@@ -1,0 +1,93 @@
+"""The likeliest classes in place of all: the same labels, scores and files, in rows that need no [n, K]."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nlx.cleaning.guard import best_belief
+from nlx.cleaning.held_out import judge
+from nlx.cleaning.label_files import read_labels, write_labels
+from nlx.cleaning.readme import write_readme
+from nlx.cleaning.reasons import reasons
+from nlx.cleaning.table import label_table, with_trusted
+from nlx.data import Split
+from nlx.methods.method import Candidate, Column, Posterior
+from nlx.methods.top import COUNT, Top, likeliest, shortened
+from nlx.training.evaluation import recovery
+
+RNG = np.random.default_rng(0)
+N, K = 200, 50
+PROBS = RNG.dirichlet(np.full(K, 0.03), N).astype(np.float32)
+LABELS = RNG.integers(0, K, N).astype(np.int32)
+TRUE = np.where(RNG.random(N) < 0.5, PROBS.argmax(1), LABELS).astype(np.int32)
+
+
+@pytest.fixture(scope="module")
+def top():
+    return jax.tree.map(np.asarray, jax.jit(likeliest)(PROBS, LABELS))
+
+
+def posterior(*beliefs):
+    one, two = beliefs
+    candidates = {"one": Candidate(one, np.zeros(N, np.float32)), "two": Candidate(two, np.ones(N, np.float32))}
+    return Posterior(candidates, {"classifier": Column(two, "belief"), "kind": Column(jnp.ones((N, 3)))})
+
+
+def test_rows_are_those_of_all_classes_up_to_half_precision(top):
+    assert top.shape == PROBS.shape
+    np.testing.assert_array_equal(np.argmax(top, axis=1), PROBS.argmax(1))
+    np.testing.assert_array_equal(top.best, PROBS.max(1))
+    rows = np.array([3, 0, 7])
+    np.testing.assert_allclose(top[rows], PROBS[rows], atol=2e-3)
+    np.testing.assert_array_equal(top[np.arange(N)].argmax(1), PROBS.argmax(1))
+    np.testing.assert_allclose(top[rows].sum(1), 1, atol=2e-3)
+    assert top[5, int(PROBS[5].argmax())] == PROBS[5].max()
+
+
+def test_labels_scores_and_reasons_are_the_same_and_come_back_from_a_file(top, tmp_path):
+    names = tuple(map(str, range(K)))
+    whole, short = (label_table(p, LABELS, class_names=names, extras={"other": p}) for p in (PROBS, top))
+    for column in ("cleaned_label", "probability", "label_score", "issue_rank"):
+        np.testing.assert_array_equal(getattr(short, column), getattr(whole, column))
+    assert len(reasons(short)) == len(reasons(whole))
+    for table, kept in ((whole, False), (short, True)):
+        write_readme(tmp_path / "README.txt", table)
+        assert ("the likeliest (classes, probs)" in (tmp_path / "README.txt").read_text()) == kept
+    held_out = label_table(likeliest(PROBS[:9], LABELS[:9]), LABELS[:9], class_names=names)
+    write_labels(tmp_path / "labels.parquet", short, {"test": held_out})
+    read = read_labels(tmp_path / "labels.parquet")
+    assert isinstance(read.extras["other"], Top)
+    for name in ("classes", "probs", "best", "given"):
+        np.testing.assert_array_equal(getattr(read.posterior, name), getattr(top, name))
+    assert read.posterior.shape == (N, K)
+    assert read.posterior.probs.dtype == np.float16
+
+
+def test_beliefs_are_chosen_and_scored_as_whole_ones_are():
+    split = Split(RNG.normal(size=(N, 4)).astype(np.float32), LABELS, TRUE)
+    whole = posterior(PROBS, PROBS[::-1].copy())
+    short = jax.tree.map(np.asarray, jax.jit(shortened)(whole, LABELS))
+    assert isinstance(short.columns["classifier"].values, Top)
+    assert short.columns["kind"].values.shape == (N, 3)
+    assert recovery(short, split) == recovery(whole, split)
+    judged = judge(np.arange(N), split.inputs, LABELS, K)
+    chosen = [best_belief(judged, p) for p in (whole, short)]
+    assert chosen[0].name == chosen[1].name
+    assert chosen[0].merits == chosen[1].merits
+
+
+def test_columns_that_are_no_beliefs_are_left_out_where_they_are_as_wide():
+    wide = Posterior({"one": Candidate(PROBS, np.zeros(N))}, {"sigma": Column(jnp.asarray(PROBS))})
+    assert not shortened(wide, jnp.asarray(LABELS)).columns
+    narrow = Posterior({"one": Candidate(PROBS[:, : 4 * COUNT], np.zeros(N))}, {})
+    assert shortened(narrow, jnp.asarray(LABELS)).candidates["one"].probs.shape == (N, 4 * COUNT)
+
+
+def test_trusted_labels_are_certain(top):
+    trusted = np.arange(N) % 3 == 0
+    split = Split(np.zeros((N, 1), np.float32), LABELS, TRUE, trusted)
+    whole, short = (with_trusted(p, split) for p in (PROBS, top))
+    np.testing.assert_allclose(short[np.arange(N)], whole, atol=0.02)
+    np.testing.assert_array_equal(short[np.flatnonzero(trusted)], whole[trusted])
+    np.testing.assert_array_equal(short.given, whole[np.arange(N), LABELS])
