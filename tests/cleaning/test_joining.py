@@ -51,7 +51,7 @@ def test_every_row_of_a_run_is_the_users(seed, tmp_path):
         data = data.hold_out(0.3, seed)
 
     def of(split, probs):
-        return held_out_table(split, probs, data, "m")
+        return held_out_table(split, probs, data, "m", True)
 
     def probs(split):
         return rng.dirichlet(np.ones(data.num_classes), len(split))

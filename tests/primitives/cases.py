@@ -270,6 +270,12 @@ def table(n=8, k=3, dtype=np.float32):
             f"crowd.{name}": on_rows(partial(getattr(crowd, name), **sizes, **some), y, who, z, one=few)
             for name in ("one_coin", "mace", "glad")
         },
+        "crowd.copies": Case(
+            crowd.copies, (np.eye(3, k, dtype=dtype), np.stack([matrix, matrix]), y, who, z), (2, 3, 4), host=True
+        ),
+        "crowd.tempered": Case(
+            lambda *a: crowd.tempered(crowd.dawid_skene(*a, **sizes, **some), *a), (y, who, z), (0, 1, 2), one=few
+        ),
         "crowd.majority_vote": on_rows(partial(crowd.majority_vote, **sizes), y, z),
         "crowd.krippendorff_alpha": on_rows(partial(crowd.krippendorff_alpha, **sizes), y, z, nothing=True, one=few),
         "crowd.answer_probs": Case(crowd.answer_probs, (matrix, y, z), (1, 2), double=True),

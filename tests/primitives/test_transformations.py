@@ -55,7 +55,7 @@ def test_every_public_function_has_a_case():
         and getattr(function, "__module__", "").startswith(module.__name__)
     }
     assert len(public) > 60
-    assert public - {name.split(",")[0] for name in CASES} == set()
+    assert public - {name.split(",")[0] for name in CASES} == {"bits.default_generator"}  # which takes no arrays
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -104,7 +104,7 @@ def test_defaults_of_a_recipe_are_those_of_the_functions_it_calls(name):
     expected = {
         "can": 10,
         "co_teaching": 0,
-        "crf": 4,
+        "crf": 3,
         "crowd": 1,
         "elr": 1,
         "icnm": 1,
