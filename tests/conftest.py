@@ -19,6 +19,9 @@ import jax
 import numpy as np
 import pytest
 
+gc.freeze()  # what is imported stays, and is many objects to go through
+gc.set_threshold(100_000, 50, 100)
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 

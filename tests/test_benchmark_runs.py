@@ -69,6 +69,7 @@ def test_a_quick_run_is_shorter_and_remembered_apart(counted):
     assert [options.epochs for options in counted] == [3, 9]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_one_device")
 def test_workers_give_what_one_run_after_the_other_gives(tmp_path, monkeypatch, of_one_device):
     for name, value in of_one_device.items():  # of the workers, which begin anew
@@ -133,6 +134,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_workers_end_with_their_table(number, tmp_path, of_one_device):
     script, scratch = tmp_path / "stopped.py", tmp_path / "scratch"

@@ -77,6 +77,7 @@ def test_what_is_missing_is_named(tmp_path, capsys, monkeypatch):
         assert f"error: self-5 lacks: {sentence}" in told.err
 
 
+@pytest.mark.slow
 def test_a_table_runs_to_its_end_and_is_not_run_again(data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     options = (*SMALL[:5], "epochs=2", "start_epoch=1", "members=4", "prototypes=2", "augmentation=none")

@@ -48,6 +48,7 @@ def pictures(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_each_host_decodes_its_share_and_the_labels_are_those_of_one(pictures, monkeypatch):
     port = free_port()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_backend_optimization_level=0"}

@@ -27,6 +27,7 @@ CHECKS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("check", "name"), CHECKS, ids=[f"{name}-{i}" for i, (_, name) in enumerate(CHECKS)])
 def test_scikit_learns_checks(check, name):
     if name in NOT_MET:

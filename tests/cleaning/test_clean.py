@@ -160,6 +160,7 @@ def test_trusted_has_to_fit(digits, trusted):
         nlx.clean(images, noisy, trusted=trusted)
 
 
+@pytest.mark.slow
 def test_dtypes_of_features_and_labels_that_others_use(digits):
     images, noisy, _ = (part[:200] for part in digits)
     as_float = nlx.clean(images, noisy)

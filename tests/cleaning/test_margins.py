@@ -50,6 +50,7 @@ def test_certain_posteriors_stay_probabilities(k):
     assert k == 1 or np.allclose(joined.sum(axis=1), 1)
 
 
+@pytest.mark.slow
 def test_a_network_is_added_where_it_is_asked_for():
     true = RNG.integers(0, 3, 240)
     x = 1.5 * np.eye(3, 8)[true] + RNG.normal(size=(240, 8))

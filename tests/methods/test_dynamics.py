@@ -45,6 +45,7 @@ def test_columns_are_means_over_all_visits():
         np.testing.assert_allclose(told[name].values, each, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_margins_of_wrong_labels_are_low_and_another_methods_memory_is_kept():
     true = RNG.integers(0, K, 300)
     x = (2 * np.eye(K, 6)[true] + RNG.normal(size=(300, 6))).astype(np.float32)

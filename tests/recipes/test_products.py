@@ -72,6 +72,7 @@ def run(arrays, as_a_user, tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_the_forward_correction_takes_its_matrix_from_a_plain_run(run):
     plain = run("baseline", folder="plain")
     plain.check("plain", set(), {"outlier_score"}, {"test_accuracy", "issue_auc"})

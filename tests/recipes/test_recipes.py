@@ -81,6 +81,7 @@ def test_a_can_run_leaves_everything_it_promises(arrays, tmp_path):
     assert err == f"error: {run} exists: go on with it by --resume, or choose another --run_dir\n"
 
 
+@pytest.mark.slow
 def test_several_seeds_are_summed_up(arrays, tmp_path):
     run = tmp_path / "run"
     options = (f"--dataset=npz:{arrays}", "--epochs=2", "--seeds=2", f"--run_dir={run}", "--validation_fraction=0.1")
@@ -138,6 +139,7 @@ def test_a_stopped_run_resumes_to_the_same_numbers(whole, tmp_path, number):
     np.testing.assert_array_equal(cut.extras["quality_mean"], other.extras["quality_mean"])
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_and_a_csv(tmp_path):
     from PIL import Image
 
