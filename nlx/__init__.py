@@ -31,19 +31,6 @@ _DOORS = {
     "load_run": "nlx.experiment.saved",
 }
 _ROOMS = ("cleaning", "data", "methods", "models", "training")
-_PRIMITIVES = (
-    "corruption",
-    "crf",
-    "crowd",
-    "losses",
-    "metrics",
-    "posteriors",
-    "prototypes",
-    "samplers",
-    "transitions",
-    "variational",
-)
-
 __all__ = [
     "NoisyLabelClassifier",
     "Stage",
@@ -70,6 +57,6 @@ def __getattr__(name: str) -> Any:
         return importlib.metadata.version("nlx")
     if name in _DOORS:
         return getattr(importlib.import_module(_DOORS[name]), name)
-    if name in _ROOMS or name in _PRIMITIVES:
+    if name in _ROOMS or name in __all__:
         return importlib.import_module(f"nlx.{name}")
     raise AttributeError(f"module 'nlx' has no attribute {name!r}")

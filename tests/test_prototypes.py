@@ -203,13 +203,17 @@ SELECTORS = {
 }
 
 
-def test_a_larger_sample_than_any_class_changes_nothing():
-    small = prototypes.class_prototypes(KEY, FEATURES, LABELS, 5, members=45, count=4)
-    for more in (1200, 10**12):  # which no memory would hold
-        large = prototypes.class_prototypes(KEY, FEATURES, LABELS, 5, members=more, count=4)
-        for name in ("rows", "valid", "qualified"):
-            np.testing.assert_array_equal(getattr(large, name), getattr(small, name))
-        np.testing.assert_allclose(large.mean, small.mean, atol=1e-6)
+def test_classes_are_selected_from_as_much_of_a_sample_as_holds_them():
+    """Of a sample of 1,200 a class of 20 is selected from 75 rows, one of 200 from 300, one of 1,000 from all."""
+    sizes = (20, 200, 1000)
+    labels = np.random.default_rng(5).permutation(np.repeat(range(3), sizes))
+    x = np.random.default_rng(6).normal(size=(len(labels), 6)).astype(np.float32)
+    found = prototypes.class_prototypes(KEY, x, labels, 3, members=1200, count=4)
+    for c, size in enumerate(sizes):
+        rows = np.flatnonzero(labels == c)
+        alone = prototypes.by_density(KEY, x[rows], np.ones(size, bool), 4)
+        np.testing.assert_array_equal(found.rows[c], rows[alone.rows])
+        assert found.qualified[c] == alone.qualified
 
 
 @pytest.mark.parametrize("name", SELECTORS)

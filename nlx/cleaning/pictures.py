@@ -12,6 +12,7 @@ from jax import Array
 
 from nlx.data.dataset import ImageFiles
 from nlx.data.decode import decode_all
+from nlx.data.prepare import IMAGENET
 from nlx.models.pretrained import frozen
 
 SIDE = 16  # pixels, from which on pictures have patches
@@ -108,7 +109,7 @@ def frozen_features(files: ImageFiles, weights: Path) -> np.ndarray:
     Raises:
       ArgumentError: the weights are of something else.
     """
-    features, parts = frozen(weights), []
+    features, parts = frozen(weights, *IMAGENET), []
     for start in range(0, len(files), _BLOCK):
         paths = files.paths[start : start + _BLOCK]
         images = np.zeros((_BLOCK, *files.shape[1:]), np.uint8)

@@ -29,6 +29,7 @@ from nlx.experiment.saved import save_trained
 from nlx.experiment.signals import StopOnSignal, StopSignals
 from nlx.experiment.transition_source import file_of
 from nlx.methods.method import Method
+from nlx.methods.top import worth_shortening
 from nlx.models.pretrained import load_weights
 from nlx.training.checkpoint import Checkpoints
 from nlx.training.evaluation import Evaluate
@@ -175,7 +176,8 @@ class Run:
 
     def _whole(self, data: Dataset) -> bool:
         """Whether all classes' probabilities of all examples are kept, or those of the likeliest."""
-        return data.multi_label or 4 * len(data.train) * data.num_classes <= self.options.posterior_gib * 2**30
+        limit = self.options.posterior_gib * 2**30
+        return data.multi_label or not worth_shortening(len(data.train), data.num_classes, limit)
 
     def _understanding(self) -> list[str]:
         """How the data were understood, told once however many seeds there are."""

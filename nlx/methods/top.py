@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from nlx.methods.method import Column, Posterior
 
 COUNT = 10  # classes that are kept
+_MANY = 4 * COUNT  # classes, above which that is worth it
 
 
 @jax.tree_util.register_dataclass
@@ -72,6 +73,11 @@ class Top:
         )
 
 
+def worth_shortening(size: int, num_classes: int, limit: float) -> bool:
+    """Whether beliefs of so many examples about one label of K classes take more than ``limit`` bytes, and need not."""
+    return num_classes > _MANY and 4 * size * num_classes > limit
+
+
 def likeliest(probs: ArrayLike, labels: ArrayLike) -> Any:
     """The :class:`Top` of probabilities ``[B, K]``, with the given labels int ``[B]``, -1 for none."""
     probs, labels = jnp.asarray(probs), jnp.asarray(labels)
@@ -84,7 +90,7 @@ def shortened(posterior: Posterior, labels: Array) -> Posterior:
     """A posterior whose beliefs over many classes are :class:`Top`; other columns as wide are left out."""
 
     def wide(values: Array) -> bool:
-        return values.ndim == 2 and values.shape[1] > 4 * COUNT
+        return values.ndim == 2 and values.shape[1] > _MANY
 
     candidates = {
         name: c._replace(probs=likeliest(c.probs, labels)) if wide(c.probs) else c

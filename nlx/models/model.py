@@ -17,7 +17,7 @@ from nlx.arguments import ArgumentError
 from nlx.models.convnet import ConvNet
 from nlx.models.head import Outputs
 from nlx.models.mlp import AMT_WIDTHS, MLP
-from nlx.models.resnet import DEPTHS, PREACT_DEPTHS, PreActResNet, ResNet
+from nlx.models.resnet import DEPTHS, PREACT_DEPTHS, ResNet
 from nlx.models.vgg import VGG16, AlexNet
 from nlx.models.vit import SIZES, ViT
 
@@ -283,6 +283,6 @@ def _constructor(
     options["remat"] = remat
     if name.startswith("vit-"):
         return lambda rngs: ViT(name.removeprefix("vit-"), shape, num_classes, rngs=rngs, **options)
-    kind, prefix = (ResNet, "resnet") if name.startswith("resnet") else (PreActResNet, "preact")
-    stem = "32" if max(height, width) <= _SMALL else "224"
-    return lambda rngs: kind(int(name.removeprefix(prefix)), channels, num_classes, stem=stem, rngs=rngs, **options)
+    depth = int(name.removeprefix("resnet").removeprefix("preact"))
+    options |= {"preact": name.startswith("preact"), "stem": "32" if max(height, width) <= _SMALL else "224"}
+    return lambda rngs: ResNet(depth, channels, num_classes, rngs=rngs, **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +19,6 @@ from nlx.models.model import Params, Stats, build
 from nlx.models.vgg import VGG_GROUPS
 from nlx.models.vit import SIZES
 
-# Of the pictures that ImageNet's weights were trained on.
-_MEAN, _SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "I64": np.int64}
 _DEPTHS = {(False, 8): 18, (False, 16): 34, (True, 16): 50, (True, 33): 101}  # by bottlenecks and number of blocks
 _LEAF = {"kernel": "weight", "bias": "bias", "scale": "weight", "mean": "running_mean", "var": "running_var"}
@@ -119,11 +118,13 @@ def load_weights(name: str, params: Params, stats: Stats, path: Path) -> Loaded:
     return Loaded(params, stats, tuple(notes))
 
 
-def frozen(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def frozen(path: Path, mean: np.ndarray, scale: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """The frozen backbone of a file of weights, whose names say what it is.
 
     Args:
       path: as for :func:`load_weights`; the last layer is not used.
+      mean: of the pixels that it was trained on, float32 ``[3]``.
+      scale: their standard deviation, likewise.
 
     Returns:
       Function from images, uint8 ``[B, H, W, 3]``, for a ViT of 224 pixels, to features, float32 ``[B, F]``; a ResNet
@@ -140,11 +141,11 @@ def frozen(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     params, stats = jax.eval_shape(model.init, jax.random.key(0))
     loaded = load_weights(name, params, stats, path)
     params = {**loaded.params, "head": jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), loaded.params["head"])}
-    mean, spread = (np.array(v, np.float32).reshape(1, 1, 1, 3) for v in (_MEAN, _SPREAD))
+    mean, scale = (v.reshape(1, 1, 1, 3) for v in (mean, scale))
 
     @jax.jit
     def features(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
-        pixels = (images.astype(jnp.float32) / 255 - mean) / spread
+        pixels = (images.astype(jnp.float32) - mean) / scale
         return model.apply_test(params, stats, pixels)["features"]
 
     weights = jax.device_put((params, loaded.stats))
@@ -168,7 +169,7 @@ def _name_of(arrays: Mapping[str, np.ndarray]) -> str | None:
 def _naming(name: str, arrays: Mapping[str, np.ndarray]) -> Callable[[_Path], str] | None:
     """The function from the place of one of our weights to their name for it."""
     if name.startswith("vit-"):
-        return _of_torchvision_vit if "class_token" in arrays else _of_timm_vit
+        return partial(_of_vit, _TORCHVISION_VIT if "class_token" in arrays else _TIMM_VIT)
     kinds = {"resnet": _of_resnet, "preact": _of_preact, "vgg16": _of_vgg, "alexnet": _of_alexnet}
     return next((naming for kind, naming in kinds.items() if name.startswith(kind)), None)
 
@@ -219,38 +220,41 @@ def _of_alexnet(place: _Path) -> str:
     return f"features.{(0, 3, 6, 8, 10)[_numbers(where[0])[0]]}.{_LEAF[leaf]}"
 
 
-def _of_timm_vit(place: _Path) -> str:
-    names = {
-        "patch_kernel": "patch_embed.proj.weight",
-        "patch_bias": "patch_embed.proj.bias",
-        "class_token": "cls_token",
-        "positions": "pos_embed",
-    }
-    if place[0] in names:
-        return names[place[0]]
+def _of_vit(names: dict[str, str], place: _Path) -> str:
     *where, leaf = place
-    if where[0] in ("head", "last_norm"):
-        return f"{'head' if where[0] == 'head' else 'norm'}.{_LEAF[leaf]}"
-    parts = {"qkv": "attn.qkv", "projection": "attn.proj", "dense_0": "mlp.fc1", "dense_1": "mlp.fc2"}
-    part = parts.get(where[1]) or f"norm{_numbers(where[1])[0] + 1}"
-    return f"blocks.{_numbers(where[0])[0]}.{part}.{_LEAF[leaf]}"
+    if place[0] in names:
+        return names[place[0]] + (f".{_LEAF[leaf]}" if where else "")
+    part, layer = where[1], f"{names['block']}{_numbers(where[0])[0]}"
+    if part.startswith("norm"):
+        return f"{layer}.{names['norm'].format(_numbers(part)[0] + 1)}.{_LEAF[leaf]}"
+    return f"{layer}.{names[part]}{_LEAF[leaf]}"
 
 
-def _of_torchvision_vit(place: _Path) -> str:
-    names = {
-        "patch_kernel": "conv_proj.weight",
-        "patch_bias": "conv_proj.bias",
-        "class_token": "class_token",
-        "positions": "encoder.pos_embedding",
-    }
-    if place[0] in names:
-        return names[place[0]]
-    *where, leaf = place
-    if where[0] in ("head", "last_norm"):
-        return f"{'heads.head' if where[0] == 'head' else 'encoder.ln'}.{_LEAF[leaf]}"
-    layer = f"encoder.layers.encoder_layer_{_numbers(where[0])[0]}"
-    if where[1] == "qkv":
-        return f"{layer}.self_attention.in_proj_{_LEAF[leaf]}"
-    parts = {"projection": "self_attention.out_proj", "dense_0": "mlp.0", "dense_1": "mlp.3"}
-    part = parts.get(where[1]) or f"ln_{_numbers(where[1])[0] + 1}"
-    return f"{layer}.{part}.{_LEAF[leaf]}"
+_TIMM_VIT = {
+    "patch_kernel": "patch_embed.proj.weight",
+    "patch_bias": "patch_embed.proj.bias",
+    "class_token": "cls_token",
+    "positions": "pos_embed",
+    "last_norm": "norm",
+    "head": "head",
+    "block": "blocks.",
+    "norm": "norm{}",
+    "qkv": "attn.qkv.",
+    "projection": "attn.proj.",
+    "dense_0": "mlp.fc1.",
+    "dense_1": "mlp.fc2.",
+}
+_TORCHVISION_VIT = {
+    "patch_kernel": "conv_proj.weight",
+    "patch_bias": "conv_proj.bias",
+    "class_token": "class_token",
+    "positions": "encoder.pos_embedding",
+    "last_norm": "encoder.ln",
+    "head": "heads.head",
+    "block": "encoder.layers.encoder_layer_",
+    "norm": "ln_{}",
+    "qkv": "self_attention.in_proj_",
+    "projection": "self_attention.out_proj.",
+    "dense_0": "mlp.0.",
+    "dense_1": "mlp.3.",
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -71,66 +72,6 @@ class _Block(nnx.Module):
         return x
 
 
-class ResNet(nnx.Module):
-    """A residual network with batch normalization and a mean over positions before the last layer.
-
-    Args:
-      depth: number of layers: 18, 34, 50 or 101 (He et al., 2016, Table 1), 8, 20 or 32 (their section 4.2).
-      in_channels: channels of an image.
-      num_classes: K.
-      stem: ``'224'``, a 7x7 convolution and a 3x3 max-pooling, both of stride 2, or ``'32'``, one 3x3 convolution.
-      dropout: probability that a feature becomes 0 before the last layer while training.
-      remat: keep of each block its input alone, and compute it again for the gradient: less memory, more time.
-      dtype: dtype of the convolutions, e.g. bfloat16; weights, batch statistics and outputs are float32.
-      rngs: where the initial weights come from.
-
-    References:
-      He et al., 2016, Deep residual learning for image recognition.
-    """
-
-    def __init__(
-        self,
-        depth: int,
-        in_channels: int,
-        num_classes: int,
-        *,
-        stem: str = "224",
-        dropout: float = 0.0,
-        remat: bool = False,
-        dtype: jax.typing.DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        if depth not in _SHAPES:
-            raise ArgumentError(f"`depth` must be one of {DEPTHS}, got {depth}")
-        if stem not in ("32", "224"):
-            raise ArgumentError(f"`stem` must be '32' or '224', got {stem!r}")
-        stages, widths, bottleneck = _SHAPES[depth]
-        self.stem, self.remat = stem, remat
-        size, stride = (7, 2) if stem == "224" else (3, 1)
-        channels = widths[0]
-        self.stem_conv = Conv(in_channels, channels, size, stride=stride, use_bias=False, dtype=dtype, rngs=rngs)
-        self.stem_norm = _Norm(channels, rngs)
-        names = []
-        for i, (blocks, width) in enumerate(zip(stages, widths, strict=True)):
-            for j in range(blocks):
-                stride = 2 if i > 0 and j == 0 else 1
-                names.append(f"stage_{i}_block_{j}")
-                block = _Block(channels, width, stride, bottleneck=bottleneck, dtype=dtype, rngs=rngs)
-                setattr(self, names[-1], block)
-                channels = width * _EXPANSION if bottleneck else width
-        self.blocks = tuple(names)
-        self.head = Head(channels, num_classes, dropout=dropout, rngs=rngs)
-
-    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> Outputs:
-        """Map ``[B, H, W, C]`` to ``{'logits': [B, K], 'features': [B, F]}``; ``key`` is for dropout while training."""
-        x = nnx.relu(self.stem_norm(self.stem_conv(x)))
-        if self.stem == "224":
-            x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-        for name in self.blocks:
-            x = run_block(getattr(self, name), x, self.remat)
-        return self.head(jnp.mean(x, axis=(1, 2), dtype=jnp.float32), key)
-
-
 class _PreActBlock(nnx.Module):
     """Two 3x3 convolutions, each behind its normalization and ReLU, added to what came in or to its projection."""
 
@@ -148,13 +89,14 @@ class _PreActBlock(nnx.Module):
         return shortcut + self.conv_1(nnx.relu(self.norm_1(self.conv_0(active))))
 
 
-class PreActResNet(nnx.Module):
-    """A residual network whose blocks normalize and cut off before they convolve.
+class ResNet(nnx.Module):
+    """A residual network with batch normalization and a mean over positions before the last layer.
 
     Args:
-      depth: number of layers, 18 or 34.
+      depth: number of layers: 18, 34, 50 or 101 (He et al., 2016, Table 1), 8, 20 or 32 (their section 4.2).
       in_channels: channels of an image.
       num_classes: K.
+      preact: blocks normalize and cut off before they convolve; of 18 or 34 layers.
       stem: ``'224'``, a 7x7 convolution and a 3x3 max-pooling, both of stride 2, or ``'32'``, one 3x3 convolution.
       dropout: probability that a feature becomes 0 before the last layer while training.
       remat: keep of each block its input alone, and compute it again for the gradient: less memory, more time.
@@ -162,7 +104,7 @@ class PreActResNet(nnx.Module):
       rngs: where the initial weights come from.
 
     References:
-      He et al., 2016, Identity mappings in deep residual networks.
+      He et al., 2016, Deep residual learning for image recognition; Identity mappings in deep residual networks.
     """
 
     def __init__(
@@ -171,34 +113,46 @@ class PreActResNet(nnx.Module):
         in_channels: int,
         num_classes: int,
         *,
-        stem: str = "32",
+        preact: bool = False,
+        stem: str = "224",
         dropout: float = 0.0,
         remat: bool = False,
         dtype: jax.typing.DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        if depth not in PREACT_DEPTHS:
-            raise ArgumentError(f"`depth` must be one of {PREACT_DEPTHS}, got {depth}")
-        stages, widths, _ = _SHAPES[depth]
-        self.stem, self.remat, channels = stem, remat, widths[0]
+        known = PREACT_DEPTHS if preact else DEPTHS
+        if depth not in known:
+            raise ArgumentError(f"`depth` must be one of {known}, got {depth}")
+        if stem not in ("32", "224"):
+            raise ArgumentError(f"`stem` must be '32' or '224', got {stem!r}")
+        stages, widths, bottleneck = _SHAPES[depth]
+        self.stem, self.remat, self.preact = stem, remat, preact
         size, stride = (7, 2) if stem == "224" else (3, 1)
+        channels = widths[0]
         self.stem_conv = Conv(in_channels, channels, size, stride=stride, use_bias=False, dtype=dtype, rngs=rngs)
+        if not preact:
+            self.stem_norm = _Norm(channels, rngs)
+        block = _PreActBlock if preact else partial(_Block, bottleneck=bottleneck)
         names = []
         for i, (blocks, width) in enumerate(zip(stages, widths, strict=True)):
             for j in range(blocks):
                 names.append(f"stage_{i}_block_{j}")
-                block = _PreActBlock(channels, width, 2 if i > 0 and j == 0 else 1, dtype=dtype, rngs=rngs)
-                setattr(self, names[-1], block)
-                channels = width
+                setattr(self, names[-1], block(channels, width, 2 if i > 0 and j == 0 else 1, dtype=dtype, rngs=rngs))
+                channels = width * _EXPANSION if bottleneck else width
         self.blocks = tuple(names)
-        self.last_norm = _Norm(channels, rngs)
+        if preact:
+            self.last_norm = _Norm(channels, rngs)
         self.head = Head(channels, num_classes, dropout=dropout, rngs=rngs)
 
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> Outputs:
         """Map ``[B, H, W, C]`` to ``{'logits': [B, K], 'features': [B, F]}``; ``key`` is for dropout while training."""
         x = self.stem_conv(x)
+        if not self.preact:
+            x = nnx.relu(self.stem_norm(x))
         if self.stem == "224":
             x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         for name in self.blocks:
             x = run_block(getattr(self, name), x, self.remat)
-        return self.head(jnp.mean(nnx.relu(self.last_norm(x)), axis=(1, 2), dtype=jnp.float32), key)
+        if self.preact:
+            x = nnx.relu(self.last_norm(x))
+        return self.head(jnp.mean(x, axis=(1, 2), dtype=jnp.float32), key)

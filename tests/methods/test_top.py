@@ -13,7 +13,7 @@ from nlx.cleaning.reasons import reasons
 from nlx.cleaning.table import label_table, with_trusted
 from nlx.data import Split
 from nlx.methods.method import Candidate, Column, Posterior
-from nlx.methods.top import COUNT, Top, likeliest, shortened
+from nlx.methods.top import COUNT, Top, likeliest, shortened, worth_shortening
 from nlx.training.evaluation import recovery
 
 RNG = np.random.default_rng(0)
@@ -91,3 +91,13 @@ def test_trusted_labels_are_certain(top):
     np.testing.assert_allclose(short[np.arange(N)], whole, atol=0.02)
     np.testing.assert_array_equal(short[np.flatnonzero(trusted)], whole[trusted])
     np.testing.assert_array_equal(short.given, whole[np.arange(N), LABELS])
+
+
+def test_few_classes_are_kept_however_many_examples():
+    """As they are by what shortens: held-out rows stand beside training ones in one file."""
+    for k, wide in ((4 * COUNT, False), (4 * COUNT + 1, True)):
+        assert worth_shortening(10**9, k, 0) == wide
+        beliefs = np.full((3, k), 1 / k, np.float32)
+        short = shortened(Posterior({"one": Candidate(beliefs, np.zeros(3))}, {}), np.zeros(3, np.int32))
+        assert isinstance(short.candidates["one"].probs, Top) == wide
+    assert not worth_shortening(1000, 1000, 4e6)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from nlx.arguments import ArgumentError
+from nlx.data.prepare import IMAGENET
 from nlx.models import build
 from nlx.models.pretrained import frozen, load_weights, read_safetensors
 
@@ -145,15 +146,15 @@ def test_only_a_whole_network_is_taken(tmp_path):
         with pytest.raises(ArgumentError, match=message):
             load_weights("resnet18", *form, path)
         with pytest.raises(ArgumentError, match=message):
-            frozen(path)
+            frozen(path, *IMAGENET)
     save(path, {**arrays, "layer1.2.conv1.weight": np.zeros(3, np.float32)})
     with pytest.raises(ArgumentError, match="holds no network that is known"):
-        frozen(path)
+        frozen(path, *IMAGENET)
     with pytest.raises(ArgumentError, match="mlp takes no weights from files"):
         load_weights("mlp", {}, {}, path)
     path.write_bytes(b"no")
     with pytest.raises(ArgumentError, match="no safetensors file"):
-        frozen(path)
+        frozen(path, *IMAGENET)
 
 
 @pytest.fixture(autouse=True)
