@@ -90,8 +90,11 @@ def test_processes_that_should_be_several_and_are_alone_are_refused(monkeypatch)
     launch.join("no")
     monkeypatch.setenv("SLURM_NTASKS", "1")
     launch.join("auto")
-    with pytest.raises(launch.ArgumentError, match="cannot be joined by `distributed`=here"):
-        launch.join("here")
+    for wrong in ("here", "localhost,0", "localhost:9000,0", "localhost:9000,one,2"):
+        with pytest.raises(launch.ArgumentError, match=f"such as localhost:9000,0,2, got {wrong}"):
+            launch.join(wrong)
+    with pytest.raises(launch.ArgumentError, match="cannot be joined by `distributed`=localhost:9000,2,2"):
+        launch.join("localhost:9000,2,2")
 
 
 def test_a_launcher_that_says_where_the_others_are_is_left_to_jax(monkeypatch):

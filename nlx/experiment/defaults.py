@@ -125,6 +125,8 @@ def build_model(options: RecipeOptions, training: Training, data: Dataset) -> Mo
         remat=options.remat,
         dtype=jnp.dtype(training.dtype),
     )
+    if options.init and data.input_shape[2:] != (3,):
+        raise ArgumentError(f"`init` is for pictures in colour, but {data.name} has inputs of {data.input_shape}")
     mean, scale = IMAGENET if options.init else normalization(data.train.inputs, options.standardize == "each")
     views = None
     if options.six_crops:

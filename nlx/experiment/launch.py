@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 from pathlib import Path
 
 import jax
@@ -29,9 +30,14 @@ def join(distributed: str) -> None:
     """
     if distributed == "no" or jax.distributed.is_initialized():
         return
+    told = re.fullmatch(r"(.+:\d+),(\d+),(\d+)", distributed)
+    if told is None and distributed != "auto":
+        raise ArgumentError(
+            f"`distributed` must be auto, no, or ADDRESS:PORT,NUMBER,COUNT such as localhost:9000,0,2, got {distributed}"
+        )
     try:
-        if distributed != "auto":
-            address, number, count = distributed.rsplit(",", 2)
+        if told is not None:
+            address, number, count = told.groups()
             jax.distributed.initialize(address, int(count), int(number), shutdown_timeout_seconds=_PATIENCE)
         elif _among_several():
             jax.distributed.initialize(shutdown_timeout_seconds=_PATIENCE)

@@ -83,3 +83,10 @@ def test_pictures_are_then_normalized_as_those_of_imagenet(tmp_path, monkeypatch
         defaults.build_model(options, defaults.training_for(options, DATA), DATA)
     np.testing.assert_allclose(means[0], IMAGES.mean(axis=(0, 1, 2)), rtol=1e-5)
     assert means[1] is IMAGENET[0]
+
+
+def test_pictures_without_colours_are_refused(tmp_path):
+    grey = Dataset("grey", ("ant", "bee"), Split(IMAGES[..., :1], np.arange(16, dtype=np.int32) % 2, None), None)
+    options = RecipeOptions(model="resnet8", init=tmp_path / "some")
+    with pytest.raises(ArgumentError, match=r"`init` is for pictures in colour, but grey has inputs of \(8, 8, 1\)"):
+        defaults.build_model(options, defaults.training_for(options, grey), grey)
