@@ -31,6 +31,7 @@ _DOORS = {
     "load_run": "nlx.experiment.saved",
 }
 _ROOMS = ("cleaning", "data", "methods", "models", "training")
+
 __all__ = [
     "NoisyLabelClassifier",
     "Stage",

@@ -33,7 +33,7 @@ def join(distributed: str) -> None:
     told = re.fullmatch(r"(.+:\d+),(\d+),(\d+)", distributed)
     if told is None and distributed != "auto":
         raise ArgumentError(
-            f"`distributed` must be auto, no, or ADDRESS:PORT,NUMBER,COUNT such as localhost:9000,0,2, got {distributed}"
+            f"`distributed` must be auto, no or ADDRESS:PORT,NUMBER,COUNT such as localhost:9000,0,2, got {distributed}"
         )
     try:
         if told is not None:
