@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
 import zlib
 
 import numpy as np
@@ -11,6 +14,7 @@ from nlx.data.decode import decode_all
 
 _DARK = 15  # of 255
 _LOOKED_AT = 100  # pictures that stay on disk
+_MOST_FILES = 200_000  # whose lengths are asked for
 
 
 def understood(data: Dataset) -> str:
@@ -67,10 +71,10 @@ def _counts(data: Dataset) -> np.ndarray:
 
 
 def _of_inputs(data: Dataset) -> list[str]:
-    inputs = data.train.inputs
+    inputs, test = data.train.inputs, None if data.test is None else data.test.inputs
+    files = inputs.paths if isinstance(inputs, ImageFiles) else ()
     if isinstance(inputs, ImageFiles):  # some of them, small
-        paths = inputs.paths[:: -(-len(inputs) // _LOOKED_AT)]
-        inputs = decode_all(paths, 32, inputs.top)
+        inputs = decode_all(files[:: -(-len(files) // _LOOKED_AT)], 32, inputs.top)
     low, high = inputs.min(), inputs.max()
     if low == high:
         return [f"every {'pixel' if inputs.dtype == np.uint8 else 'feature'} is {low:g}, so nothing can be learnt"]
@@ -78,9 +82,42 @@ def _of_inputs(data: Dataset) -> list[str]:
         return [f"no pixel is above {high} of 255: multiply images that go from 0 to 1 by 255"]
     if len(inputs) > 1 and (inputs == inputs[:1]).all():
         return ["all inputs are the same, so nothing can be learnt"]
-    if data.test is None or isinstance(data.test.inputs, ImageFiles):
+    if isinstance(test, ImageFiles):
+        return _in_both(_same_files(files, test.paths), len(test))
+    if test is None or files:
         return []
     seen = {zlib.crc32(row.tobytes()) for row in inputs}
-    both = [row for row in data.test.inputs if zlib.crc32(row.tobytes()) in seen]
-    sure = sum(bool((inputs == row).reshape(len(inputs), -1).all(axis=1).any()) for row in both[:20])
-    return [f"up to {len(both):,} of {len(data.test):,} test inputs are training inputs as well"] if sure else []
+    both = [row for row in test if zlib.crc32(row.tobytes()) in seen]
+    sure = any((inputs == row).reshape(len(inputs), -1).all(axis=1).any() for row in both[:20])
+    return _in_both(len(both) if sure else 0, len(test))
+
+
+def _in_both(number: int, num_test: int) -> list[str]:
+    return [f"up to {number:,} of {num_test:,} test inputs are training inputs as well"] if number else []
+
+
+def _same_files(train: tuple[str, ...], test: tuple[str, ...]) -> int:
+    """How many pictures of the second list are files of the first once more, under whatever name.
+
+    Files are read whose length occurs in both; nothing is looked at where there are more than 200,000.
+    """
+    if len(train) + len(test) > _MOST_FILES:
+        return 0
+
+    def by_length(paths: tuple[str, ...]) -> dict[int, list[str]]:
+        lengths: dict[int, list[str]] = {}
+        for path in paths:
+            with contextlib.suppress(OSError):  # a picture within a file has no length of its own
+                lengths.setdefault(os.path.getsize(path), []).append(path)
+        return lengths
+
+    trained, number = by_length(train), 0
+    for length, paths in by_length(test).items():
+        seen = {_content(path) for path in trained.get(length, ())}
+        number += sum(_content(path) in seen for path in paths) if seen else 0
+    return number
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "blake2b").digest()

@@ -62,3 +62,17 @@ def test_pictures_that_stay_on_disk_are_looked_at_as_well(tmp_path, shades, told
     said = doubts(replace(DATA, train=Split(ImageFiles(paths, 4), np.arange(3, dtype=np.int32), None), test=None))
     assert told in " ".join(said)
     assert bool(said) == bool(told)
+
+
+def test_files_that_are_in_both_parts_are_found_under_any_name(tmp_path):
+    def file(name, shade, size=4):
+        Image.new("L", (size, size), shade).save(tmp_path / name)
+        return str(tmp_path / name)
+
+    train = ImageFiles((file("a.png", 10), file("b.png", 20), file("c.png", 30, 40)), 4)
+    test = ImageFiles((file("d.png", 20), file("e.png", 99), file("f.png", 30, 40), file("g.png", 20)), 4)
+    data = Dataset("x", NAMES, Split(train, Y[:3], None), Split(test, None, Y[:4]))
+    assert doubts(data) == ["up to 3 of 4 test inputs are training inputs as well"]
+    apart = replace(data, test=Split(replace(test, paths=test.paths[1:2]), None, Y[1:2]))
+    assert doubts(apart) == []
+    assert doubts(replace(data, test=Split(np.zeros((1, 4, 4, 3), np.uint8), None, Y[:1]))) == []
