@@ -28,12 +28,23 @@ OPTIONS = ("--model=mlp", "--widths=8", "--image_size=8", "--in_memory_gib=0", "
 def run(folder, name, *more):
     """The recipe; how many pictures it has decoded in this process, and how many it has looked at before."""
     options = (f"--dataset=folder:{folder}", f"--run_dir={folder / name}", *OPTIONS, *more)
+    read, surveyed = [], []  # a mock's own counter loses calls of threads
     with (
-        mock.patch.object(batches, "decode", side_effect=batches.decode) as read,
-        mock.patch.object(decode, "_survey", side_effect=decode._survey) as surveyed,
+        mock.patch.object(batches, "decode", side_effect=noted(batches.decode, read)),
+        mock.patch.object(decode, "_survey", side_effect=noted(decode._survey, surveyed)),
     ):
         assert main(elr.ELROptions, elr.train, list(options)) == 0
-    return read.call_count, surveyed.call_count
+    return len(read), len(surveyed)
+
+
+def noted(function, calls):
+    """The function, which also notes each of its calls."""
+
+    def call(*args, **options):
+        calls.append(None)
+        return function(*args, **options)
+
+    return call
 
 
 @pytest.fixture

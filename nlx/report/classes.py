@@ -61,8 +61,8 @@ def by_class(labels: LabelTable, names: list[str]) -> str:
     def count(*several: np.ndarray) -> np.ndarray:
         """Examples of each class by all of several labels ``[n]`` or ``[n, K]``; no array is ``[n, K]`` but these."""
         if labels.multi_label:
-            return np.asarray(np.logical_and.reduce([x.astype(bool) for x in several]).sum(axis=0))
-        agree = np.logical_and.reduce([x == several[0] for x in several]) & (several[0] >= 0)
+            return np.asarray(np.all(np.stack([x.astype(bool) for x in several]), axis=0).sum(axis=0))
+        agree = np.all(np.stack([x == several[0] for x in several]), axis=0) & (several[0] >= 0)
         return np.bincount(several[0][agree], minlength=k)
 
     given, cleaned, true = labels.noisy_label, labels.cleaned_label, labels.true_label
