@@ -43,6 +43,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "can": (),
     "co_teaching": (),
     "crf": ("--transition=true",),
+    "distill": ("--folds=2",),
     "elr": (),
     "icnm": (),
     "noise_layer": (),

@@ -133,6 +133,10 @@ class Run:
         self._training = training_for(o, data)
         return data, self._training
 
+    def begin(self, text: str) -> None:
+        """Say what takes a while before training begins."""
+        self._status.begin(text)
+
     def warn(self, text: str) -> None:
         """Tell the user of something that may not be meant."""
         if self._lead:

@@ -23,6 +23,7 @@ from nlx.methods.co_teaching import co_teaching
 from nlx.methods.crf import annealed, crf, crf_analytic
 from nlx.methods.crowd import crowd
 from nlx.methods.crowd_layers import conal, crowd_layer
+from nlx.methods.distill import distill
 from nlx.methods.dynamics import with_dynamics
 from nlx.methods.elr import elr
 from nlx.methods.icnm import icnm
@@ -64,6 +65,7 @@ SINGLE_LABEL = {
     "crf_analytic": crf_analytic(EYE, alpha=annealed(2.0, 1.0, 10)),
     "self_learning": self_learning(K, refresh_after=lambda epochs: True),
     "self_learning_short": self_learning(K, refresh_after=lambda epochs: True, keep_scores=False),
+    "distill": distill(np.full((N, K), 1 / K)),
     "elr": elr(),
     "sop": sop(),
     "co_teaching": co_teaching(lambda step: 0.3),

@@ -104,6 +104,15 @@ def test_methods_of_the_literature_run(run):
     assert 0 < taught.config["options"]["forget_rate"] < 0.6
 
 
+def test_distillation_leaves_beliefs_that_trusted_labels_count_in(run):
+    products = run("distill", "--clean_fraction=0.2", "--folds=3")
+    products.check("distill", set(), {"classifier", "trusted"}, {"test_accuracy", "issue_auc"})
+    assert (products.summary["cleaned_with"], products.table.extras["trusted"].sum()) == ("beliefs", 60)
+    assert products.rows[-1]["recovery"] > products.summary["given_label_recovery"] + 0.05
+    alone = run("distill", "--rounds=0", folder="alone")
+    assert not np.array_equal(alone.table.posterior, products.table.posterior)
+
+
 def test_icnm_runs(run):
     run("icnm").check("icnm", set(), {"classifier"}, {"test_accuracy", "recovery_bayes"})
 

@@ -106,6 +106,7 @@ def test_defaults_of_a_recipe_are_those_of_the_functions_it_calls(name):
         "co_teaching": 0,
         "crf": 3,
         "crowd": 1,
+        "distill": 0,
         "elr": 1,
         "icnm": 1,
         "noise_layer": 3,
