@@ -46,6 +46,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "distill": ("--folds=2",),
     "elr": (),
     "icnm": (),
+    "linear": ("--folds=2",),
     "noise_layer": (),
     "noise_types": ("--pretrain_epochs=8", "--types_epochs=8"),
     "self_learning": (),
@@ -91,7 +92,8 @@ class Runs:
 
     def start(self, name: str, run: str, *more: str, limit: int | None = None) -> subprocess.Popen[str]:
         """A recipe's process; ``limit`` is the most bytes that it may write to a file."""
-        options = ["--widths", "16", "--batch_size=24", "--epochs=40", "--checkpoint_seconds=0", *RECIPES[name], *more]
+        network = [] if name == "linear" else ["--widths", "16"]
+        options = [*network, "--batch_size=24", "--epochs=40", "--checkpoint_seconds=0", *RECIPES[name], *more]
         command = [sys.executable, str(ROOT / "recipes" / f"{name}.py"), f"--dataset=npz:{self.folder}/arrays.npz"]
         command += [f"--run_dir={self.folder / run}", *options]
         full = None if limit is None else partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))

@@ -61,6 +61,8 @@ MISTAKES = {
     "distillation, several labels": ("distill", TAGS, "distillation is for one label per example"),
     "distillation, one fold": ("distill", (*MINE, "--folds=1"), "--folds must lie in [2, 100], got 1"),
     "distillation, large batches": ("distill", (*MINE, "--batch_size=300"), "the 240 training examples"),
+    "logistic regression, several labels": ("linear", TAGS, "logistic regression is for vectors or images in memory"),
+    "logistic regression, a network": ("linear", (*MINE, "--model=mlp"), "--model does nothing in logistic regression"),
     "co-teaching, several labels": ("co_teaching", TAGS, "co-teaching is for one label per example"),
     "start of ICNM": ("icnm", (*MINE, "--start=0"), "--start must be above 0, got 0.0"),
     "types without trust": ("noise_types", (*MINE, "--clean_fraction=0"), "add --clean_fraction=0.1, say"),

@@ -13,9 +13,10 @@ from nlx.cleaning.label_files import read_labels
 from nlx.data import Dataset, Split
 from nlx.experiment.main import run_recipe
 from nlx.training.evaluation import against
-from recipes import crf
+from recipes import crf, linear
 
-MINE = ("--dataset=npz:{arrays}", "--labels=web", "--widths", "16", "--batch_size=32", "--epochs=2")
+MINE = ("--dataset=npz:{arrays}", "--labels=web", "--batch_size=32", "--epochs=2")
+NETWORK = ("--widths", "16")
 
 
 class Products:
@@ -61,7 +62,8 @@ def run(arrays, as_a_user, tmp_path):
     """Function that runs a recipe for two epochs and returns its products."""
 
     def call(recipe, *options, folder="run"):
-        options = [option.format(arrays=arrays) for option in (*MINE, *options)]
+        network = () if recipe == "linear" else NETWORK
+        options = [option.format(arrays=arrays) for option in (*MINE, *network, *options)]
         code, out, err = as_a_user(recipe, *options, f"--run_dir={tmp_path / folder}")
         assert code == 0, err
         assert out == ""
@@ -111,6 +113,16 @@ def test_distillation_leaves_beliefs_that_trusted_labels_count_in(run):
     assert products.rows[-1]["recovery"] > products.summary["given_label_recovery"] + 0.05
     alone = run("distill", "--rounds=0", folder="alone")
     assert not np.array_equal(alone.table.posterior, products.table.posterior)
+
+
+def test_logistic_regression_takes_the_penalty_and_length_that_held_out_labels_speak_for(run):
+    products = run("linear", "--folds=2", "--epochs=4")
+    products.check("linear", set(), set(), {"test_accuracy", "issue_auc"})
+    said = products.config["options"]
+    assert said["weight_decay"] in linear.STRENGTHS
+    assert said["epochs"] == products.rows[-1]["epoch"] in (1, 4)
+    products = run("linear", "--folds=2", "--epochs=4", "--weight_decay=0.02", folder="given")
+    assert products.config["options"]["weight_decay"] == 0.02
 
 
 def test_icnm_runs(run):

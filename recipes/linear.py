@@ -1,0 +1,94 @@
+"""Multinomial logistic regression, its strength and length chosen on noisy labels that it has not seen (NI-ERM).
+
+  python recipes/linear.py --dataset=digits --noise=symmetric:0.4   # half a minute, test accuracy 89.4 %
+Nothing here knows of noise: on good features this is the row that everything else has to beat. Its twin with a network
+is recipes/baseline.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+
+import jax
+import numpy as np
+
+from nlx import Stage, Trainer
+from nlx.arguments import ArgumentError
+from nlx.cleaning.folds import out_of_fold
+from nlx.data import Dataset, ImageFiles
+from nlx.experiment.defaults import Training, build_model, build_optimizer, build_schedule
+from nlx.experiment.main import main
+from nlx.experiment.options import RecipeOptions, refuse_idle, require
+from nlx.experiment.run import Result, Run
+from nlx.methods.plain import cross_entropy, plain
+
+STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)  # of the penalty
+SHARES = (0.1, 0.3, 1.0)  # of the epochs: to stop early is a penalty as well
+
+
+@dataclass(frozen=True)
+class LinearOptions(RecipeOptions):
+    """Options of logistic regression, after those of every recipe; WEIGHT_DECAY alone is tried where it is given."""
+
+    folds: int = 5
+    """Parts of the noisy labels, each predicted by a model of the others, by which strength and length are chosen."""
+
+    def check(self) -> None:
+        """See :class:`RecipeOptions`."""
+        super().check()
+        require(self, "[2, 100]", "folds")
+        refuse_idle(self, "in logistic regression", "model", "widths", "dropout", "clean_fraction", "known_outliers")
+
+
+def tried(options: LinearOptions, training: Training) -> Iterator[Training]:
+    """Trainings of every strength and length."""
+    strengths = STRENGTHS if options.weight_decay is None else (options.weight_decay,)
+    lengths = dict.fromkeys(max(1, round(share * training.epochs)) for share in SHARES)
+    for decay, epochs in product(strengths, lengths):
+        yield replace(training, weight_decay=decay, epochs=epochs)
+
+
+def linear(options: LinearOptions, training: Training, data: Dataset) -> tuple[LinearOptions, Training]:
+    """The same options and training for a network without hidden layers."""
+    if data.multi_label or isinstance(data.train.inputs, ImageFiles) or jax.process_count() > 1:
+        raise ArgumentError("logistic regression is for vectors or images in memory with one label to each")
+    return replace(options, model="mlp", widths=()), replace(training, model="mlp", dropout=0.0, augmentation="none")
+
+
+def train(options: LinearOptions, run: Run) -> Result:
+    """Data, model, method; the training that predicts held-out labels best; then fit, and write what the run leaves."""
+    data, training = run.load()
+    options, training = linear(options, training, data)
+    model, method, key = (
+        build_model(options, training, data),
+        plain(cross_entropy, "linear"),
+        jax.random.key(options.seed),
+    )
+    schedule, size = build_schedule(options, training), training.batch_size
+
+    def hits(training: Training) -> float:
+        """Share of the noisy labels that models predict which have not seen them."""
+        run.begin(f"{options.folds} folds, penalty {training.weight_decay:g}, {training.epochs} epochs")
+        trainer = Trainer(model, method, build_optimizer(options, training), batch_size=size)
+        stage = Stage(training.epochs, schedule=schedule)
+        probs = out_of_fold(trainer, data.train, key, folds=options.folds, stages=stage).probs
+        return float(np.mean(probs.argmax(axis=1) == data.train.observed))
+
+    best = max(tried(options, training), key=hits)
+    chosen = {"weight_decay": best.weight_decay, "epochs": best.epochs, "dropout": 0.0}
+    trainer = Trainer(
+        model,
+        method,
+        build_optimizer(options, best),
+        batch_size=size,
+        observers=run.observers(method, data, **chosen),
+    )
+    fitted = trainer.fit(data.train, key, Stage(best.epochs, schedule=schedule), state=run.restored(trainer, data))
+    return run.export(trainer, fitted, data)
+
+
+if __name__ == "__main__":
+    sys.exit(main(LinearOptions, train))
