@@ -46,6 +46,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "distill": ("--folds=2",),
     "elr": (),
     "icnm": (),
+    "joint_optimization": (),
     "linear": ("--folds=2",),
     "noise_layer": (),
     "noise_types": ("--pretrain_epochs=8", "--types_epochs=8"),

@@ -1,6 +1,6 @@
 """Multinomial logistic regression, its strength and length chosen on noisy labels that it has not seen (NI-ERM).
 
-  python recipes/linear.py --dataset=digits --noise=symmetric:0.4   # half a minute, test accuracy 89.4 %
+  python recipes/linear.py --dataset=digits --noise=symmetric:0.4   # half a minute, test accuracy 91.9 %
 Nothing here knows of noise: on good features this is the row that everything else has to beat. Its twin with a network
 is recipes/baseline.py.
 """

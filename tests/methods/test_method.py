@@ -27,6 +27,7 @@ from nlx.methods.distill import distill
 from nlx.methods.dynamics import with_dynamics
 from nlx.methods.elr import elr
 from nlx.methods.icnm import icnm
+from nlx.methods.joint_optimization import joint_optimization
 from nlx.methods.noise_layer import forward, noise_layer, outliers
 from nlx.methods.noise_types import bottom_up, noise_types, pretrain_noise_types, second_backbone, shared_trunk
 from nlx.methods.plain import backward, cross_entropy, per_class, plain, trusted_cross_entropy, with_vectors
@@ -67,6 +68,7 @@ SINGLE_LABEL = {
     "self_learning_short": self_learning(K, refresh_after=lambda epochs: True, keep_scores=False),
     "distill": distill(np.full((N, K), 1 / K)),
     "elr": elr(),
+    "joint_optimization": joint_optimization(start=2),
     "sop": sop(),
     "co_teaching": co_teaching(lambda step: 0.3),
     **{make.__name__: make(*SAID, **PEOPLE) for make in (crowd, crowd_layer, conal)},
@@ -95,9 +97,10 @@ LABELS = {
 }
 # A draw is the whole batch's, so that parts of a batch draw otherwise; co-teaching compares the losses of a batch.
 DRAWS = ("can", "crf-", "co_teaching")
-BATCH_WISE = ("crf", "crf_analytic", "crf_without_pairs")  # Eq. 8 adds means over noisy and over trusted examples
+# Eq. 8 adds means over noisy and over trusted examples; joint optimization compares a mean with the prior.
+BATCH_WISE = ("crf", "crf_analytic", "crf_without_pairs", "joint_optimization")
 # Every leaf of their memory is written at every step.
-ANEW = ("crf", "crf_analytic", "crf_without_pairs", "elr", "sop", "dynamics")
+ANEW = ("crf", "crf_analytic", "crf_without_pairs", "elr", "joint_optimization", "sop", "dynamics")
 
 
 def each(cases):

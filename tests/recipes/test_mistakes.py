@@ -61,6 +61,12 @@ MISTAKES = {
     "distillation, several labels": ("distill", TAGS, "distillation is for one label per example"),
     "distillation, one fold": ("distill", (*MINE, "--folds=1"), "--folds must lie in [2, 100], got 1"),
     "distillation, large batches": ("distill", (*MINE, "--batch_size=300"), "the 240 training examples"),
+    "start of predictions": ("joint_optimization", (*MINE, "--start_share=2"), "--start_share must lie in [0, 1]"),
+    "joint optimization, several labels": (
+        "joint_optimization",
+        TAGS,
+        "joint optimization is for one label",
+    ),
     "logistic regression, several labels": ("linear", TAGS, "logistic regression is for vectors or images in memory"),
     "logistic regression, a network": ("linear", (*MINE, "--model=mlp"), "--model does nothing in logistic regression"),
     "co-teaching, several labels": ("co_teaching", TAGS, "co-teaching is for one label per example"),

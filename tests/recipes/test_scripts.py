@@ -109,6 +109,7 @@ def test_defaults_of_a_recipe_are_those_of_the_functions_it_calls(name):
         "distill": 0,
         "elr": 1,
         "icnm": 1,
+        "joint_optimization": 2,
         "linear": 0,
         "noise_layer": 3,
         "noise_types": 2,
