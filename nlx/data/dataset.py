@@ -139,9 +139,7 @@ class Split:
     def scored(self) -> np.ndarray:
         """Examples on which cleaned labels are compared with true ones: neither trusted nor outliers, bool ``[n]``."""
         out = ~self.known if self.label is not None else np.zeros(len(self), bool)
-        for mask in (self.trusted, self.outlier):
-            out = out if mask is None else out | mask
-        return ~out
+        return ~np.stack([out, *(mask for mask in (self.trusted, self.outlier) if mask is not None)]).any(axis=0)
 
 
 @dataclass(frozen=True)

@@ -95,10 +95,9 @@ LABELS = {
     "single": jnp.asarray(RNG.integers(0, K, B), jnp.int32),
     "multi": jnp.asarray(RNG.integers(0, 2, (B, K)), jnp.float32),
 }
-# A draw is the whole batch's, so that parts of a batch draw otherwise; co-teaching compares the losses of a batch.
-DRAWS = ("can", "crf-", "co_teaching")
-# Eq. 8 adds means over noisy and over trusted examples; joint optimization compares a mean with the prior.
-BATCH_WISE = ("crf", "crf_analytic", "crf_without_pairs", "joint_optimization")
+# A draw is the whole batch's, so that parts of a batch draw otherwise; the last two compare what a batch says.
+DRAWS = ("can", "crf-", "co_teaching", "joint_optimization")
+BATCH_WISE = ("crf", "crf_analytic", "crf_without_pairs")  # Eq. 8 adds means over noisy and over trusted examples
 # Every leaf of their memory is written at every step.
 ANEW = ("crf", "crf_analytic", "crf_without_pairs", "elr", "joint_optimization", "sop", "dynamics")
 
