@@ -122,8 +122,7 @@ class Split:
         """
         if self.trusted is None or self.label is None:
             return None
-        shape = (-1,) + (1,) * (self.label.ndim - 1)
-        known = self.label.astype(np.int32)  # an unsigned label has no -1
+        shape, known = (-1,) + (1,) * (self.label.ndim - 1), self.label.astype(np.int32)  # unsigned ones have no -1
         if self.outlier is not None:
             known = np.where(self.outlier.reshape(shape), np.int32(-2), known)
         return np.where(self.trusted.reshape(shape), known, np.int32(-1))
@@ -139,7 +138,8 @@ class Split:
     def scored(self) -> np.ndarray:
         """Examples on which cleaned labels are compared with true ones: neither trusted nor outliers, bool ``[n]``."""
         out = ~self.known if self.label is not None else np.zeros(len(self), bool)
-        return ~np.stack([out, *(mask for mask in (self.trusted, self.outlier) if mask is not None)]).any(axis=0)
+        masks = [out, *(mask for mask in (self.trusted, self.outlier) if mask is not None)]
+        return np.asarray(~np.any(masks, axis=0))
 
 
 @dataclass(frozen=True)
