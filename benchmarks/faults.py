@@ -39,6 +39,7 @@ from nlx.files import locked
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES: dict[str, tuple[str, ...]] = {
+    "agreement": ("--folds=2",),
     "baseline": (),
     "can": (),
     "co_teaching": (),

@@ -17,12 +17,11 @@ import jax
 import numpy as np
 
 from nlx import Stage, Trainer, clean
-from nlx.arguments import ArgumentError
 from nlx.cleaning.evidence import weigh
 from nlx.cleaning.folds import out_of_fold
 from nlx.cleaning.table import with_trusted
-from nlx.data import Dataset, ImageFiles
-from nlx.experiment.defaults import build_model, build_optimizer, build_schedule
+from nlx.data import Dataset
+from nlx.experiment.defaults import build_model, build_optimizer, build_schedule, require_arrays
 from nlx.experiment.main import main
 from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
@@ -51,10 +50,6 @@ class DistillOptions(RecipeOptions):
 def first_beliefs(options: DistillOptions, data: Dataset) -> np.ndarray:
     """What linear models in folds, neighbours and Bayes' rule say of every training example, ``[n, K]``."""
     split = data.train
-    if data.multi_label:
-        raise ArgumentError(f"distillation is for one label per example, but {data.name} has several")
-    if isinstance(split.inputs, ImageFiles) or jax.process_count() > 1:
-        raise ArgumentError("distillation needs all examples in the memory of one process: raise `in_memory_gib`")
     known = split.trusted_label
     trusted = None if known is None else {int(row): int(known[row]) for row in np.flatnonzero(known >= 0)}
     table = clean(
@@ -71,10 +66,12 @@ def first_beliefs(options: DistillOptions, data: Dataset) -> np.ndarray:
 def train(options: DistillOptions, run: Run) -> Result:
     """Data, first beliefs, model, optimizer, better beliefs; then fit to them, and write what the run leaves."""
     data, training = run.load()
-    run.begin("linear models in folds")
-    beliefs = first_beliefs(options, data)
+    require_arrays(data, "distillation")
     model = build_model(options, training, data)
     optimizer = build_optimizer(options, training)
+    run.begin("linear models in folds")
+    beliefs = first_beliefs(options, data)
+    observers = run.observers(distill(beliefs), data)
     stage, key = Stage(training.epochs, schedule=build_schedule(options, training)), jax.random.key(options.seed)
 
     def taught_by(beliefs: np.ndarray, observers: Sequence[Observer] = ()) -> Trainer:
@@ -87,7 +84,7 @@ def train(options: DistillOptions, run: Run) -> Result:
         )
         weighed = weigh(students.probs, data.train.observed, data.train.trusted_label)
         beliefs = with_trusted(weighed.posterior, data.train)
-    trainer = taught_by(beliefs, run.observers(distill(beliefs), data))
+    trainer = taught_by(beliefs, observers)
     fitted = trainer.fit(data.train, key, stage, state=run.restored(trainer, data))
     return run.export(trainer, fitted, data)
 

@@ -16,10 +16,9 @@ import jax
 import numpy as np
 
 from nlx import Stage, Trainer
-from nlx.arguments import ArgumentError
 from nlx.cleaning.folds import out_of_fold
-from nlx.data import Dataset, ImageFiles
-from nlx.experiment.defaults import Training, build_model, build_optimizer, build_schedule
+from nlx.data import Dataset
+from nlx.experiment.defaults import Training, build_model, build_optimizer, build_schedule, require_arrays
 from nlx.experiment.main import main
 from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
@@ -53,8 +52,7 @@ def tried(options: LinearOptions, training: Training) -> Iterator[Training]:
 
 def linear(options: LinearOptions, training: Training, data: Dataset) -> tuple[LinearOptions, Training]:
     """The same options and training for a network without hidden layers."""
-    if data.multi_label or isinstance(data.train.inputs, ImageFiles) or jax.process_count() > 1:
-        raise ArgumentError("logistic regression is for vectors or images in memory with one label to each")
+    require_arrays(data, "logistic regression")
     return replace(options, model="mlp", widths=()), replace(training, model="mlp", dropout=0.0, augmentation="none")
 
 

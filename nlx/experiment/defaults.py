@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from nlx.arguments import ArgumentError
-from nlx.data import Dataset
+from nlx.data import Dataset, ImageFiles
 from nlx.data.prepare import IMAGENET, Augmentation, normalization, preparer, six_views
 from nlx.experiment.options import Dtype, RecipeOptions, Schedule, refuse_idle
 from nlx.models import Model, build, prepared
@@ -137,6 +137,18 @@ def build_model(options: RecipeOptions, training: Training, data: Dataset) -> Mo
     if options.mix != "none":
         network = mixing(network, options.mix, options.mix_alpha)
     return prepared(network, preparer(mean, scale, augmentation=training.augmentation, size=size), views)
+
+
+def require_arrays(data: Dataset, what: str) -> None:
+    """Refuse data that models in folds cannot judge: of several labels, or not in the memory of one process.
+
+    Raises:
+      ArgumentError: ``what`` is not for such data.
+    """
+    if data.multi_label:
+        raise ArgumentError(f"{what} is for one label per example, but {data.name} has several")
+    if isinstance(data.train.inputs, ImageFiles) or jax.process_count() > 1:
+        raise ArgumentError(f"{what} needs all examples in the memory of one process: raise `in_memory_gib`")
 
 
 def crop_size(options: RecipeOptions, data: Dataset) -> int | None:

@@ -113,6 +113,9 @@ def test_distillation_leaves_beliefs_that_trusted_labels_count_in(run):
     products.check("distill", set(), {"classifier", "trusted"}, {"test_accuracy", "issue_auc"})
     assert (products.summary["cleaned_with"], products.table.extras["trusted"].sum()) == ("beliefs", 60)
     assert products.rows[-1]["recovery"] > products.summary["given_label_recovery"] + 0.05
+    learned = run("agreement", folder="agreement")
+    learned.check("agreement", set(), set(), {"test_accuracy", "issue_auc"})
+    assert 0 < learned.summary["agreed"] < 300
     alone = run("distill", "--rounds=0", folder="alone")
     assert not np.array_equal(alone.table.posterior, products.table.posterior)
 

@@ -102,6 +102,7 @@ def test_defaults_of_a_recipe_are_those_of_the_functions_it_calls(name):
     for option, default, function, other in compared:
         assert default == other, f"{option} is {default}, {function.__name__} has {other}"
     expected = {
+        "agreement": 0,
         "can": 10,
         "co_teaching": 0,
         "crf": 3,
