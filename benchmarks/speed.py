@@ -26,7 +26,18 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.kernels import backbones, confident_joint, gibbs, loading, metrics, noise_types, prototypes, seeds, step
+from benchmarks.kernels import (
+    answers,
+    backbones,
+    confident_joint,
+    gibbs,
+    loading,
+    metrics,
+    noise_types,
+    prototypes,
+    seeds,
+    step,
+)
 from benchmarks.kernels.timing import Row, met
 from nlx.experiment.run_folder import versions, write_json
 
@@ -44,6 +55,7 @@ Kernel = Literal[
     "prototypes",
     "confident_joint",
     "map",
+    "answers",
     "loading",
 ]
 
@@ -54,7 +66,8 @@ class Options:
 
     only: tuple[Kernel, ...] = get_args(Kernel)
     """Which measurements: the step of every method, the noise layer at 1000 classes, every method behind a ResNet-18
-    and a ResNet-50, the CRF's chains beside a ResNet-50, dispatch, several seeds in one program, and the kernels."""
+    and a ResNet-50, the CRF's chains beside a ResNet-50, dispatch, several seeds in one program, the kernels, and what
+    cleaning is made of."""
     device: Literal["cpu", "gpu"] = "cpu"
     """Where: one device of this kind. torch's peers run there too; NumPy, cleanlab and scikit-learn know CPUs only."""
     batch_size: int = 64
@@ -79,6 +92,7 @@ def measurements(options: Options) -> dict[Kernel, Callable[[int], list[Row]]]:
         "prototypes": prototypes.measure,
         "confident_joint": confident_joint.measure,
         "map": metrics.measure,
+        "answers": answers.measure,
         "loading": loading.measure,
     }
 
