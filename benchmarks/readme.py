@@ -23,7 +23,7 @@ from matplotlib.ticker import PercentFormatter
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.protocols.common import spread, table
-from benchmarks.protocols.leaderboard import CASES, FALLING, PLAIN, SYSTEMS
+from benchmarks.protocols.leaderboard import CASES, PLAIN, SYSTEMS
 from benchmarks.protocols.runner import RESULTS
 from nlx.report.figures import BLUE, GREEN, GREY, RED, new_figure, save
 
@@ -98,16 +98,15 @@ BLOCKS: dict[str, Callable[[], list[str]]] = {"leaderboard": leaderboard, "claim
 
 
 def draw_leaderboard(path: Path) -> None:
-    """Accuracy on the worst labels with either schedule, mean and standard deviation over seeds, sorted."""
+    """Accuracy on the labels with most noise, by people and made, mean and standard deviation over seeds, sorted."""
     results = read("leaderboard-small.json")["results"]
     names = sorted(results["worst"], key=lambda n: accuracy(results["worst"][n]))
     figure = new_figure(7.5, 0.6 + 0.3 * len(names))
     axes = figure.subplots()
-    for case, colour, marker in (("worst", BLUE, "o"), (FALLING, RED, "s")):
+    for case, colour, marker in (("worst", BLUE, "o"), ("instance", RED, "s")):
         values = [results[case][n]["last"]["test_accuracy"] for n in names]
         means, stds = [np.mean(v) for v in values], [np.std(v, ddof=1) if len(v) > 1 else 0 for v in values]
-        label = "constant rate" if case == "worst" else "falling rate"
-        axes.errorbar(means, range(len(names)), xerr=stds, fmt=marker, color=colour, capsize=2, label=label)
+        axes.errorbar(means, range(len(names)), xerr=stds, fmt=marker, color=colour, capsize=2, label=case)
     axes.set_yticks(range(len(names)), names)
     for tick, name in zip(axes.get_yticklabels(), names, strict=True):
         tick.set_fontweight("bold" if name in SYSTEMS else "normal")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.protocols.common import Claim, Result, claim, paired, spread, table
-from benchmarks.protocols.data import features
+from benchmarks.protocols.data import EVALUATE_EVERY, features
 from benchmarks.protocols.runner import RESULTS, Entry, Runner
 from nlx.data.sources.idx import DEBIAN
 from nlx.files import replacing
@@ -102,8 +102,10 @@ def defaults(runner: Runner) -> Result:
 
         def row(name: str, case: str = case, data: dict[str, Any] = data) -> dict[str, list[Any]]:
             """Of each seed: the last epoch's test accuracy, right labels given and cleaned, the guard's verdict."""
-            entry = SYSTEMS[name].but(**data, evaluate_every=1000, **(SEVERAL_LABELS[name] if case == WEB else {}))
-            runs = [runner(f"{case}, {name}, seed {s}", entry.but(seed=s, noise_seed=s)) for s in range(runner.seeds)]
+            more = SEVERAL_LABELS[name] if case == WEB else {}
+            entry = SYSTEMS[name].but(**data, evaluate_every=EVALUATE_EVERY, **more)
+            drawn = ({"seed": s, **({"noise_seed": s} if "noise" in data else {})} for s in range(runner.seeds))
+            runs = [runner(f"{case}, {name}, seed {seeds['seed']}", entry.but(**seeds)) for seeds in drawn]
             return {
                 "test": [run["last"]["test_map" if case == WEB else "test_accuracy"] for run in runs],
                 "given": [run["given_label_recovery"] for run in runs],

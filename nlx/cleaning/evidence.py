@@ -65,8 +65,8 @@ def _nearest(directions: Array, begin: Array, rows: int, k: int) -> Array:
     groups = cosines[:, :whole].reshape(rows, -1, _GROUP)
     best = jax.lax.top_k(jnp.max(groups, axis=2, initial=-jnp.inf), min(k + 1, groups.shape[1]))[1]
     inside = jnp.take_along_axis(groups, best[:, :, None], axis=1).reshape(rows, -1)
-    columns = (best[:, :, None] * _GROUP + jnp.arange(_GROUP)).reshape(rows, -1)
-    rest = jnp.broadcast_to(jnp.arange(whole, len(directions)), (rows, len(directions) - whole))
+    columns = (best[:, :, None] * _GROUP + jnp.arange(_GROUP)[None, None]).reshape(rows, -1)
+    rest = jnp.broadcast_to(jnp.arange(whole, len(directions))[None], (rows, len(directions) - whole))
     candidates = jnp.concatenate([inside, cosines[:, whole:]], axis=1)
     columns = jnp.concatenate([columns, rest], axis=1)
     own = begin + jnp.arange(rows)[:, None]

@@ -21,7 +21,7 @@ def noisy_world(n=3000, k=4, rate=0.3, sharp=1.0, seed=0):
     return said / said.sum(axis=1, keepdims=True), given, true
 
 
-@pytest.mark.parametrize(("n", "k"), [(1203, 7), (40, 39)])
+@pytest.mark.parametrize(("n", "k"), [(1203, 7), (40, 39), (65, 15), (2048, 15), (70, 69)])
 def test_neighbours_are_those_of_all_cosines(n, k):
     x = RNG.normal(size=(n, 6)).astype(np.float32)
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
