@@ -16,6 +16,7 @@ from nlx.experiment.options import Dtype, RecipeOptions, Schedule, refuse_idle
 from nlx.models import Model, build, prepared
 from nlx.models.mixing import mixing
 from nlx.training import stages
+from nlx.training.averaging import averaged
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,9 @@ def build_optimizer(
             return optax.adamw(rate, b1=options.momentum, **about)
         if options.optimizer == "adam":
             step = optax.adam(rate, b1=options.momentum, eps=options.adam_epsilon)
+        elif options.optimizer == "lars":
+            about = {"momentum": options.momentum, "weight_decay": decay, "weight_decay_mask": _kernels}
+            return optax.lars(rate, trust_ratio_mask=_kernels, **about)
         else:
             step = optax.sgd(rate, momentum=options.momentum or None, nesterov=options.optimizer == "nesterov")
         return optax.chain(optax.add_decayed_weights(decay), step)
@@ -177,9 +181,9 @@ def build_optimizer(
     of_method = rule(training.learning_rate * options.method_rate) if of_method is None else of_method
     parts = {"model": optax.chain(*clipped, rule(training.learning_rate)), "method": of_method}
     both = optax.partition(parts, {"model": "model", "method": "method"})
-    if options.accumulate == 1:
-        return both
-    return optax.MultiSteps(both, options.accumulate).gradient_transformation()
+    if options.accumulate > 1:
+        both = optax.MultiSteps(both, options.accumulate).gradient_transformation()
+    return averaged(both, options.average) if options.average else both
 
 
 def _kernels(params: optax.Params) -> optax.Params:

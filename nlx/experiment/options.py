@@ -78,9 +78,13 @@ class RecipeOptions:
     batch_size: int | None = None
     """Examples per step, over all devices (paper 50). Default by data: 50 for digits and images above 64 pixels, else
     128."""
-    optimizer: Literal["sgd", "nesterov", "adam", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "nesterov", "adam", "adamw", "lars"] = "sgd"
     """Optimizer (paper: sgd). nesterov: sgd with Nesterov's momentum; adamw: Adam whose weight decay is apart from the
-    gradient and spares biases and normalizations."""
+    gradient and spares biases and normalizations; lars: layer by layer in proportion to the weights, for batches of
+    thousands, decay and proportion of kernels alone."""
+    average: float = 0.0
+    """Predict by a running mean of the backbone's weights that keeps this share at a step, such as 0.999, and takes one
+    copy more of them. Default: by the weights themselves."""
     clip: float | None = None
     """Cut the backbone's gradient to this length. Default: as it is."""
     accumulate: int = 1
@@ -148,7 +152,7 @@ class RecipeOptions:
         require(self, "[1, 16384]", "image_size")
         require(self, "(0, inf)", "batch_size", "epochs", "learning_rate", "method_rate", "seeds", "evaluate_every")
         require(self, "(0, inf)", "clip", "accumulate", "mix_alpha")
-        require(self, "[0, 1)", "momentum", "dropout", "warmup")
+        require(self, "[0, 1)", "momentum", "dropout", "warmup", "average")
         require(self, "[0, 1)", "clean_fraction", "known_outliers", "validation_fraction")
         require(self, "[0, inf)", "weight_decay", "seed", "noise_seed", "checkpoint_seconds")
         require(self, "[0, inf)", "in_memory_gib", "posterior_gib")

@@ -27,7 +27,7 @@ from nlx.data.checks import split_of
 from nlx.data.dataset import Dataset, ImageFiles, Inputs, Split
 from nlx.experiment.run_folder import versions, write_json
 from nlx.files import replacing
-from nlx.training.state import TrainState
+from nlx.training.state import TrainState, predicting_params
 from nlx.training.trainer import Trainer
 
 PROGRAM, WEIGHTS, ABOUT = "model.jaxexport", "model.safetensors", "model.json"
@@ -41,7 +41,7 @@ Scores = Callable[[Weights, Array], Array]
 
 def save_trained(folder: Path, trainer: Trainer, state: TrainState, data: Dataset) -> None:
     """Keep what a trainer has learnt, see :func:`save_program`."""
-    leaves, tree = jax.tree_util.tree_flatten_with_path({"params": state.params, "stats": state.stats})
+    leaves, tree = jax.tree_util.tree_flatten_with_path({"params": predicting_params(state), "stats": state.stats})
     named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
     keys = {name: leaf for name, leaf in named.items() if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)}
     weights = {name: np.asarray(leaf) for name, leaf in named.items() if name not in keys}

@@ -17,7 +17,7 @@ from nlx.methods.method import Batch, Method, Posterior
 from nlx.methods.top import shortened
 from nlx.models import Model
 from nlx.training.mesh import Share, by_example, replicated, to_device
-from nlx.training.state import REFRESH, TrainState, key_for
+from nlx.training.state import REFRESH, TrainState, key_for, predicting_params
 from nlx.training.step import take_rows, vectors_as_floats
 
 _BATCH, _EACH = 512, 128  # examples: over all devices, and on each at least
@@ -35,7 +35,8 @@ class Passes:
 
         def posterior(state: TrainState, batch: Batch) -> Posterior:
             batch = vectors_as_floats(jax.lax.with_sharding_constraint(batch, by_example(mesh)))
-            outputs, _ = model.apply(state.params["model"], state.stats, batch["inputs"], False, None)
+            params = predicting_params(state)["model"]
+            outputs, _ = model.apply(params, state.stats, batch["inputs"], False, None)
             return method.posterior(state.params["method"], take_rows(state.memory, batch), outputs, batch)
 
         def short(state: TrainState, batch: Batch) -> Posterior:
@@ -43,7 +44,7 @@ class Passes:
 
         def scores(state: TrainState, inputs: Array) -> Array:
             inputs = jax.lax.with_sharding_constraint(inputs, by_example(mesh))
-            outputs = model.apply_test(state.params["model"], state.stats, inputs)
+            outputs = model.apply_test(predicting_params(state)["model"], state.stats, inputs)
             if len(inputs) == block:
                 return method.predict(state.params["method"], outputs)
             # Where scores are sampled, draws are by position: as in batches of one size, on however many devices.
@@ -53,7 +54,7 @@ class Passes:
 
         def features(state: TrainState, inputs: Array) -> Array:
             inputs = jax.lax.with_sharding_constraint(inputs, by_example(mesh))
-            outputs, _ = model.apply(state.params["model"], state.stats, inputs, False, None)
+            outputs, _ = model.apply(predicting_params(state)["model"], state.stats, inputs, False, None)
             if "features" not in outputs:
                 raise ArgumentError(f"{method.name} needs a model that returns `features` beside its logits")
             return outputs["features"].astype(jnp.float32)

@@ -18,6 +18,7 @@ from nlx.data.checks import memory
 from nlx.data.dataset import Split
 from nlx.methods.method import Method, Shapes
 from nlx.models import Model
+from nlx.training.averaging import average_in, with_average
 from nlx.training.mesh import by_example, replicated
 
 ORDER, REFRESH, HEADS = (int.from_bytes(name.encode()) for name in ("orde", "refr", "head"))
@@ -153,12 +154,20 @@ def with_weights(state: TrainState, params: Any, stats: Any) -> TrainState:
         return jax.make_array_from_callback(old.shape, old.sharding, lambda index: new[index])
 
     params, stats = (jax.tree.map(placed, *pair) for pair in ((params, state.params["model"]), (stats, state.stats)))
-    return state._replace(params={**state.params, "model": params}, stats=stats)
+    opt_state = with_average(state.opt_state, params)
+    return state._replace(params={**state.params, "model": params}, stats=stats, opt_state=opt_state)
+
+
+def predicting_params(state: TrainState) -> dict[str, Any]:
+    """The parameters that predictions are made with: the backbone's running mean, where the optimizer keeps one."""
+    average = average_in(state.opt_state)
+    return state.params if average is None else {**state.params, "model": average}
 
 
 def for_prediction(state: TrainState) -> TrainState:
     """What predicting needs of a state: parameters and statistics."""
-    return state._replace(key=jnp.zeros((), jnp.uint32), opt_state=(), memory=(), sums={})
+    params = predicting_params(state)
+    return state._replace(key=jnp.zeros((), jnp.uint32), params=params, opt_state=(), memory=(), sums={})
 
 
 def reinit_heads(state: TrainState, fresh: TrainState) -> TrainState:
@@ -172,4 +181,4 @@ def reinit_heads(state: TrainState, fresh: TrainState) -> TrainState:
 
     params = jax.tree.map_with_path(lambda path, old, new: new if is_head(path) else old, state.params, fresh.params)
     gathered = jax.tree.map_with_path(lambda path, x: jnp.zeros_like(x) if is_head(path) else x, state.opt_state)
-    return state._replace(params=params, opt_state=gathered)
+    return state._replace(params=params, opt_state=with_average(gathered, params["model"]))

@@ -11,6 +11,7 @@ import pytest
 from nlx.arguments import ArgumentError
 from nlx.experiment.defaults import Training, build_optimizer
 from nlx.experiment.options import RecipeOptions
+from nlx.training.averaging import average_in
 
 MLP = Training("mlp", 3, 2, 0.5)
 
@@ -111,3 +112,22 @@ def test_a_method_may_have_nothing_to_train():
         updates, _ = optimizer.update(params, optimizer.init(params), params)
     np.testing.assert_allclose(updates["model"]["w"], -0.1, rtol=1e-6)
     assert updates["method"] == {}
+
+
+def test_lars_steps_in_proportion_to_the_weights():
+    training = replace(MLP, learning_rate=0.1, weight_decay=0.0)
+    optimizer = build_optimizer(RecipeOptions(optimizer="lars", momentum=0.0), training)
+    params = {"model": {"kernel": jnp.array([3.0, 4.0]), "bias": jnp.array([3.0, 4.0])}, "method": {}}
+    grads = {"model": {"kernel": jnp.array([0.0, 2.0]), "bias": jnp.array([0.0, 2.0])}, "method": {}}
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    # 0.001 of the norm along the unit gradient, and the gradient itself where nothing is in proportion
+    np.testing.assert_allclose(updates["model"]["kernel"], [0, -0.1 * 0.001 * 5], rtol=1e-5)
+    np.testing.assert_allclose(updates["model"]["bias"], [0, -0.2], rtol=1e-5)
+
+
+def test_an_average_of_weights_is_kept_where_it_is_asked_for():
+    params = {"model": {"w": jnp.float32(2)}, "method": {}}
+    for options, kept in (({}, False), ({"average": 0.9}, True), ({"average": 0.9, "accumulate": 2}, True)):
+        state = build_optimizer(RecipeOptions(**options), MLP).init(params)
+        assert (average_in(state) is not None) == kept
