@@ -107,7 +107,7 @@ def train(options: BaselineOptions, run: Run) -> Result:
     model = build_model(options, training, data)
     beta = BETA.get(options.loss, 1.0) if options.beta is None else options.beta
     method = baseline(options, data, beta)
-    method = method if data.multi_label else with_dynamics(method)
+    method = method if data.multi_label or options.mix != "none" else with_dynamics(method)
     optimizer = build_optimizer(options, training)
     observers = run.observers(method, data, beta=beta)
     trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)

@@ -101,6 +101,7 @@ def test_the_outlier_layer_ranks_outliers(run):
 def test_methods_of_the_literature_run(run):
     run("elr").check("elr", set(), set(), {"test_accuracy", "recovery"})
     run("sop", folder="sop").check("sop", set(), {"unexplained"}, {"unexplained", "recovery"})
+    run("baseline", "--mix=mixup", folder="mixup").check("plain", set(), set(), {"test_accuracy", "recovery"})
     joint = run("joint_optimization", folder="joint_optimization")
     joint.check("joint_optimization", set(), set(), {"prior_divergence", "entropy", "recovery"})
     taught = run("co_teaching", folder="co_teaching")
