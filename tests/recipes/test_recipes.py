@@ -106,7 +106,7 @@ def whole(arrays, tmp_path_factory):
     return options, folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_stopped_run_resumes_to_the_same_numbers(whole, tmp_path, number):
     options, undisturbed = whole
     process = start("can", *options, f"--run_dir={tmp_path / 'cut'}")
