@@ -16,7 +16,7 @@ from nlx import Stage, Trainer
 from nlx.arguments import ArgumentError
 from nlx.cleaning.held_out import judged_as_they_are, noise_rate
 from nlx.data import Dataset
-from nlx.experiment.defaults import build_model, build_optimizer, build_schedule
+from nlx.experiment.defaults import build_model, build_optimizer, build_schedule, require_one_label
 from nlx.experiment.main import main
 from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
@@ -55,8 +55,7 @@ def share_of_wrong(options: CoTeachingOptions, data: Dataset) -> float:
 def train(options: CoTeachingOptions, run: Run) -> Result:
     """Data, two networks, method, optimizer; then fit, and write what the run leaves."""
     data, training = run.load()
-    if data.multi_label:
-        raise ArgumentError(f"co-teaching is for one label per example, but {data.name} has several")
+    require_one_label(data, "co-teaching is")
     model = pair(build_model(options, training, data))
     rate = share_of_wrong(options, data)
     steps = round(options.forget_over * (len(data.train) // training.batch_size))

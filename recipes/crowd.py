@@ -24,7 +24,7 @@ from nlx.crowd import krippendorff_alpha, majority_vote
 from nlx.data import Dataset
 from nlx.data.answers import Answers, answers_of
 from nlx.data.crowds import planted_answers
-from nlx.experiment.defaults import build_model, build_optimizer, build_schedule
+from nlx.experiment.defaults import build_model, build_optimizer, build_schedule, require_one_label
 from nlx.experiment.main import main
 from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
@@ -63,8 +63,7 @@ class CrowdOptions(RecipeOptions):
 
 def answered(options: CrowdOptions, data: Dataset) -> tuple[Answers, Dataset]:
     """The answers, and the data set with the majority's labels as the given ones."""
-    if data.multi_label:
-        raise ArgumentError(f"crowds are for one label per example, but {data.name} has several")
+    require_one_label(data, "crowds are")
     train, names = data.train, data.class_names
     table: Any = options.answers
     if table.startswith("planted"):

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import jax
 
 from nlx import Stage, Trainer
-from nlx.arguments import ArgumentError
-from nlx.experiment.defaults import build_model, build_optimizer, build_schedule
+from nlx.experiment.defaults import build_model, build_optimizer, build_schedule, require_one_label
 from nlx.experiment.main import main
 from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
@@ -40,8 +39,7 @@ class ELROptions(RecipeOptions):
 def train(options: ELROptions, run: Run) -> Result:
     """Data, model, method, optimizer; then fit, and write what the run leaves."""
     data, training = run.load()
-    if data.multi_label:
-        raise ArgumentError(f"ELR is for one label per example, but {data.name} has several")
+    require_one_label(data, "ELR is")
     model = build_model(options, training, data)
     method = elr(strength=options.strength, momentum=options.target_momentum)
     optimizer = build_optimizer(options, training)

@@ -14,8 +14,7 @@ import jax
 import numpy as np
 
 from nlx import Stage, Trainer
-from nlx.arguments import ArgumentError
-from nlx.experiment.defaults import build_model, build_optimizer, build_schedule
+from nlx.experiment.defaults import build_model, build_optimizer, build_schedule, require_one_label
 from nlx.experiment.main import main
 from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
@@ -46,8 +45,7 @@ class JointOptimizationOptions(RecipeOptions):
 def train(options: JointOptimizationOptions, run: Run) -> Result:
     """Data, model, method, optimizer; then fit, and write what the run leaves."""
     data, training = run.load()
-    if data.multi_label:
-        raise ArgumentError(f"joint optimization is for one label per example, but {data.name} has several")
+    require_one_label(data, "joint optimization is")
     model = build_model(options, training, data)
     steps = training.epochs * (len(data.train) // training.batch_size)
     prior = np.bincount(data.train.observed, minlength=data.num_classes) / len(data.train)

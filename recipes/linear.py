@@ -39,7 +39,8 @@ class LinearOptions(RecipeOptions):
         """See :class:`RecipeOptions`."""
         super().check()
         require(self, "[2, 100]", "folds")
-        refuse_idle(self, "in logistic regression", "model", "widths", "dropout", "clean_fraction", "known_outliers")
+        refuse_idle(self, "in logistic regression", "model", "widths", "dropout", "augmentation", "init", "remat")
+        refuse_idle(self, "in logistic regression", "clean_fraction", "known_outliers")
 
 
 def tried(options: LinearOptions, training: Training) -> Iterator[Training]:
@@ -60,12 +61,8 @@ def train(options: LinearOptions, run: Run) -> Result:
     """Data, model, method; the training that predicts held-out labels best; then fit, and write what the run leaves."""
     data, training = run.load()
     options, training = linear(options, training, data)
-    model, method, key = (
-        build_model(options, training, data),
-        plain(cross_entropy, "linear"),
-        jax.random.key(options.seed),
-    )
-    schedule, size = build_schedule(options, training), training.batch_size
+    model, method = build_model(options, training, data), plain(cross_entropy, "linear")
+    schedule, size, key = build_schedule(options, training), training.batch_size, jax.random.key(options.seed)
 
     def hits(training: Training) -> float:
         """Share of the noisy labels that models predict which have not seen them."""
@@ -76,16 +73,12 @@ def train(options: LinearOptions, run: Run) -> Result:
         return float(np.mean(probs.argmax(axis=1) == data.train.observed))
 
     best = max(tried(options, training), key=hits)
-    chosen = {"weight_decay": best.weight_decay, "epochs": best.epochs, "dropout": 0.0}
-    trainer = Trainer(
-        model,
-        method,
-        build_optimizer(options, best),
-        batch_size=size,
-        observers=run.observers(method, data, **chosen),
-    )
+    settled = {"model": "mlp", "widths": (), "dropout": 0.0, "augmentation": "none"}
+    chosen = {"weight_decay": best.weight_decay, "epochs": best.epochs}
+    observers = run.observers(method, data, **settled, **chosen)
+    trainer = Trainer(model, method, build_optimizer(options, best), batch_size=size, observers=observers)
     fitted = trainer.fit(data.train, key, Stage(best.epochs, schedule=schedule), state=run.restored(trainer, data))
-    return run.export(trainer, fitted, data)
+    return run.export(trainer, fitted, data, facts={"model": "linear", "epochs": best.epochs})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import numpy as np
 from nlx import Stage, Trainer, transitions
 from nlx.arguments import ArgumentError
 from nlx.data import Dataset, with_upsampled
-from nlx.experiment.defaults import Training, build_model, build_optimizer, build_schedule
+from nlx.experiment.defaults import Training, build_model, build_optimizer, build_schedule, require_one_label
 from nlx.experiment.main import main
 from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
@@ -77,8 +77,7 @@ def branch(options: NoiseTypesOptions, training: Training, data: Dataset) -> Bra
 def train(options: NoiseTypesOptions, run: Run) -> Result:
     """Data, model, method, stages by strategy, optimizer; then fit, and write what the run leaves."""
     data, training = run.load()
-    if data.multi_label:
-        raise ArgumentError(f"noise types are for one label per example, but {data.name} has several")
+    require_one_label(data, "noise types are")
     trusted, noisy, k = data.train.trusted_label, data.train.observed, data.num_classes
     if trusted is None:
         raise ArgumentError("noise types learn from trusted labels; add `clean_fraction`=0.1, say")

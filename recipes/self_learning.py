@@ -16,7 +16,7 @@ import numpy as np
 
 from nlx import Stage, Trainer
 from nlx.arguments import ArgumentError
-from nlx.experiment.defaults import build_model, build_optimizer, build_schedule
+from nlx.experiment.defaults import build_model, build_optimizer, build_schedule, require_one_label
 from nlx.experiment.main import main
 from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
@@ -89,8 +89,7 @@ class SelfLearningOptions(RecipeOptions):
 def train(options: SelfLearningOptions, run: Run) -> Result:
     """Data, model, method, stages, optimizer; then fit, and write what the run leaves."""
     data, training = run.load()
-    if data.multi_label:
-        raise ArgumentError(f"self-learning is for one label per example, but {data.name} has several")
+    require_one_label(data, "self-learning is")
     known = data.train.trusted_label
     if known is None and (options.verified or options.clean_epochs):
         raise ArgumentError("`verified` and `clean_epochs` need trusted labels; add `clean_fraction`=0.1, say")

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import jax
 
 from nlx import Stage, Trainer
-from nlx.arguments import ArgumentError
-from nlx.experiment.defaults import build_model, build_optimizer, build_schedule
+from nlx.experiment.defaults import build_model, build_optimizer, build_schedule, require_one_label
 from nlx.experiment.main import main
 from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
@@ -39,8 +38,7 @@ class SOPOptions(RecipeOptions):
 def train(options: SOPOptions, run: Run) -> Result:
     """Data, model, method, optimizer; then fit, and write what the run leaves."""
     data, training = run.load()
-    if data.multi_label:
-        raise ArgumentError(f"SOP is for one label per example, but {data.name} has several")
+    require_one_label(data, "SOP is")
     model = build_model(options, training, data)
     method = sop(given_rate=options.given_rate, others_rate=options.others_rate)
     optimizer = build_optimizer(options, training)

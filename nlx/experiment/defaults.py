@@ -140,14 +140,15 @@ def build_model(options: RecipeOptions, training: Training, data: Dataset) -> Mo
     return prepared(network, preparer(mean, scale, augmentation=training.augmentation, size=size), views)
 
 
-def require_arrays(data: Dataset, what: str) -> None:
-    """Refuse data that models in folds cannot judge: of several labels, or not in the memory of one process.
-
-    Raises:
-      ArgumentError: ``what`` is not for such data.
-    """
+def require_one_label(data: Dataset, what: str) -> None:
+    """Raise an ArgumentError where examples have several labels; ``what`` begins the sentence, as in "ELR is"."""
     if data.multi_label:
-        raise ArgumentError(f"{what} is for one label per example, but {data.name} has several")
+        raise ArgumentError(f"{what} for one label per example, but {data.name} has several")
+
+
+def require_arrays(data: Dataset, what: str) -> None:
+    """Raise an ArgumentError for data that models in folds cannot judge: several labels, or not all in one memory."""
+    require_one_label(data, f"{what} is")
     if isinstance(data.train.inputs, ImageFiles) or jax.process_count() > 1:
         raise ArgumentError(f"{what} needs all examples in the memory of one process: raise `in_memory_gib`")
 

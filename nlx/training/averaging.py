@@ -29,7 +29,8 @@ def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.Gra
 
     .. math:: \bar\theta \leftarrow d_t \bar\theta + (1 - d_t) \theta, \qquad d_t = \min(d, (1 + t) / (10 + t))
 
-    The mean is taken of the parameters that a step begins with, so that it is a step behind. One copy more in memory.
+    The mean is taken of the parameters that a step begins with, so that it is a step behind; batch statistics stay the
+    network's own. One copy more in memory.
 
     Args:
       optimizer: of ``{"model": ..., "method": ...}``.
@@ -45,7 +46,7 @@ def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.Gra
         raise ArgumentError(f"`decay` must lie between 0 and 1, got {decay}")
 
     def init(params: dict[str, Any]) -> Average:
-        return Average(jnp.zeros((), jnp.int32), params["model"])
+        return Average(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params["model"]))
 
     def update(updates: Any, state: Average, params: Any = None) -> tuple[Any, Average]:
         t = state.updates.astype(jnp.float32)

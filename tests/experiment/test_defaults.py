@@ -14,6 +14,7 @@ from nlx.experiment.defaults import (
     build_model,
     build_schedule,
     crop_size,
+    require_arrays,
     training_for,
 )
 from nlx.experiment.options import RecipeOptions
@@ -211,3 +212,14 @@ def test_the_constant_schedule_is_none():
 def test_warmup_comes_before_the_course_of_the_rate():
     rate = build_schedule(RecipeOptions(warmup=0.25), replace(MLP, schedule="constant"))(8)
     np.testing.assert_allclose([rate(step) for step in range(8)], [0, 0.5, 1, 1, 1, 1, 1, 1])
+
+
+def test_models_in_folds_need_one_label_each_and_all_examples_in_memory():
+    labels = np.array([0, 1], np.int32)
+    require_arrays(Dataset("mine", ("a", "b"), Split(np.zeros((2, 3), np.float32), labels, None), None), "it")
+    on_disk = Dataset("mine", ("a", "b"), Split(FILES, labels, None), None)
+    with pytest.raises(ArgumentError, match="it needs all examples in the memory of one process: raise"):
+        require_arrays(on_disk, "it")
+    several = Dataset("mine", ("a", "b"), Split(np.zeros((2, 3), np.float32), np.eye(2, dtype=np.uint8), None), None)
+    with pytest.raises(ArgumentError, match="it is for one label per example, but mine has several"):
+        require_arrays(several, "it")

@@ -68,6 +68,7 @@ MISTAKES = {
         "joint optimization is for one label",
     ),
     "logistic regression, several labels": ("linear", TAGS, "logistic regression is for one label per"),
+    "logistic regression, crops": ("linear", (*MINE, "--augmentation=crop"), "--augmentation does nothing in logistic"),
     "agreement, several labels": ("agreement", TAGS, "agreement is for one label per example"),
     "logistic regression, a network": ("linear", (*MINE, "--model=mlp"), "--model does nothing in logistic regression"),
     "co-teaching, several labels": ("co_teaching", TAGS, "co-teaching is for one label per example"),
