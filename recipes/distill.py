@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from nlx import Stage, Trainer, clean
+from nlx import Stage, Trainer
 from nlx.cleaning.evidence import weigh
 from nlx.cleaning.folds import out_of_fold
 from nlx.cleaning.table import with_trusted
-from nlx.data import Dataset
 from nlx.experiment.defaults import build_model, build_optimizer, build_schedule, require_arrays
+from nlx.experiment.first_answer import first_answer
 from nlx.experiment.main import main
 from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
@@ -47,22 +47,6 @@ class DistillOptions(RecipeOptions):
         refuse_idle(self, "in distillation, which takes no outliers", "known_outliers")
 
 
-def first_beliefs(options: DistillOptions, data: Dataset) -> np.ndarray:
-    """What linear models in folds, neighbours and Bayes' rule say of every training example, ``[n, K]``."""
-    split = data.train
-    known = split.trusted_label
-    trusted = None if known is None else {int(row): int(known[row]) for row in np.flatnonzero(known >= 0)}
-    table = clean(
-        split.inputs,
-        split.observed,
-        trusted=trusted,
-        class_names=data.class_names,
-        folds=options.folds,
-        seed=options.seed,
-    )
-    return np.asarray(table.posterior)
-
-
 def train(options: DistillOptions, run: Run) -> Result:
     """Data, first beliefs, model, optimizer, better beliefs; then fit to them, and write what the run leaves."""
     data, training = run.load()
@@ -70,7 +54,7 @@ def train(options: DistillOptions, run: Run) -> Result:
     model = build_model(options, training, data)
     optimizer = build_optimizer(options, training)
     run.begin("linear models in folds")
-    beliefs = first_beliefs(options, data)
+    beliefs = first_answer(data, folds=options.folds, seed=options.seed).posterior
     observers = run.observers(distill(beliefs), data)
     stage, key = Stage(training.epochs, schedule=build_schedule(options, training)), jax.random.key(options.seed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,19 @@ import numpy as np
 
 from benchmarks.protocols.common import Claim, Result, claim, paired, spread, table
 from benchmarks.protocols.data import EVALUATE_EVERY, features
+from benchmarks.protocols.peers import CLEANLAB, cleanlab
 from benchmarks.protocols.runner import RESULTS, Entry, Runner
+from nlx.cleaning.second_opinion import ALONE, JOINED
 from nlx.data.sources.idx import DEBIAN
 from nlx.files import replacing
-from recipes import baseline, can, crf, elr, noise_layer, noise_types, self_learning
+from recipes import baseline, can, crf, distill, elr, linear, noise_layer, noise_types, self_learning
 
-PLAIN, WEB = "plain", "web/sample, several labels each"
+OURS, PLAIN, WEB = "distillation", "plain", "web/sample, several labels each"
 TRUSTED: dict[str, Any] = {"clean_fraction": 0.1}  # for the systems that cannot do without
 SYSTEMS: dict[str, Entry] = {
+    OURS: Entry(distill.DistillOptions(), distill.train),
     PLAIN: Entry(baseline.BaselineOptions(), baseline.train),
+    "NI-ERM": Entry(linear.LinearOptions(), linear.train),
     "generalized CE": Entry(baseline.BaselineOptions(loss="generalized_ce"), baseline.train),
     "ELR": Entry(elr.ELROptions(), elr.train),
     "CAN": Entry(can.CANOptions(), can.train),
@@ -33,6 +38,13 @@ SEVERAL_LABELS: dict[str, dict[str, Any]] = {
     "CRF, 10 % trusted": {"transition": None},
 }
 """The systems for several labels to an example, and what they cannot take there."""
+MEASURES = (
+    ("Test accuracy", "test"),
+    ("Training labels that are right, cleaned", "cleaned"),
+    ("Area under the ROC curve of 'is this label wrong'", "auc"),
+)
+PEERS = {"cleaned": "recovery", "auc": "issue_auc"}
+"""What cleanlab is measured by as well, as it calls it there."""
 
 
 def points(sizes: tuple[int, ...], spread_of_centres: float, dim: int, rate: float) -> dict[str, np.ndarray]:
@@ -98,6 +110,7 @@ def cases(runner: Runner) -> dict[str, dict[str, Any]]:
 def defaults(runner: Runner) -> Result:
     """Test accuracy, cleaned labels and what the guard says, for every system on every set."""
     results: dict[str, Any] = {}
+    theirs: dict[str, Any] = {}
     for case, data in cases(runner).items():
 
         def row(name: str, case: str = case, data: dict[str, Any] = data) -> dict[str, list[Any]]:
@@ -110,11 +123,16 @@ def defaults(runner: Runner) -> Result:
                 "test": [run["last"]["test_map" if case == WEB else "test_accuracy"] for run in runs],
                 "given": [run["given_label_recovery"] for run in runs],
                 "cleaned": [run["last"]["recovery"] for run in runs],
+                "auc": [run["last"].get("issue_auc", math.nan) for run in runs],
+                "joined": [run["cleaned_with"] == ALONE or run["cleaned_with"].endswith(JOINED) for run in runs],
                 "verdict": [run["guard"]["verdict"] for run in runs],
+                "own_verdict": [run["guard"].get("own", run["guard"])["verdict"] for run in runs],
             }
 
         names = list(SEVERAL_LABELS if case == WEB else SYSTEMS)
         results[case] = dict(zip(names, runner.map(row, names), strict=True))
+        if case != WEB and (peer := cleanlab(runner, case, data)) is not None:
+            theirs[case] = peer
     lines = [
         "# defaults, small: every system by its recipe's defaults",
         "",
@@ -123,42 +141,54 @@ def defaults(runner: Runner) -> Result:
         "test accuracy is mean average precision, and only systems that take several labels to an example are there.",
         "",
     ]
-    for title, measure in (("Test accuracy", "test"), ("Training labels that are right, cleaned", "cleaned")):
+    for title, measure in MEASURES:
+        beside = [CLEANLAB] if measure in PEERS and theirs else []
         shown = [
-            [case, *([spread(rows[PLAIN]["given"])] if measure == "cleaned" else []), *by_system]
+            [
+                case,
+                *([spread(rows[PLAIN]["given"])] if measure == "cleaned" else []),
+                *(shown_of(rows.get(name), measure) for name in SYSTEMS),
+                *(spread(theirs[case][PEERS[measure]]) if case in theirs else "" for _ in beside),
+            ]
             for case, rows in results.items()
-            if (by_system := [shown_of(rows.get(name), measure) for name in SYSTEMS])
+            if measure != "auc" or not np.isnan(rows[PLAIN]["auc"]).all()
         ]
-        lines += [f"{title}:", "", *table(["set", *(["given"] if measure == "cleaned" else []), *SYSTEMS], shown), ""]
+        heading = ["set", *(["given"] if measure == "cleaned" else []), *SYSTEMS, *beside]
+        lines += [f"{title}:", "", *table(heading, shown), ""]
     lines += [
-        "(!): the run itself warned, in at least one seed, that its cleaned labels look worse than the given ones.",
+        "(!): the run itself warned, in at least one seed, that its cleaned labels look worse than the given ones. "
+        "(j): it found its own no better than the given ones in at least one seed, and joined them with linear models "
+        "in folds.",
         "",
     ]
-    return Result({"results": results}, "\n".join(lines), claims_of(results))
+    content = {"results": results, "cleanlab": theirs}
+    return Result(content, "\n".join(lines), claims_of(results, theirs))
 
 
 def shown_of(row: dict[str, list[Any]] | None, measure: str) -> str:
     """A cell of the table; none for a system that does not take such data."""
-    return "" if row is None else spread(row[measure]) + warned(row) * (measure == "cleaned")
+    if row is None or np.isnan(row[measure]).all():
+        return ""
+    marks = (" (!)" if "worse" in row["verdict"] else "") + (" (j)" if any(row["joined"]) else "")
+    return spread(row[measure]) + marks * (measure in PEERS)
 
 
-def warned(row: dict[str, list[Any]]) -> str:
-    """A mark where the guard found cleaned labels worse."""
-    return " (!)" if "worse" in row["verdict"] else ""
-
-
-def claims_of(results: dict[str, Any]) -> list[Claim]:
+def claims_of(results: dict[str, Any], theirs: dict[str, Any]) -> list[Claim]:
     """Never below what was given or what plain training reaches without a word; well above it where much is wrong."""
-    below, behind, small = [], [], []
+    below, behind, small, ranked = [], [], [], []
     for case, rows in results.items():
         for name, row in rows.items():
             gain, ahead = paired(row["cleaned"], row["given"]), paired(row["test"], rows[PLAIN]["test"])
-            if gain["mean"] < 0 and gain["verdict"] == "behind" and not warned(row):
+            if gain["mean"] < 0 and gain["verdict"] == "behind" and "worse" not in row["verdict"]:
                 below.append(f"{name} on {case} {100 * gain['mean']:+.1f}")
-            if ahead["mean"] < 0 and ahead["verdict"] == "behind" and not warned(row):
+            if ahead["mean"] < 0 and ahead["verdict"] == "behind" and "worse" not in row["own_verdict"]:
                 behind.append(f"{name} on {case} {100 * ahead['mean']:+.1f}")
             if name != PLAIN and np.mean(row["given"]) <= 0.8 and gain["mean"] < 0.05:
                 small.append(f"{name} on {case} {100 * gain['mean']:+.1f}")
+    for case, row in theirs.items():
+        if not np.isnan(row["issue_auc"]).all():
+            ours = paired(results[case][OURS]["auc"], row["issue_auc"])
+            ranked += [f"{case} {100 * ours['mean']:+.1f}"] if ours["verdict"] == "behind" else []
     claims = [
         claim("cleaned labels are never below the given ones without a warning", not below, "; ".join(below) or "none"),
         claim("test accuracy is never below plain training's without one", not behind, "; ".join(behind) or "none"),
@@ -166,6 +196,10 @@ def claims_of(results: dict[str, Any]) -> list[Claim]:
             "where 20 % or more are wrong, every system gains 5 points or more", not small, "; ".join(small) or "all"
         ),
     ]
+    if theirs:
+        claims.append(
+            claim(f"{OURS} never ranks wrong labels worse than cleanlab", not ranked, "; ".join(ranked) or "none")
+        )
     if "features, worst" in results:
         reached = float(np.mean(results["features, worst"]["CAN"]["test"]))
         claims.append(claim("CAN reaches 73 % on worst by default", reached >= 0.73, f"{100 * reached:.1f}"))

@@ -8,14 +8,18 @@ import numpy as np
 
 from benchmarks.protocols.common import Claim, Result, all_over_seeds, claim, claim_ahead, paired, spread, table
 from benchmarks.protocols.data import EVALUATE_EVERY, Missing, features
+from benchmarks.protocols.peers import CLEANLAB, cleanlab
 from benchmarks.protocols.runner import Entry, Runner
+from nlx.cleaning.second_opinion import ALONE, JOINED
 from recipes import (
+    agreement,
     baseline,
     can,
     co_teaching,
     crf,
     distill,
     elr,
+    joint_optimization,
     linear,
     noise_layer,
     noise_types,
@@ -44,6 +48,8 @@ OTHERS: dict[str, Entry] = {
     "ELR": Entry(elr.ELROptions(), elr.train),
     "SOP": Entry(sop.SOPOptions(), sop.train),
     "co-teaching": Entry(co_teaching.CoTeachingOptions(), co_teaching.train),
+    "agreement (CUFIT)": Entry(agreement.AgreementOptions(), agreement.train),
+    "joint optimization": Entry(joint_optimization.JointOptimizationOptions(), joint_optimization.train),
     CLEAN: Entry(baseline.BaselineOptions(loss="clean"), baseline.train),
 }
 CASES: dict[str, dict[str, Any]] = {
@@ -58,6 +64,8 @@ MEASURES = (
     ("Training labels that are right, cleaned", "last", "recovery"),
     ("Area under the ROC curve of 'is this label wrong'", "last", "issue_auc"),
 )
+JOINTLY = ("recovery", "issue_auc")
+"""What a second opinion changes."""
 
 
 def leaderboard(runner: Runner) -> Result:
@@ -70,9 +78,11 @@ def leaderboard(runner: Runner) -> Result:
     if path is None:
         raise Missing(f"there is no data/cifar10n_features.npz in {runner.shared}; say with --shared where it is")
     results: dict[str, Any] = {}
+    theirs: dict[str, Any] = {}
     for case in runner.either(tuple(CASES), ("worst",)):
-        data = {"dataset": f"npz:{path}", "evaluate_every": EVALUATE_EVERY, **CASES[case]}
-        entries = {name: entry.but(**data) for name, entry in (OTHERS | SYSTEMS).items()}
+        data = {"dataset": f"npz:{path}", **CASES[case]}
+        entries = {n: e.but(evaluate_every=EVALUATE_EVERY, **data) for n, e in (OTHERS | SYSTEMS).items()}
+        theirs[case] = cleanlab(runner, f"cifar10n {case}", data)
         results[case] = all_over_seeds(runner, f"cifar10n {case}", entries)
     right = ", ".join(f"{case} {100 * rows[PLAIN]['given_label_recovery']:.1f}" for case, rows in results.items())
     lines = [
@@ -81,25 +91,33 @@ def leaderboard(runner: Runner) -> Result:
         f"Percent, mean ± standard deviation over {runner.seeds} seeds. Every recipe as it is, on 256 values of each "
         "of 40,000 images: a 256-512-512-10 network, momentum 0.9, a rate that falls to 0, dropout, 30 epochs (noise "
         "types: in three stages). Held-out T is what linear models estimate that have not seen an example's label. "
-        f"Best is the best of every fifth epoch, seen in hindsight. Given labels right: {right}.",
+        f"Best is the best of every fifth epoch, seen in hindsight. Given labels right: {right}. (j): where a run "
+        "found its own cleaned labels no better than the given ones, it joined them with linear models in folds.",
         "",
     ]
     names = list(OTHERS | SYSTEMS)
     for title, part, measure in MEASURES:
-        shown = [
-            [n, *(spread(rows[n][part][measure]) if measure in rows[n][part] else "" for rows in results.values())]
-            for n in names
-        ]
+        shown = [[n, *(cell(rows[n], part, measure) for rows in results.values())] for n in names]
+        if measure in JOINTLY and all(theirs.values()):
+            shown.append([CLEANLAB, *(spread(row[measure]) for row in theirs.values())])
         lines += [title + ":", "", *table(["method", *results], shown), ""]
     how = f", {runner.workers} runs at a time, each on one core" if runner.workers > 1 else ""
     seconds = {n: np.nanmin([rows[n]["last"]["seconds"] for rows in results.values()]) for n in names}
     shown = [[name, f"{least:.2f}"] for name, least in seconds.items()]
     lines += [f"Seconds of an epoch without its evaluation, the least of all runs' last ones{how}:", ""]
     lines += [*table(["method", "seconds"], shown), ""]
-    return Result({"results": results}, "\n".join(lines), claims_of(results))
+    return Result({"results": results, "cleanlab": theirs}, "\n".join(lines), claims_of(results, theirs))
 
 
-def claims_of(results: dict[str, Any]) -> list[Claim]:
+def cell(row: dict[str, Any], part: str, measure: str) -> str:
+    """Mean and spread, with a mark where cleaned labels are joined ones."""
+    if measure not in row[part]:
+        return ""
+    helped = measure in JOINTLY and any(name.endswith(JOINED) or name == ALONE for name in row["cleaned_with"])
+    return spread(row[part][measure]) + " (j)" * helped
+
+
+def claims_of(results: dict[str, Any], theirs: dict[str, Any]) -> list[Claim]:
     """What the systems are worth by their defaults, beside plain training by the same ones; and ours beside all."""
     claims = []
     for case, rows in results.items():
@@ -122,6 +140,8 @@ def claims_of(results: dict[str, Any]) -> list[Claim]:
             ("issue_auc", "tells wrong labels best"),
         ):
             last = {n: row["last"][measure] for n, row in rows.items() if n != CLEAN and "trusted" not in n}
+            if theirs[case] and measure in theirs[case]:
+                last[CLEANLAB] = theirs[case][measure]
             of = {n: paired(last[OURS], values) for n, values in last.items() if n != OURS}
             claims.append(claim_ahead(f"{OURS} {text} on {case}, of all without trusted labels", of))
     return claims

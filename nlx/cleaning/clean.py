@@ -22,7 +22,8 @@ from nlx.cleaning.folds import out_of_fold
 from nlx.cleaning.guard import best_belief, guard_of, guarded
 from nlx.cleaning.held_out import judge, rows_to_judge
 from nlx.cleaning.margins import join, margins
-from nlx.cleaning.table import LabelTable, label_table, of_all_rows, with_trusted
+from nlx.cleaning.second_opinion import settled
+from nlx.cleaning.table import Belief, LabelTable, label_table, of_all_rows, with_trusted
 from nlx.data.dataset import Split
 from nlx.methods.can import can, paper_schedule
 from nlx.methods.method import Method
@@ -192,30 +193,35 @@ def train(
     rows = rows_to_judge(n)
     judged = judge(rows, np.asarray(split.take(rows).inputs), noisy, len(names))
     trainer, stage = trainer_for(split, method, n if method else n - n // folds, len(names), hidden, epochs)
+
+    def built(probs: Belief, chosen: str) -> LabelTable:
+        about: dict[str, Any] = {"class_names": names, "chosen": chosen, "method": trainer.method.name}
+        return label_table(with_trusted(probs, split), noisy, extras=extras, **about)
+
     if method is not None:
         states = [trainer.fit(split, key, stage).state]
-        chosen, probs, _ = best_belief(judged, trainer.posterior(states[0], split))
-    else:
-        taught = split if split.trusted is None else replace(split, noisy_label=split.label)
-        trained = out_of_fold(trainer, taught, key, folds=folds, stages=stage)
-        if noisy.ndim == 1 and n < _MANY and (hits := _hits(trained.probs, taught)) < _WEAK:
-            softer, _ = trainer_for(split, None, n - n // folds, len(names), q=_SOFTER)
-            other = out_of_fold(softer, taught, key, folds=folds, stages=stage)
-            trainer, trained = (softer, other) if _hits(other.probs, taught) > hits else (trainer, trained)
-        states = [trained.fitted.member(i).state for i in range(folds)]
-        probs, chosen = trained.probs, "out_of_fold"
-        if noisy.ndim == 1:
-            extras["out_of_fold"], chosen, known = probs, "bayes", split.trusted_label
-            if affordable(*split.inputs.shape):
-                near = neighbours(np.asarray(split.inputs), min(NEIGHBOURS, n - 1))
-                probs, _ = fuse(probs, noisy, near, known)
-                extras["evidence"] = probs
-            probs = weigh(probs, noisy, known, soft).posterior
-            if network:
-                extras |= margins(taught, jax.random.fold_in(key, 0), len(names))
-                probs, chosen = join(probs, taught.observed, extras["aum"]), "bayes_margins"
-    about: dict[str, Any] = {"class_names": names, "chosen": chosen, "method": trainer.method.name}
-    table = label_table(with_trusted(probs, split), noisy, extras=extras, **about)
+        own = best_belief(judged, trainer.posterior(states[0], split))
+        others = partial(train, split, names, None, folds, seed)
+        return Trained(trainer, states, settled(judged, own, split, built, lambda: evidence_of(others().table)))
+    taught = split if split.trusted is None else replace(split, noisy_label=split.label)
+    trained = out_of_fold(trainer, taught, key, folds=folds, stages=stage)
+    if noisy.ndim == 1 and n < _MANY and (hits := _hits(trained.probs, taught)) < _WEAK:
+        softer, _ = trainer_for(split, None, n - n // folds, len(names), q=_SOFTER)
+        other = out_of_fold(softer, taught, key, folds=folds, stages=stage)
+        trainer, trained = (softer, other) if _hits(other.probs, taught) > hits else (trainer, trained)
+    states = [trained.fitted.member(i).state for i in range(folds)]
+    probs, chosen = trained.probs, "out_of_fold"
+    if noisy.ndim == 1:
+        extras["out_of_fold"], chosen, known = probs, "bayes", split.trusted_label
+        if affordable(*split.inputs.shape):
+            near = neighbours(np.asarray(split.inputs), min(NEIGHBOURS, n - 1))
+            probs, _ = fuse(probs, noisy, near, known)
+            extras["evidence"] = probs
+        probs = weigh(probs, noisy, known, soft).posterior
+        if network:
+            extras |= margins(taught, jax.random.fold_in(key, 0), len(names))
+            probs, chosen = join(probs, taught.observed, extras["aum"]), "bayes_margins"
+    table = built(probs, chosen)
     if near is not None:
         votes = {"near_given": table.noisy_label, "near_proposed": table.cleaned_label}
         counts = {name: (noisy[near] == labels[:, None]).sum(axis=1, dtype=np.int32) for name, labels in votes.items()}

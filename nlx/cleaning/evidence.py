@@ -166,6 +166,27 @@ def weigh(
     return Weighed(np.asarray(posterior), np.asarray(matrix), readings[0 if whole >= 0.5 else 1][2], whole)
 
 
+def joined(belief: ArrayLike, probs: ArrayLike, labels: ArrayLike, known: np.ndarray | None = None) -> np.ndarray:
+    r"""What a network believes that has learnt from the labels, and what models say that have not seen them.
+
+    .. math:: q_i \propto \sqrt{b_i \, p_i^a} \; T_{i \tilde y}
+
+    with a and T of :func:`weigh`. The root, since both have learnt from the same examples.
+
+    Args:
+      belief: b, probabilities of an example's classes, float ``[n, K]``.
+      probs: p(true label | x) by models that have not seen the label, float ``[n, K]``.
+      labels: given classes, int ``[n]``.
+      known: true classes, int ``[n]``, -1 where they are not known.
+
+    Returns:
+      q, float32 ``[n, K]``.
+    """
+    found, y = weigh(probs, labels, known), jnp.asarray(labels, jnp.int32)
+    both = (_log(belief) + np.float32(found.power) * _log(probs)) / 2
+    return np.asarray(jax.nn.softmax(both + _log(found.transition).T[y]))
+
+
 def _one_rate(matrix: Array, labels: Array) -> Array:
     """As much noise as in a matrix, the same in all classes, which replaces them by others as frequent as they are."""
     k = len(matrix)

@@ -10,10 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from nlx.cleaning.guard import best_belief, guard_of, guarded
+from nlx.cleaning.guard import best_belief
 from nlx.cleaning.held_out import Judge
 from nlx.cleaning.label_files import write_issues, write_labels
 from nlx.cleaning.readme import write_readme
+from nlx.cleaning.second_opinion import settled
 from nlx.cleaning.table import Belief, LabelTable, label_table, with_trusted
 from nlx.data import Dataset
 from nlx.data.dataset import Split
@@ -30,29 +31,35 @@ Picture = Callable[[Path, LabelTable, Dataset], list[Path]]
 """(run folder, cleaned labels, data) -> paths of the pictures it has written there."""
 
 
-def table_of(posterior: Posterior, data: Dataset, method: str, judged: Judge) -> LabelTable:
+def table_of(
+    posterior: Posterior, data: Dataset, method: str, judged: Judge, evidence: Callable[[], np.ndarray] | None = None
+) -> LabelTable:
     """Cleaned labels, with a method's own columns and candidates, and whether the true label was trusted.
 
-    Held-out models choose the belief that they are cleaned with, and the table says what these hold of the result.
+    Held-out models choose the belief that they are cleaned with, and the table says what these hold of the result;
+    where that is little, the evidence counts as well, see :func:`nlx.cleaning.second_opinion.settled`.
     """
-    belief = best_belief(judged, posterior)
     extras: dict[str, Belief] = {name: column.values for name, column in posterior.columns.items()}
     if len(posterior.candidates) > 1:
         extras |= {f"{name}_posterior": c.probs for name, c in posterior.candidates.items()}
     if data.train.trusted is not None:
         extras["trusted"] = data.train.trusted
-    table = label_table(
-        with_trusted(belief.probs, data.train),
-        data.given(data.train),
-        extras=extras,
-        true_label=data.train.label if data.train.known.all() else None,
-        chosen=belief.name,
-        class_names=data.class_names,
-        dataset=data.name,
-        method=method,
-        origin=data.train.origin,
-    )
-    table = guarded(table, guard_of(judged, table))
+
+    def built(probs: Belief, chosen: str) -> LabelTable:
+        return label_table(
+            with_trusted(probs, data.train),
+            data.given(data.train),
+            extras=extras,
+            true_label=data.train.label if data.train.known.all() else None,
+            chosen=chosen,
+            class_names=data.class_names,
+            dataset=data.name,
+            method=method,
+            origin=data.train.origin,
+        )
+
+    belief = best_belief(judged, posterior)
+    table = settled(judged, belief, data.train, built, evidence)
     return replace(table, guard=table.guard | {"merit": belief.merits})
 
 

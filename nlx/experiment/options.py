@@ -137,6 +137,9 @@ class RecipeOptions:
     posterior_gib: float = 0.5
     """Class probabilities of all training examples that would take more than this are kept of the ten likeliest classes
     alone, in half precision, where there is one label per example."""
+    second_opinion: bool = True
+    """Where held-out models find the method's cleaned labels no better than the given ones, join its belief with that
+    of linear models in folds (`nlx.clean`): for one label per example, vectors and small images."""
     label_separator: str = ";"
     """What separates several labels of one picture in a labels.csv."""
     words: Path | None = None

@@ -22,6 +22,7 @@ from nlx.data.understanding import doubts, understood
 from nlx.experiment.console import Console, Status
 from nlx.experiment.defaults import Training, training_for
 from nlx.experiment.export import Picture, facts_of, held_out_table, table_of, write_products
+from nlx.experiment.first_answer import evidence_for
 from nlx.experiment.log import MetricsLog
 from nlx.experiment.options import RecipeOptions, refuse_idle
 from nlx.experiment.run_folder import fingerprint, open_on_first_process
@@ -246,7 +247,8 @@ class Run:
         if not self._lead:
             return Result(self.folder, {}, None)
         judged = judge(rows, np.asarray(seen), data.given(data.train), data.num_classes)
-        table = table_of(posterior, data, trainer.method.name, judged)
+        evidence = evidence_for(data) if self.options.second_opinion else None
+        table = table_of(posterior, data, trainer.method.name, judged, evidence)
         self._status.begin("exporting, 3 of 3: model, labels, pictures and report")
         save_trained(self.folder, trainer, fitted.state, data)
         options, training = self.options, self._training
@@ -269,5 +271,7 @@ class Run:
         self._status.end()
         name = f"{trainer.method.name} on {data.name}"
         self.console.say(f"{name}: labels cleaned with: {table.chosen}; all in {self.folder}")
+        if "own" in table.guard:
+            self.warn(f"of the method's own, {table.guard['own']['line']}; so models in folds were asked as well")
         (self.warn if table.guard["verdict"] == "worse" else self.console.say)(table.guard["line"])
         return Result(self.folder, summary, table)

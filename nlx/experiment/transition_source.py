@@ -10,6 +10,7 @@ from nlx import transitions
 from nlx.arguments import ArgumentError
 from nlx.cleaning.held_out import held_out_transition, judged_as_they_are
 from nlx.cleaning.label_files import read_labels
+from nlx.cleaning.second_opinion import JOINED
 from nlx.cleaning.table import LabelTable
 from nlx.data import Dataset
 from nlx.methods.top import Top
@@ -116,6 +117,8 @@ def _predictions(option: str, table: LabelTable) -> np.ndarray:
     """Probabilities that were predicted from inputs alone: out of fold, or a classifier's own."""
     if "out_of_fold" in table.extras:
         return np.asarray(table.extras["out_of_fold"])
+    if table.chosen == "classifier" + JOINED:
+        return np.asarray(table.extras["classifier_posterior"])
     if table.chosen not in ("classifier", "out_of_fold"):
         raise ArgumentError(
             f"{option} holds the posterior {table.chosen}, which has seen the noisy labels; give the labels.parquet of "

@@ -69,7 +69,7 @@ def recovery(posterior: Posterior, split: Split, chosen: ArrayLike | Top | None 
     kinds = {name: column.kind for name, column in posterior.columns.items()}
     beliefs = {name: candidate.probs for name, candidate in posterior.candidates.items()}
     beliefs |= {name: posterior.columns[name].values for name, kind in kinds.items() if kind == "belief"}
-    if len(beliefs) > 1:
+    if len(beliefs) > 1 or chosen is not None:
         row |= {f"recovery_{n}": _recovered(b, labels, where) for n, b in beliefs.items()}
     for name in (name for name, kind in kinds.items() if kind == "label"):
         own = np.asarray(posterior.columns[name].values)

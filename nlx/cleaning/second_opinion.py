@@ -1,0 +1,77 @@
+"""What to clean labels with where a system's own belief makes them no better: models that have not seen them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nlx.cleaning.evidence import joined, weigh
+from nlx.cleaning.guard import Belief, Guard, guard_of, guarded
+from nlx.cleaning.held_out import Judge
+from nlx.cleaning.table import LabelTable, with_trusted
+from nlx.data.dataset import Split
+from nlx.methods.top import Top
+
+JOINED, ALONE = "_joined", "second_opinion"
+
+
+class Opinion(NamedTuple):
+    """A belief, the table that it makes, and how that stands beside the given labels."""
+
+    belief: str
+    table: LabelTable
+    guard: Guard
+
+    @property
+    def standing(self) -> tuple[int, float]:
+        """The higher, the better, as judges see it: classes that are not lost, then labels that are right."""
+        return -len(self.guard.lost), 0.0 if self.guard.gain is None else float(self.guard.gain.value)
+
+
+def settled(
+    judged: Judge,
+    own: Belief,
+    split: Split,
+    built: Callable[[Any, str], LabelTable],
+    evidence: Callable[[], np.ndarray] | None,
+) -> LabelTable:
+    """The table of cleaned labels, with what speaks for and against them.
+
+    Where the labels of a system's own belief do not look better than the given ones, it is joined with held-out
+    evidence, see :func:`nlx.cleaning.evidence.joined`, as ``NAME_joined``, if that helps; where these look worse as
+    well, and worse than the evidence's own, that is taken alone, as ``second_opinion``. The system's own belief stays
+    as a column, and what spoke against it as ``own`` of the guard.
+
+    Args:
+      judged: what judges; other models than those of the evidence.
+      own: what the system would clean with.
+      split: what it was trained on.
+      built: (belief, its name) -> table.
+      evidence: gives p(true label | x) by models that have not seen the label, float ``[n, K]``; None where there can
+        be none, and the system's own belief stands.
+    """
+    first = _opinion(judged, own.probs, own.name, built)
+    possible = judged.beliefs is not None and not isinstance(own.probs, Top)
+    if first.guard.verdict == "better" or evidence is None or not possible:
+        return guarded(first.table, first.guard)
+    probs, known = evidence(), split.trusted_label
+    both = with_trusted(joined(own.probs, probs, split.observed, known), split)
+    tried = [first, _opinion(judged, both, own.name + JOINED, built)]
+    if tried[-1].guard.verdict == "worse":
+        alone = with_trusted(weigh(probs, split.observed, known).posterior, split)
+        tried.append(_opinion(judged, alone, ALONE, built))
+    worse = first.guard.verdict == "worse"
+    best = max((o for o in tried if worse or o is first or o.guard.verdict == "better"), key=lambda o: o.standing)
+    table = guarded(best.table, best.guard)
+    if best is first:
+        return table
+    kept = {} if own.name in table.extras else {f"{own.name}_posterior": own.probs}
+    return replace(table, extras=kept | table.extras, guard=table.guard | {"own": first.guard.summary()})
+
+
+def _opinion(judged: Judge, probs: Any, name: str, built: Callable[[Any, str], LabelTable]) -> Opinion:
+    table = built(probs, name)
+    return Opinion(name, table, guard_of(judged, table))
