@@ -51,6 +51,16 @@ def test_out_of_fold_predictions_go_before_the_posterior(of):
     )
 
 
+@pytest.mark.parametrize("chosen", ["classifier_joined", "second_opinion"])
+def test_a_classifier_that_others_had_to_help_still_predicts(of, chosen):
+    """What labels were cleaned with has seen them; what the classifier itself predicts stands beside it."""
+    one_hot = np.eye(3, dtype=np.float32)[NOISY]
+    found = of(posterior=one_hot, chosen=chosen, classifier_posterior=PREDICTED)
+    np.testing.assert_array_equal(found, expected(np.ones(N, bool)))
+    with pytest.raises(ArgumentError, match=f"holds the posterior {chosen}"):
+        of(posterior=one_hot, chosen=chosen)
+
+
 @pytest.mark.parametrize("kind", ["anchors", "confident"])
 @pytest.mark.parametrize(
     ("changes", "told"),

@@ -119,6 +119,20 @@ def test_two_networks_pairs_agreement_and_rounds_run(run):
     assert not np.allclose(*beliefs, atol=0.01)
 
 
+def test_a_run_whose_own_labels_do_not_help_asks_others(run):
+    untrained = ("--learning_rate=1e-9", "--epochs=1")
+    alone = run("baseline", *untrained, "--no_second_opinion", folder="alone")
+    helped = run("baseline", *untrained, folder="helped")
+    assert (alone.summary["cleaned_with"], "own" in alone.summary["guard"]) == ("classifier", False)
+    assert helped.summary["cleaned_with"] in ("classifier_joined", "second_opinion")
+    given, last = helped.summary["given_label_recovery"], helped.summary["last"]
+    assert alone.summary["last"]["recovery"] < given < last["recovery"]
+    assert last["recovery_classifier"] == alone.summary["last"]["recovery"] == alone.rows[-1]["recovery"]
+    np.testing.assert_array_equal(helped.table.extras["classifier_posterior"], alone.table.posterior)
+    assert helped.summary["guard"]["own"]["line"] == alone.summary["guard"]["line"]
+    assert "By the system's own belief" in helped.page
+
+
 def test_distillation_leaves_beliefs_that_trusted_labels_count_in(run):
     products = run("distill", "--clean_fraction=0.2", "--folds=3")
     products.check("distill", set(), {"classifier", "trusted"}, {"test_accuracy", "issue_auc"})

@@ -16,6 +16,7 @@ import tyro
 from nlx import losses
 from nlx.arguments import ArgumentError
 from nlx.data import Dataset, Split
+from nlx.experiment.loss_options import FUNCTIONS, by_loss, numbers
 from nlx.experiment.options import RecipeOptions
 from nlx.experiment.run import Result, Run
 from nlx.methods import crf as methods_crf
@@ -116,7 +117,7 @@ def test_defaults_of_a_recipe_are_those_of_the_functions_it_calls(name):
         "noise_types": 2,
         "sop": 2,
         "self_learning": 11,
-        "baseline": 2,
+        "baseline": 0,
     }
     assert len(compared) >= expected[name], compared
 
@@ -141,4 +142,32 @@ def test_defaults_that_a_recipe_works_out_are_the_librarys():
         return inspect.signature(function).parameters[name].default
 
     assert default(methods_crf.crf, "hidden") == crf.CRFOptions().hidden
-    assert {name: default(getattr(losses, name), "beta") for name in baseline.BETA} == baseline.BETA
+    asked = {"bootstrap_hard": {"beta": 0.8}, "bi_tempered": {"t1": 0.8, "t2": 1.2}, "mae": {}, "cross_entropy": {}}
+    for loss, settled in asked.items():
+        assert numbers(baseline.BaselineOptions(loss=loss)) == settled
+    joint = baseline.BaselineOptions(loss="joint_asymmetric", beta=0.5)
+    assert numbers(joint) == {"alpha": 1.0, "beta": 0.5, "a": 30.0}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_loss_by_name_is_the_function_with_its_numbers(name):
+    given = {"beta": 0.25, "q": 0.5, "alpha": 0.5, "a": 2.0, "rate": 0.3, "t1": 0.5, "t2": 1.5}
+    asked = numbers(baseline.BaselineOptions(loss=name))
+    options = baseline.BaselineOptions(loss=name, **{n: given[n] for n in asked})
+    options.check()
+    data = Dataset("mine", ("cat", "dog"), Split(np.zeros((2, 2), np.float32), np.array([0, 1], np.int32), None), None)
+    logits, labels = jax.random.normal(jax.random.key(0), (4, 3)), np.array([0, 1, 2, 0])
+    found = by_loss(options, data).loss(None, {}, (), {"logits": logits}, {"noisy_label": labels}, 0)[0]
+    np.testing.assert_allclose(found, FUNCTIONS[name](logits, labels, **{n: given[n] for n in asked}), rtol=1e-6)
+
+
+def test_smoothing_and_weighting_go_through_a_matrix(tmp_path):
+    matrix = np.array([[0.8, 0.2], [0.3, 0.7]], np.float32)
+    np.save(tmp_path / "t.npy", matrix)
+    data = Dataset("mine", ("cat", "dog"), Split(np.zeros((2, 2), np.float32), np.array([0, 1], np.int32), None), None)
+    logits, labels = jax.random.normal(jax.random.key(0), (4, 2)), np.array([0, 1, 1, 0])
+    for name, function in (("label_smoothing", losses.label_smoothing), ("reweighted", losses.importance_reweighted)):
+        options = baseline.BaselineOptions(loss=name, transition=str(tmp_path / "t.npy"))
+        options.check()
+        found = by_loss(options, data).loss(None, {}, (), {"logits": logits}, {"noisy_label": labels}, 0)[0]
+        np.testing.assert_allclose(found, function(logits, labels, transition=matrix), rtol=1e-6)
