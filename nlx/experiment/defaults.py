@@ -15,6 +15,7 @@ from nlx.data.prepare import IMAGENET, Augmentation, normalization, preparer, si
 from nlx.experiment.options import Dtype, RecipeOptions, Schedule, refuse_idle
 from nlx.models import Model, build, prepared
 from nlx.models.mixing import mixing
+from nlx.models.pretrained import of_a_run
 from nlx.training import stages
 from nlx.training.averaging import averaged
 
@@ -126,9 +127,10 @@ def build_model(options: RecipeOptions, training: Training, data: Dataset) -> Mo
         remat=options.remat,
         dtype=jnp.dtype(training.dtype),
     )
-    if options.init and data.input_shape[2:] != (3,):
+    foreign = options.init is not None and not of_a_run(options.init)
+    if foreign and data.input_shape[2:] != (3,):
         raise ArgumentError(f"`init` is for pictures in colour, but {data.name} has inputs of {data.input_shape}")
-    mean, scale = IMAGENET if options.init else normalization(data.train.inputs, options.standardize == "each")
+    mean, scale = IMAGENET if foreign else normalization(data.train.inputs, options.standardize == "each")
     views = None
     if options.six_crops:
         if size is None:

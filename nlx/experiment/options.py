@@ -57,8 +57,9 @@ class RecipeOptions:
     preact18, preact34, vit-s16, vit-b16. Default by data: mlp for features, digits and mnist, convnet for the samples
     of web and tags, resnet18 for images up to 64 pixels, resnet34 above (paper)."""
     init: Path | None = None
-    """Weights to start from: safetensors with torchvision's or timm's names, of this backbone. The last layer is drawn
-    anew where the file has none of this size; pictures are normalized as ImageNet's are."""
+    """Weights to start from: safetensors with torchvision's or timm's names, of this backbone, with pictures normalized
+    as ImageNet's are; or the folder of a run, of any backbone. The last layer is drawn anew where
+    the file has none of this size."""
     widths: tuple[int, ...] | None = None
     """Hidden widths of mlp or convnet. Default: the model's own."""
     dropout: float | None = None

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from types import SimpleNamespace
 
 import jax
@@ -117,6 +118,26 @@ def test_two_networks_pairs_agreement_and_rounds_run(run):
     assert 0 < learned.summary["agreed"] < 300
     beliefs = [run("distill", f"--rounds={rounds}", folder=f"rounds-{rounds}").table.posterior for rounds in (0, 1)]
     assert not np.allclose(*beliefs, atol=0.01)
+
+
+def test_a_run_starts_where_another_ended(run, arrays, as_a_user, tmp_path):
+    first = run("elr", folder="first")
+    still = ("--learning_rate=1e-12", "--epochs=1", f"--init={first.folder}")
+    second = run("baseline", *still, folder="second")
+    assert second.rows[-1]["test_accuracy"] == pytest.approx(first.rows[-1]["test_accuracy"], abs=1e-6)
+    assert run("baseline", *still[:2], folder="third").rows[-1]["test_accuracy"] != second.rows[-1]["test_accuracy"]
+    with np.load(arrays) as held:
+        four = {name: held[name] for name in held.files if name != "class_names"}
+    four["noisy_web"] = np.where(np.arange(len(four["noisy_web"])) % 50 == 0, 3, four["noisy_web"])
+    np.savez(tmp_path / "four.npz", **four)
+    options = (f"--dataset=npz:{tmp_path}/four.npz", "--labels=web", f"--run_dir={tmp_path}/fourth", "--epochs=1")
+    code, _, err = as_a_user("elr", *options, "--widths", "16", f"--init={first.folder}/model.safetensors")
+    assert (code, "the last layer is drawn anew, for that run had other classes" in err) == (0, True), err
+    code, _, err = as_a_user("elr", *options[:2], "--widths", "8", f"--init={first.folder}")
+    assert code == 1
+    assert re.search(
+        r"params/model/\S+ has the shape .*16.*, here .*8.*: give the run of a mlp of the same widths", err
+    ), err
 
 
 def test_a_run_whose_own_labels_do_not_help_asks_others(run):
