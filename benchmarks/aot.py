@@ -12,7 +12,6 @@ exact; cycles are the compiler's estimates, without collectives, sorts and write
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -24,7 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from jax.experimental import topologies
 from jax.sharding import Mesh
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -46,6 +44,7 @@ from nlx.methods.plain import plain
 from nlx.methods.self_learning import self_learning
 from nlx.methods.sop import sop
 from nlx.models import build, pair
+from nlx.target import devices_of
 from nlx.training.mesh import by_example, make_mesh, replicated
 from nlx.training.stages import Stages
 from nlx.training.state import REFRESH, key_for
@@ -150,19 +149,12 @@ def mesh_of(topology: str) -> Mesh:
     """A mesh of devices that need not be here.
 
     Raises:
-      ArgumentError: libtpu is missing, or there are fewer CPU devices.
+      ArgumentError: see :func:`nlx.target.devices_of`.
     """
-    kind, _, form = topology.partition(":")
-    if kind == "cpu":
-        if len(devices := jax.devices("cpu")) < int(form):
-            raise ArgumentError(f"`topology`={topology} needs XLA_FLAGS=--xla_force_host_platform_device_count={form}")
-        return make_mesh(devices[: int(form)])
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     try:
-        described = topologies.get_topology_desc(topology, platform="tpu")
-    except (RuntimeError, ValueError, NotImplementedError) as error:
-        raise ArgumentError(f"`topology`={topology} needs libtpu: pip install 'nlx[tpu]' ({error})") from error
-    return make_mesh(list(described.devices))
+        return make_mesh(devices_of(topology))
+    except ArgumentError as error:
+        raise ArgumentError(f"`topology`={error}") from error
 
 
 class Programs:

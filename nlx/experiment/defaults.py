@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from nlx import target
 from nlx.arguments import ArgumentError
 from nlx.data import Dataset, ImageFiles
 from nlx.data.prepare import IMAGENET, Augmentation, normalization, preparer, six_views
@@ -93,7 +94,7 @@ def training_for(options: RecipeOptions, data: Dataset) -> Training:
         )
     batch = given["batch_size"]
     if batch is None:
-        devices, trusted = jax.device_count(), round(size * (data.train.trusted_share or 0))
+        devices, trusted = len(target.devices()), round(size * (data.train.trusted_share or 0))
         parts = math.ceil(min(default.batch_size, size / _FEWEST_BATCHES) / devices)
         batch = devices * max(1, min(parts, trusted // devices or parts))
     if batch > size:
@@ -101,7 +102,7 @@ def training_for(options: RecipeOptions, data: Dataset) -> Training:
     steps = max(_FEWEST_STEPS, _STEPS_PER_CLASS * data.num_classes)
     epochs = max(default.epochs, min(_MOST_EPOCHS, math.ceil(steps * batch / size)))
     rate = default.learning_rate if data.multi_label else min(default.learning_rate, options.single_label_rate)
-    dtype: Dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    dtype: Dtype = "float32" if target.platform() == "cpu" else "bfloat16"
     default = replace(default, batch_size=batch, epochs=epochs, learning_rate=rate, dtype=dtype)
     training = replace(default, **{name: value for name, value in given.items() if value is not None})
     if training.schedule != "step":

@@ -20,10 +20,12 @@ from nlx.arguments import ArgumentError
 from nlx.data import DataError, Dataset
 from nlx.experiment.launch import join
 from nlx.experiment.options import RecipeOptions
+from nlx.experiment.plan import Planned
 from nlx.experiment.run import Result, Run
 from nlx.experiment.run_folder import write_json
 from nlx.experiment.signals import Stopped, StopSignals
 from nlx.experiment.streams import lasting_streams
+from nlx.target import devices_of, planned_for
 from nlx.training.checkpoint import CheckpointError
 from nlx.training.loop import Diverged
 from nlx.training.observers import Interrupted
@@ -60,7 +62,10 @@ def _main(options_type: type[Options], train: Train[Options], arguments: list[st
     flags = {field.name for field in fields(options)}
     try:
         join(options.distributed)
-        run_recipe(options, train)
+        with planned_for(_planned(options.plan)):
+            run_recipe(options, train)
+    except Planned:
+        return 0
     except Stopped as stop:
         return _tell(f"{stop}; the state is saved: go on with --resume", _STOPPED)
     except Interrupted:
@@ -76,6 +81,13 @@ def _main(options_type: type[Options], train: Train[Options], arguments: list[st
         reason = error.strerror or str(error)
         return _tell(f"error: cannot read or write{where}: {reason}; fix that and go on with --resume", 1)
     return 0
+
+
+def _planned(topology: str | None) -> list[jax.Device] | None:
+    try:
+        return None if topology is None else devices_of(topology)
+    except ArgumentError as error:
+        raise ArgumentError(f"`plan`={error}") from error
 
 
 def run_recipe(

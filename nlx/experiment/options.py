@@ -50,6 +50,9 @@ class RecipeOptions:
     distributed: str = "auto"
     """How several processes become one run: auto (a TPU slice, Slurm, Kubernetes, Open MPI), no, or for each of them
     ADDRESS:PORT,NUMBER,COUNT, such as localhost:9000,0,2 where the first one runs on this machine."""
+    plan: str | None = None
+    """Say what the run would take on each device, by compiling its step, and train nothing: here, cpu:N, or a TPU slice
+    that need not be here, such as v5e:2x4 (pip install 'nlx[tpu]')."""
     resume: bool = False
     """Go on with the run that lies in the run folder, from its last checkpoint."""
     model: str | None = None

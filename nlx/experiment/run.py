@@ -25,6 +25,7 @@ from nlx.experiment.export import Picture, facts_of, held_out_table, table_of, w
 from nlx.experiment.first_answer import evidence_for
 from nlx.experiment.log import MetricsLog
 from nlx.experiment.options import RecipeOptions, refuse_idle
+from nlx.experiment.plan import Planned, plan_of
 from nlx.experiment.run_folder import fingerprint, open_on_first_process
 from nlx.experiment.saved import save_trained
 from nlx.experiment.signals import StopOnSignal, StopSignals
@@ -154,6 +155,8 @@ class Run:
         Raises:
           ArgumentError: the folder holds another run.
         """
+        if self.options.plan is not None:
+            return []
         name = f"{method.name}-{data.name}".replace("/", "-").replace(":", "-")
         about = fingerprint(data, file_of(getattr(self.options, "transition", None)))
         facts = facts_of(data, method) | about
@@ -192,7 +195,15 @@ class Run:
         return [f"{self.source.name}: {understood(self.source)}", *doubtful]
 
     def restored(self, trainer: Trainer, data: Dataset) -> TrainState | None:
-        """The state to go on with: of the last checkpoint, or with weights from a file; None for a fresh one."""
+        """The state to go on with: of the last checkpoint, or with weights from a file; None for a fresh one.
+
+        Raises:
+          Planned: the run was to be planned for alone, and that is told.
+        """
+        if self.options.plan is not None:
+            for sentence in plan_of(trainer, data, self._training):
+                self._status.say(sentence)
+            raise Planned
         if not self.options.resume:
             return self._with_weights(trainer, data)
         state = self._checkpoints.load(trainer.abstract_state(data.train))

@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from nlx import target
 from nlx.arguments import same_shape
 
 Generator = Literal["threefry", "hash"]
@@ -27,7 +28,7 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 def default_generator() -> Generator:
     """The hash on TPUs, where threefry's bits cost more than the sweeps that they are for; threefry elsewhere."""
-    return "hash" if jax.default_backend() == "tpu" else "threefry"
+    return "hash" if target.platform() == "tpu" else "threefry"
 
 
 def threefry2x32(key: Array, high: ArrayLike, low: ArrayLike) -> tuple[Array, Array]:

@@ -12,6 +12,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, Sharding
 
+from nlx import target
+from nlx.arguments import ArgumentError
 from nlx.data.batches import train_batches
 from nlx.data.dataset import ImageFiles, Split
 from nlx.methods.method import Batch
@@ -64,6 +66,7 @@ class Feed(Protocol):
 
 def on_device(split: Split, sharding: Sharding) -> Batch:
     """What the step reads of a training split that fits into memory, as arrays on the device."""
+    _refuse_plans()
     arrays = {"inputs": split.inputs, "noisy_label": split.noisy_label, "trusted_label": split.trusted_label}
     return {name: jax.device_put(a, sharding) for name, a in arrays.items() if a is not None}
 
@@ -138,5 +141,15 @@ class StreamFeed:
 
 def make_feed(split: Split, stages: Stages, programs: Sequence[Program], key: Array, mesh: Mesh) -> Feed:
     """The feed that suits a training split; both visit the same rows in the same order, which follows from ``key``."""
+    _refuse_plans()
     feed = StreamFeed if isinstance(split.inputs, ImageFiles) else DeviceFeed
     return feed(split, stages, programs, local_key(key), mesh)
+
+
+def _refuse_plans() -> None:
+    """Nothing runs while devices are only planned for."""
+    if target.is_planned():
+        raise ArgumentError(
+            "`plan` says what one training takes, but here others come before it: plan recipes/baseline.py, whose step "
+            "takes as much as one of them"
+        )

@@ -10,10 +10,12 @@ from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
+from nlx import target
+
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """One axis, ``data``, over all devices of all processes (or over the given ones)."""
-    devices = jax.devices() if devices is None else devices
+    """One axis, ``data``, over all devices of all processes, or over the given or planned ones."""
+    devices = target.devices() if devices is None else devices
     return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
 
 

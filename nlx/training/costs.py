@@ -1,0 +1,75 @@
+"""What a training takes, known by compiling its step; nothing is allocated, and its devices need not be here."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from nlx.data.dataset import ImageFiles, Split
+from nlx.training.feed import batch_shapes, make_program
+from nlx.training.mesh import by_example, replicated
+from nlx.training.step import make_step
+from nlx.training.trainer import Trainer
+
+
+class Costs(NamedTuple):
+    """What a step takes on each device.
+
+    Attributes:
+      parts: bytes by what they are for: ``weights`` of backbone and method, ``optimizer``, ``examples`` (the method's
+        memory of them, spread over the devices), ``data`` (the training set, where it stays on the device).
+      working: bytes that a step takes beside these: activations, gradients, its batch.
+      flops: of a step, as the compiler counts them, the body of a loop once; NaN where it does not.
+    """
+
+    parts: dict[str, int]
+    working: int
+    flops: float
+
+    @property
+    def bytes(self) -> int:
+        """All of them at once."""
+        return sum(self.parts.values()) + self.working
+
+
+def costs_of(trainer: Trainer, split: Split) -> Costs:
+    """Compile a step for the devices of a trainer's mesh, which need not be here, and read what it takes.
+
+    Args:
+      trainer: what would train.
+      split: training set, of which only the form matters.
+    """
+    mesh, batch_size, state = trainer.mesh, trainer.batch_size, trainer.abstract_state(split)
+    program = make_program(make_step(trainer.model, trainer.method, trainer.optimizer, mesh), batch_size)
+    batch = {
+        name: jax.ShapeDtypeStruct(form.shape, form.dtype, sharding=by_example(mesh))
+        for name, form in batch_shapes(split, batch_size).items()
+    }
+    total: Any = jax.ShapeDtypeStruct((), np.float32, sharding=replicated(mesh))
+    named = jax.eval_shape(program.step, state, batch)[1]
+    one: Any = program.one
+    compiled = one.lower(state._replace(sums=dict.fromkeys(named, total)), batch).compile()
+    memory = compiled.memory_analysis()
+    given = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    parts = {
+        "weights": _bytes((state.params, state.stats)),
+        "optimizer": _bytes(state.opt_state),
+        "examples": _bytes(state.memory),
+        "data": 0 if isinstance(split.inputs, ImageFiles) else _resident(split),
+    }
+    held = sum(size for name, size in parts.items() if name != "data")
+    working = max(0, memory.argument_size_in_bytes - held) + memory.temp_size_in_bytes + given
+    return Costs(parts, working, float((compiled.cost_analysis() or {}).get("flops", math.nan)))
+
+
+def _bytes(tree: Any) -> int:
+    """On each device."""
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _resident(split: Split) -> int:
+    arrays = (split.inputs, split.noisy_label, split.trusted_label)
+    return sum(rows.nbytes for rows in arrays if isinstance(rows, np.ndarray))
