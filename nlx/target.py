@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import jax
-from jax.experimental import topologies
 
 from nlx.arguments import ArgumentError
 
@@ -54,6 +53,8 @@ def devices_of(topology: str) -> list[jax.Device]:
         if len(found := jax.devices("cpu")) < int(form):
             raise ArgumentError(f"{topology} needs so many devices: set JAX_NUM_CPU_DEVICES={form}")
         return found[: int(form)]
+    from jax.experimental import topologies  # of no use to those who import primitives
+
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     try:
         whole = {"chip_config_name": "megacore"} if kind == "v4" else {}  # both cores of a chip as one device

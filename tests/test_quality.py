@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 PRIMITIVES = (
     *("arguments", "corruption", "crf", "crowd", "losses", "metrics", "posteriors"),
-    *("prototypes", "samplers", "transitions", "variational"),
+    *("prototypes", "samplers", "target", "transitions", "variational"),
 )
 BELOW_TRAINING = {"methods", "models", "data", "files", *PRIMITIVES}
 MAY_IMPORT = {
