@@ -258,17 +258,24 @@ def several_labels(_: Options, folder: Path) -> list[str]:
     arrays |= {"test_features": held_out, "test_label": data.test.label}
     np.savez(folder / "my_arrays.npz", **arrays)
     mine = [";".join(np.array(data.class_names)[row == 1]) for row in given]
-    command = "python recipes/can.py --dataset=npz:my_arrays.npz --labels=NAME"
-    trial = tried(command, folder, folder / "runs" / "can-my_arrays-NAME", mine)
-    cleaned = np.array([row["cleaned_label"] for row in trial.rows])
-    score = np.array([row["label_score"] for row in trial.rows])
     wrong = (given != true).any(axis=1)
 
     def cells(found: np.ndarray, scores: np.ndarray, seconds: float) -> str:
         return f"{100 * np.mean(found == true):.1f} | {100 * roc_auc_score(wrong, -scores):.1f} | | | {seconds:.0f}"
 
     told = [f"| scenes of several labels, entries | given | {100 * np.mean(given == true):.1f} | | | | | |"]
-    told.append(f"| | `{command}` | {cells(cleaned, score, trial.seconds)} | {'; '.join(trial.stumbles) or 'none'} |")
+    np.save(folder / "embeddings.npy", x)
+    with_labels(folder, np.array(mine))
+    for command, out in (
+        ("nlx clean embeddings.npy labels.csv", "cleaned"),
+        ("python recipes/can.py --dataset=npz:my_arrays.npz --labels=NAME", "runs/can-my_arrays-NAME"),
+    ):
+        trial = tried(command, folder, folder / out, mine)
+        cleaned = np.array([row["cleaned_label"] for row in trial.rows])
+        score = np.nan_to_num([row["label_score"] for row in trial.rows], nan=0.5)  # an empty cell is no label
+        told.append(
+            f"| | `{command}` | {cells(cleaned, score, trial.seconds)} | {'; '.join(trial.stumbles) or 'none'} |"
+        )
     if importlib.util.find_spec("cleanlab") is None:
         return told
     began = time.monotonic()

@@ -17,7 +17,7 @@ from nlx import losses
 from nlx.arguments import ArgumentError
 from nlx.cleaning.arrays import Given, columns_of, given_split
 from nlx.cleaning.estimates import decided, estimate
-from nlx.cleaning.evidence import NEIGHBOURS, fuse, neighbours, weigh
+from nlx.cleaning.evidence import NEIGHBOURS, each_class, fuse, neighbours, weigh, weigh_each
 from nlx.cleaning.folds import out_of_fold
 from nlx.cleaning.guard import best_belief, guard_of, guarded
 from nlx.cleaning.held_out import judge, rows_to_judge
@@ -30,6 +30,7 @@ from nlx.methods.method import Method
 from nlx.methods.noise_layer import noise_layer
 from nlx.methods.plain import cross_entropy, plain
 from nlx.methods.self_learning import corrections, self_learning
+from nlx.metrics import mean_average_precision
 from nlx.models import build
 from nlx.training.mesh import make_mesh
 from nlx.training.stages import Stage, cosine
@@ -41,7 +42,7 @@ _RATE, _DECAY, _Q = 0.5, 3e-3, 0.7
 _SOFTER, _WEAK = 0.3, 0.5  # q of features that say too little to learn from with 0.7, and hits below which it is tried
 _MANY, _LARGEST_DECAY = 32_000, 0.05  # examples that the decay is for: fewer need more of it
 _BATCH, _EPOCHS, _STEPS = 256, 8, 400
-_MOST_PRODUCTS = 10**12  # of numbers, for the neighbours
+_MOST_PRODUCTS, _MOST_ENTRIES = 10**12, 10**7  # of numbers, for the neighbours; of labels, where there are several
 _CAN_RATE = 0.04  # of its noise network, as a multiple of the classifier's: faster, it learns to copy the noisy label
 
 MethodName = Literal["can", "generalized_ce", "noise_layer", "self_learning"]
@@ -67,7 +68,7 @@ def clean(
     the given labels of fewer than 32,000 examples also with 0.3, of which the one stays that predicts more. Its opinion
     is joined with the nearest neighbours' (of up to 60,000 examples of 256 features), the transition matrix comes from
     the confident joint and EM, and the posterior from Bayes' rule, see :mod:`nlx.cleaning.evidence`. (Several labels
-    per example: linear sigmoids out of fold.)
+    per example: sigmoids, with less decay where they rank the given labels badly, and the rest for each class.)
     Heuristics and settings may change between versions.
 
     Args:
@@ -79,7 +80,7 @@ def clean(
         names where an example can have several; or the name of the inputs' column. None, NaN, an empty string and -1
         are no label: such an example is told a label all the same.
       method: a system of ``nlx.methods``, or the name of one, to train instead, on all examples, behind a small
-        network; the posterior is then the method's own.
+        network; the posterior is its own, joined with the default's where it looks no better than what was given.
       trusted: true labels where they are known: by row, ``{17: "cat"}``; or of all rows, none where unknown; or a mask
         of the rows whose given label has been checked; or the name of a column with either. They are trained on in
         place of the given ones, calibrate what is believed of the others, and are certain in the table.
@@ -205,35 +206,37 @@ def train(
         return Trained(trainer, states, settled(judged, own, split, built, lambda: evidence_of(others().table)))
     taught = split if split.trusted is None else replace(split, noisy_label=split.label)
     trained = out_of_fold(trainer, taught, key, folds=folds, stages=stage)
-    if noisy.ndim == 1 and n < _MANY and (hits := _hits(trained.probs, taught)) < _WEAK:
-        softer, _ = trainer_for(split, None, n - n // folds, len(names), q=_SOFTER)
+    if n < _MANY and (hits := _hits(trained.probs, taught)) < _WEAK:
+        softer, _ = trainer_for(split, None, n - n // folds, len(names), softer=True)
         other = out_of_fold(softer, taught, key, folds=folds, stages=stage)
         trainer, trained = (softer, other) if _hits(other.probs, taught) > hits else (trainer, trained)
     states = [trained.fitted.member(i).state for i in range(folds)]
-    probs, chosen = trained.probs, "out_of_fold"
-    if noisy.ndim == 1:
-        extras["out_of_fold"], chosen, known = probs, "bayes", split.trusted_label
-        if affordable(*split.inputs.shape):
-            near = neighbours(np.asarray(split.inputs), min(NEIGHBOURS, n - 1))
-            probs, _ = fuse(probs, noisy, near, known)
-            extras["evidence"] = probs
-        probs = weigh(probs, noisy, known, soft).posterior
-        if network:
-            extras |= margins(taught, jax.random.fold_in(key, 0), len(names))
-            probs, chosen = join(probs, taught.observed, extras["aum"]), "bayes_margins"
+    probs, chosen, known = trained.probs, "bayes", split.trusted_label
+    extras["out_of_fold"] = probs
+    if affordable(*split.inputs.shape) and (noisy.ndim == 1 or noisy.size <= _MOST_ENTRIES):
+        near = neighbours(np.asarray(split.inputs), min(NEIGHBOURS, n - 1))
+        fused: Any = lambda p, y, k: fuse(p, y, near, k)[0]  # noqa: E731
+        probs = (fused if noisy.ndim == 1 else partial(each_class, fused))(probs, noisy, known)
+        extras["evidence"] = probs
+    probs = weigh(probs, noisy, known, soft).posterior if noisy.ndim == 1 else weigh_each(probs, noisy, known)
+    if network:
+        extras |= margins(taught, jax.random.fold_in(key, 0), len(names))
+        probs, chosen = join(probs, taught.observed, extras["aum"]), "bayes_margins"
     table = built(probs, chosen)
-    if near is not None:
+    if near is not None and noisy.ndim == 1:
         votes = {"near_given": table.noisy_label, "near_proposed": table.cleaned_label}
         counts = {name: (noisy[near] == labels[:, None]).sum(axis=1, dtype=np.int32) for name, labels in votes.items()}
         table = replace(table, extras=table.extras | counts)
     guard = guard_of(judged, table)
-    if "out_of_fold" in extras:  # better evidence than the judges', who stay others than what they judge
+    if noisy.ndim == 1:  # better evidence than the judges', who stay others than what they judge
         guard = guard._replace(noise=estimate(evidence_of(table), noisy).noise_rate)
     return Trained(trainer, states, guarded(table, guard))
 
 
 def _hits(probs: np.ndarray, split: Split) -> float:
-    """Share of the labels that are held for likeliest."""
+    """Share of the labels that are held for likeliest; of several to an example the mean average precision."""
+    if split.observed.ndim == 2:
+        return float(mean_average_precision(probs, split.observed))
     return float(np.mean(probs.argmax(axis=1) == split.observed))
 
 
@@ -249,11 +252,12 @@ def trainer_for(
     num_classes: int,
     hidden: tuple[int, ...] = (128,),
     epochs: int | None = None,
-    q: float = _Q,
+    softer: bool = False,
 ) -> tuple[Trainer, Stage]:
     """A trainer of prepared features, linear or with a small network for a method, and how long to train ``size``.
 
-    The linear one has generalized cross-entropy of that q.
+    The linear one has generalized cross-entropy, or sigmoids for several labels; ``softer`` is for features that say
+    little, with q nearer to 0 or a tenth of the decay.
     """
     width, single, fewest = split.inputs.shape[1], split.observed.ndim == 1, _EPOCHS if method is None else 20
     batch = min(_BATCH if method is None else 128, max(1, size // 4))
@@ -267,9 +271,9 @@ def trainer_for(
         optimizer = optax.partition(rules, {part: part for part in rules})
         network = build("mlp", (width,), num_classes, widths=hidden)
         return Trainer(network, method, optimizer, batch_size=batch, mesh=mesh), stage
-    loss = partial(losses.generalized_cross_entropy, q=q) if single else cross_entropy
+    loss = partial(losses.generalized_cross_entropy, q=_SOFTER if softer else _Q) if single else cross_entropy
     linear = partial(nnx.Linear, width, num_classes, kernel_init=nnx.initializers.zeros)
-    decay = min(_DECAY * max(1.0, _MANY / size) ** 0.7, _LARGEST_DECAY)
+    decay = min(_DECAY * max(1.0, _MANY / size) ** 0.7, _LARGEST_DECAY) * (0.1 if softer and not single else 1.0)
     optimizer = optax.chain(optax.add_decayed_weights(decay), optax.sgd(_RATE, momentum=0.9, nesterov=True))
     trainer = Trainer(lambda rngs: linear(rngs=rngs), plain(loss, "linear"), optimizer, batch_size=batch, mesh=mesh)
     return trainer, stage

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -164,6 +165,36 @@ def weigh(
     whole = float(expit(_STEEPNESS * (n * (fits[0] - fits[1]) / price - 0.5))) if n > 1 else 1.0
     posterior, matrix = (whole * a + (1 - whole) * b for a, b in zip(*(r[:2] for r in readings), strict=True))
     return Weighed(np.asarray(posterior), np.asarray(matrix), readings[0 if whole >= 0.5 else 1][2], whole)
+
+
+def each_class(
+    of: Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray],
+    probs: ArrayLike,
+    labels: np.ndarray,
+    known: np.ndarray | None = None,
+) -> np.ndarray:
+    """What :func:`fuse` or :func:`weigh` makes of several labels to an example, each class a question of its own.
+
+    Args:
+      of: (probabilities ``[n, 2]``, labels ``[n]``, what is known ``[n]``) -> probabilities ``[n, 2]``.
+      probs: p(class is true | x) by models that have not seen the labels, float ``[n, K]``.
+      labels: given ones, {0, 1} ``[n, K]``.
+      known: true ones, ``[n, K]``, -1 where they are not known.
+
+    Returns:
+      Probabilities, float32 ``[n, K]``; of a class whose labels are all the same those given.
+    """
+    found = np.array(probs, np.float32)
+    for c, p in enumerate(found.T):
+        if 0 < np.count_nonzero(labels[:, c]) < len(labels):
+            about = labels[:, c].astype(np.int32), None if known is None else known[:, c].astype(np.int32)
+            found[:, c] = of(np.stack([1 - p, p], axis=1), *about)[:, 1]
+    return found
+
+
+def weigh_each(probs: ArrayLike, labels: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
+    """p(class is true | x, given label), float32 ``[n, K]``, with a matrix for each class, see :func:`each_class`."""
+    return each_class(lambda *about: weigh(*about).posterior, probs, labels, known)
 
 
 def joined(belief: ArrayLike, probs: ArrayLike, labels: ArrayLike, known: np.ndarray | None = None) -> np.ndarray:

@@ -18,7 +18,7 @@ _COLUMNS = {
     "is_issue": "whether the given label is held to be wrong{cut}",
     "reason": "what spoke against the label, or for another one, with figures",
     "probability": "that the proposed label is right, in issues.csv of the least sure of several",
-    "label_score": "probability that the given label is right; empty or NaN where there was none",
+    "label_score": "probability that the given label is right, all of it; empty or NaN where there was none",
     "issue_rank": "0 is the most suspicious label",
     "changed": "whether the proposed label is another than the given one",
     "trusted": "whether its true label was known, which is then the proposed one",

@@ -32,8 +32,8 @@ class LabelTable:
         classes of it, see :class:`nlx.methods.top.Top`.
       cleaned_label: the posterior's argmax, or its entries from 0.5 on, in the form of ``noisy_label``.
       probability: that the cleaned label is right, float32 ``[n]``, or of each of its entries, ``[n, K]``.
-      label_score: probability that the given label is right, float32 ``[n]``; of its least probable entry where there
-        are several classes to a label; NaN where there is no label.
+      label_score: probability that the given label is right, float32 ``[n]``, all of it where there are several classes
+        to a label; NaN where there is no label.
       issue_rank: int32 ``[n]``, 0 for the lowest score, that is, the most suspicious label.
       true_label: the true labels in the form of ``noisy_label`` where they are known, for evaluation, else None.
       extras: a method's own columns by name, ``[n, ...]``.
@@ -165,6 +165,7 @@ def label_table(
             raise ValueError(f"extras has a column {name!r}, which the table has already: rename it")
         if values.shape[:1] != (n,):
             raise ValueError(f"extras[{name!r}] must have {n} rows like the posterior, got shape {values.shape}")
+    order = np.zeros(n)
     if isinstance(posterior, Top):
         cleaned, probability, score = posterior.argmax(), posterior.best, posterior.given
     elif noisy_label.ndim == 1:
@@ -175,10 +176,14 @@ def label_table(
     else:
         cleaned = (posterior >= 0.5).astype(np.uint8)
         probability = np.maximum(posterior, 1 - posterior)
-        score = np.where(noisy_label == 1, posterior, 1 - posterior).min(axis=1)
+        with np.errstate(divide="ignore"):  # where an entry is wrong for certain
+            logs = np.log(np.where(noisy_label == 1, posterior, 1 - posterior))
+        # Of many classes the product may be 0 in float32, and have no order.
+        order = np.asarray(np.sum(logs, axis=1, dtype=np.float64))
+        score = np.asarray(np.exp(order), np.float32)
     score = np.where(_has_label(noisy_label), score, np.float32(np.nan))
     rank = np.empty(n, np.int32)
-    rank[np.lexsort((index, score))] = np.arange(n, dtype=np.int32)
+    rank[np.lexsort((index, order, score))] = np.arange(n, dtype=np.int32)
     judged = (cleaned, probability, score, rank)
     about: dict[str, Any] = {"chosen": chosen, "class_names": names, "dataset": dataset, "method": method}
     table = (index.astype(np.int32), noisy_label, posterior, *judged, true_label, columns)

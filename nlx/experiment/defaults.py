@@ -128,7 +128,7 @@ def build_model(options: RecipeOptions, training: Training, data: Dataset) -> Mo
         remat=options.remat,
         dtype=jnp.dtype(training.dtype),
     )
-    foreign = options.init is not None and not of_a_run(options.init)
+    foreign = options.init is not None and not (options.init.exists() and of_a_run(options.init))
     if foreign and data.input_shape[2:] != (3,):
         raise ArgumentError(f"`init` is for pictures in colour, but {data.name} has inputs of {data.input_shape}")
     mean, scale = IMAGENET if foreign else normalization(data.train.inputs, options.standardize == "each")

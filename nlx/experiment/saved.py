@@ -20,7 +20,7 @@ from jax import Array, export
 from numpy.typing import ArrayLike
 
 from nlx.arguments import ArgumentError
-from nlx.cleaning.evidence import weigh
+from nlx.cleaning.evidence import weigh, weigh_each
 from nlx.cleaning.table import LabelTable, label_table
 from nlx.data.batches import eval_batches
 from nlx.data.checks import split_of
@@ -168,8 +168,8 @@ class SavedModel:
           labels: class names or numbers ``[n]``, or {0, 1} vectors ``[n, K]``.
 
         Returns:
-          A table like that of a run; ``evidence`` are the predictions. One label to an example: the posterior is by
-          Bayes' rule with a transition matrix found on these labels, see :func:`nlx.cleaning.evidence.weigh`.
+          A table like that of a run; ``evidence`` are the predictions. The posterior is by Bayes' rule with a matrix
+          found on these labels, see :func:`nlx.cleaning.evidence.weigh`; of several labels, with one for each class.
 
         Raises:
           ArgumentError, DataError: labels that are of no class of the run, or what :meth:`predict` raises.
@@ -179,10 +179,10 @@ class SavedModel:
         if len(given) != len(probs):
             raise ArgumentError(f"inputs and labels must be of the same examples, got {len(probs)} and {len(given)}")
         return label_table(
-            probs if self.multi_label else weigh(probs, given).posterior,
+            weigh_each(probs, given) if self.multi_label else weigh(probs, given).posterior,
             given,
             extras={"evidence": probs},
-            chosen="classifier" if self.multi_label else "bayes",
+            chosen="bayes",
             class_names=self.class_names,
             dataset=self.dataset,
             method=self.method,

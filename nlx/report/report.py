@@ -69,7 +69,7 @@ def write_report(
         answer(table, told or {}),
         "<h2>Labels to look at first</h2>",
         "<p>Ordered by the probability that the given label is right, the lowest first. "
-        + ("A label of several classes is as probable as its least probable entry. " if table.multi_label else "")
+        + ("A label of several classes is right if all of its entries are. " if table.multi_label else "")
         + f"{held} are in labels.parquet and issues.csv.</p>",
         suspicious(table, class_names, inputs, top),
         confusions(table, names),

@@ -6,7 +6,7 @@ import pytest
 
 from nlx import transitions
 from nlx.arguments import ArgumentError
-from nlx.cleaning.evidence import by_em, fuse, neighbours, weigh
+from nlx.cleaning.evidence import by_em, each_class, fuse, neighbours, weigh, weigh_each
 
 RNG = np.random.default_rng(0)
 
@@ -128,3 +128,42 @@ def test_known_labels_are_certain_and_correct_what_is_believed_of_the_others():
     assert np.mean(told.posterior.argmax(axis=1)[rest] == true[rest]) > np.mean(
         alone.posterior.argmax(axis=1)[rest] == true[rest]
     )
+
+
+def test_each_class_of_several_is_weighed_by_itself():
+    rng = np.random.default_rng(0)
+    true = (rng.random((2000, 3)) < (0.5, 0.2, 0.1)).astype(np.uint8)
+    missing, spurious = (0.3, 0.1, 0.4), (0.05, 0.1, 0.02)
+    given = np.where(rng.random(true.shape) < np.where(true == 1, missing, spurious), 1 - true, true).astype(np.uint8)
+    given[:, 2] = 0  # a class that nobody names
+    seen = np.clip(true + rng.normal(size=true.shape) * 0.35, 0.02, 0.98)
+    found = weigh_each(seen, given)
+    for c in range(2):
+        alone = weigh(np.stack([1 - seen[:, c], seen[:, c]], axis=1).astype(np.float32), given[:, c].astype(int))
+        np.testing.assert_allclose(found[:, c], alone.posterior[:, 1], atol=1e-6)
+    np.testing.assert_allclose(found[:, 2], seen[:, 2], atol=1e-6)
+    right = [np.mean((p >= 0.5)[:, :2] == true[:, :2]) for p in (found, seen, given)]
+    assert right[0] > max(right[1:])
+
+
+def test_what_is_known_of_several_is_certain():
+    seen, given = np.full((40, 2), 0.4), np.tile([[0, 1], [1, 0]], (20, 1))
+    known = np.full((40, 2), -1)
+    known[:3, 0] = 1
+    found = weigh_each(seen, given, known)
+    np.testing.assert_allclose(found[:3, 0], 1, atol=1e-6)
+    assert np.isfinite(found).all()
+
+
+def test_neighbours_speak_for_each_class_of_several():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(800, 2)).astype(np.float32)
+    true = np.stack([x[:, 0] * x[:, 1] > 0, x[:, 0] > 0], axis=1).astype(np.uint8)  # the first is nothing for lines
+    given = np.where(rng.random(true.shape) < 0.2, 1 - true, true).astype(np.uint8)
+    seen = np.stack([np.full(800, 0.5), 1 / (1 + np.exp(-3 * x[:, 0]))], axis=1)
+    near = neighbours(x, 15)
+    found = each_class(lambda p, y, known: fuse(p, y, near, known)[0], seen, given)
+    assert found.dtype == np.float32
+    assert np.mean((found[:, 0] >= 0.5) == true[:, 0]) > 0.9
+    alone = fuse(np.stack([1 - seen[:, 1], seen[:, 1]], axis=1).astype(np.float32), given[:, 1].astype(int), near)[0]
+    np.testing.assert_allclose(found[:, 1], alone[:, 1], atol=1e-6)

@@ -46,7 +46,7 @@ def test_multi_label_columns_equal_a_loop():
             q = posterior[i, c]
             assert table.cleaned_label[i, c] == (q >= 0.5)
             assert table.probability[i, c] == pytest.approx(q if q >= 0.5 else 1 - q)
-            score = min(score, q if noisy[i, c] else 1 - q)
+            score *= q if noisy[i, c] else 1 - q
         assert table.label_score[i] == pytest.approx(score)
     np.testing.assert_array_equal(table.label_score[table.most_suspicious(60)], np.sort(table.label_score))
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nlx import target
 from nlx.arguments import ArgumentError
 from nlx.data import Dataset, ImageFiles, Split
 from nlx.experiment.defaults import (
@@ -50,7 +51,7 @@ MLP = Training("mlp", 3, 2, 0.5)
     ],
 )
 def test_defaults_by_kind_of_data(data, expected, monkeypatch):
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(target, "devices", lambda: [None])
     data = replace(data, train=data.train.take(np.zeros(8000, int)))
     assert training_for(RecipeOptions(), data) == expected
     given = Training("mlp", 2, 7, 0.3, "none" if data.input_shape == (5,) else "flip", "cosine", 0.1, 0.2)
@@ -64,7 +65,7 @@ def test_defaults_by_kind_of_data(data, expected, monkeypatch):
     ("size", "batch", "epochs"), [(40_000, 128, 30), (1000, 125, 38), (2000, 128, 30), (16, 2, 38), (3, 1, 100)]
 )
 def test_a_small_set_is_passed_over_more_often_in_smaller_batches(size, batch, epochs, monkeypatch):
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(target, "devices", lambda: [None])
     data = dataset(np.zeros((size, 5), np.float32))
     training = training_for(RecipeOptions(), data)
     assert (training.batch_size, training.epochs) == (batch, epochs)
@@ -74,7 +75,7 @@ def test_a_small_set_is_passed_over_more_often_in_smaller_batches(size, batch, e
 
 @pytest.mark.parametrize(("classes", "epochs"), [(10, 30), (20, 39), (40, 77), (1000, 100)])
 def test_many_classes_get_thirty_steps_each(classes, epochs, monkeypatch):
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(target, "devices", lambda: [None])
     data = replace(dataset(np.zeros((2000, 5), np.float32)), class_names=tuple(map(str, range(classes))))
     assert training_for(RecipeOptions(), data).epochs == epochs
 
@@ -84,7 +85,7 @@ def test_a_default_batch_is_no_more_than_the_trusted_examples(monkeypatch):
     known = {"label": np.zeros(1000, np.int32), "trusted": np.arange(1000) < 20}
     data = replace(data, train=replace(data.train, **known))
     for devices, batch in ((1, 20), (8, 16), (32, 128)):
-        monkeypatch.setattr(jax, "device_count", lambda devices=devices: devices)
+        monkeypatch.setattr(target, "devices", lambda devices=devices: [None] * devices)
         assert training_for(RecipeOptions(), data).batch_size == batch
 
 

@@ -97,8 +97,8 @@ def test_multi_labels_name_their_changes(tmp_path):
     suspicious, classes, _ = page.tables
     assert [row.pop(1) for row in suspicious][1] == 'posterior: without dog & "co" 80 %, with owl 60 %'
     assert suspicious[1:] == [
-        ["0", '<cat>, dog & "co"', "20.0%", '−dog & "co"\xa080.0%, +owl\xa060.0%', "60.0%", "<cat>, owl"],
-        ["1", "<cat>", "95.0%", "no change", "95.0%", "none"],
+        ["0", '<cat>, dog & "co"', "7.2%", '−dog & "co"\xa080.0%, +owl\xa060.0%', "60.0%", "<cat>, owl"],
+        ["1", "<cat>", "88.5%", "no change", "95.0%", "none"],
     ]
     assert classes[1:] == [
         ['dog & "co"', "1", "1", "0", "0", "0.0%", "0.0%"],
