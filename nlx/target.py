@@ -49,7 +49,7 @@ def devices_of(topology: str) -> list[jax.Device]:
     if topology == "here":
         return jax.devices()
     kind, _, form = topology.partition(":")
-    if kind == "cpu" and form.isdigit():
+    if kind == "cpu" and form.isdigit() and int(form):
         if len(found := jax.devices("cpu")) < int(form):
             raise ArgumentError(f"{topology} needs so many devices: set JAX_NUM_CPU_DEVICES={form}")
         return found[: int(form)]

@@ -111,7 +111,7 @@ def train(options: NoiseTypesOptions, run: Run) -> Result:
     stages = [*before, replace(last, reinit_heads=options.reinit_heads)]
     optimizer, observers = build_optimizer(options, training), run.observers(method, data)
     trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)
-    fitted = trainer.fit(data.train, jax.random.key(options.seed), stages, state=run.restored(trainer, data))
+    fitted = trainer.fit(data.train, jax.random.key(options.seed), stages, state=run.restored(trainer, data, stages))
     return run.export(trainer, fitted, data, pictures=[rank_precision_pictures])
 
 

@@ -106,7 +106,7 @@ def train(options: SelfLearningOptions, run: Run) -> Result:
         stages += [Stage(options.clean_epochs, "clean", np.flatnonzero(known >= 0), schedule, trusted_cross_entropy())]
     optimizer, observers = build_optimizer(options, training), run.observers(method, data)
     trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)
-    fitted = trainer.fit(data.train, jax.random.key(options.seed), stages, state=run.restored(trainer, data))
+    fitted = trainer.fit(data.train, jax.random.key(options.seed), stages, state=run.restored(trainer, data, stages))
     among = eligible(data.train.observed, known, data.num_classes) if options.verified and known is not None else None
     rows = shown_members(data, among)
     seen = trainer.features(fitted.state, data.train.take(rows))

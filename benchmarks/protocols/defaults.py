@@ -12,7 +12,7 @@ from benchmarks.protocols.common import Claim, Result, claim, paired, spread, ta
 from benchmarks.protocols.data import EVALUATE_EVERY, features
 from benchmarks.protocols.peers import CLEANLAB, cleanlab
 from benchmarks.protocols.runner import RESULTS, Entry, Runner
-from nlx.cleaning.second_opinion import ALONE, JOINED
+from nlx.cleaning.second_opinion import helped
 from nlx.data.sources.idx import DEBIAN
 from nlx.files import replacing
 from recipes import baseline, can, crf, distill, elr, linear, noise_layer, noise_types, self_learning
@@ -124,14 +124,14 @@ def defaults(runner: Runner) -> Result:
                 "given": [run["given_label_recovery"] for run in runs],
                 "cleaned": [run["last"]["recovery"] for run in runs],
                 "auc": [run["last"].get("issue_auc", math.nan) for run in runs],
-                "joined": [run["cleaned_with"] == ALONE or run["cleaned_with"].endswith(JOINED) for run in runs],
+                "joined": [helped(run["cleaned_with"]) for run in runs],
                 "verdict": [run["guard"]["verdict"] for run in runs],
                 "own_verdict": [run["guard"].get("own", run["guard"])["verdict"] for run in runs],
             }
 
         names = list(SEVERAL_LABELS if case == WEB else SYSTEMS)
         results[case] = dict(zip(names, runner.map(row, names), strict=True))
-        if case != WEB and (peer := cleanlab(runner, case, data)) is not None:
+        if case != WEB and (peer := cleanlab(runner, case, data, fresh_noise="noise" in data)) is not None:
             theirs[case] = peer
     lines = [
         "# defaults, small: every system by its recipe's defaults",
@@ -157,8 +157,7 @@ def defaults(runner: Runner) -> Result:
         lines += [f"{title}:", "", *table(heading, shown), ""]
     lines += [
         "(!): the run itself warned, in at least one seed, that its cleaned labels look worse than the given ones. "
-        "(j): it found its own no better than the given ones in at least one seed, and joined them with linear models "
-        "in folds.",
+        "(j): it found its own no better than the given ones in at least one seed, and linear models in folds helped.",
         "",
     ]
     content = {"results": results, "cleanlab": theirs}

@@ -10,7 +10,7 @@ from benchmarks.protocols.common import Claim, Result, all_over_seeds, claim, cl
 from benchmarks.protocols.data import EVALUATE_EVERY, Missing, features
 from benchmarks.protocols.peers import CLEANLAB, cleanlab
 from benchmarks.protocols.runner import Entry, Runner
-from nlx.cleaning.second_opinion import ALONE, JOINED
+from nlx.cleaning.second_opinion import helped
 from recipes import (
     agreement,
     baseline,
@@ -92,7 +92,7 @@ def leaderboard(runner: Runner) -> Result:
         "of 40,000 images: a 256-512-512-10 network, momentum 0.9, a rate that falls to 0, dropout, 30 epochs (noise "
         "types: in three stages). Held-out T is what linear models estimate that have not seen an example's label. "
         f"Best is the best of every fifth epoch, seen in hindsight. Given labels right: {right}. (j): where a run "
-        "found its own cleaned labels no better than the given ones, it joined them with linear models in folds.",
+        "found its own cleaned labels no better than the given ones, linear models in folds helped.",
         "",
     ]
     names = list(OTHERS | SYSTEMS)
@@ -113,8 +113,8 @@ def cell(row: dict[str, Any], part: str, measure: str) -> str:
     """Mean and spread, with a mark where cleaned labels are joined ones."""
     if measure not in row[part]:
         return ""
-    helped = measure in JOINTLY and any(name.endswith(JOINED) or name == ALONE for name in row["cleaned_with"])
-    return spread(row[part][measure]) + " (j)" * helped
+    others = measure in JOINTLY and any(map(helped, row["cleaned_with"]))
+    return spread(row[part][measure]) + " (j)" * others
 
 
 def claims_of(results: dict[str, Any], theirs: dict[str, Any]) -> list[Claim]:

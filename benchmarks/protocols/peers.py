@@ -17,27 +17,35 @@ from nlx.experiment.run_folder import write_json
 CLEANLAB = "cleanlab, logistic regression"
 
 
-def cleanlab(runner: Runner, label: str, data: dict[str, Any]) -> dict[str, list[float]] | None:
+def cleanlab(
+    runner: Runner, label: str, data: dict[str, Any], *, fresh_noise: bool = False
+) -> dict[str, list[float]] | None:
     """Its ``recovery`` and ``issue_auc`` of each seed, in [0, 1], on one-label data in memory; None without cleanlab.
 
     Args:
       runner: says how many seeds, and where the real data lie.
       label: what the console calls it.
       data: the options of a recipe that name the data.
+      fresh_noise: whether each seed draws its synthetic noise anew.
     """
     if not importlib.util.find_spec("cleanlab"):
         return None
-    found = [_of_seed(runner, f"{label}, {CLEANLAB}, seed {seed}", data, seed) for seed in range(runner.seeds)]
+    seeds = [(seed, seed if fresh_noise else 0) for seed in range(runner.seeds)]
+    found = [_of_seed(runner, f"{label}, {CLEANLAB}, seed {seed}", data, seed, noise) for seed, noise in seeds]
     return {name: [one[name] for one in found] for name in ("recovery", "issue_auc")}
 
 
-def _of_seed(runner: Runner, label: str, data: dict[str, Any], seed: int) -> dict[str, float]:
-    about = {"peer": CLEANLAB, "seed": str(seed), **{name: str(value) for name, value in sorted(data.items())}}
+def _of_seed(runner: Runner, label: str, data: dict[str, Any], seed: int, noise_seed: int) -> dict[str, float]:
+    about = {
+        "peer": CLEANLAB,
+        "seed": str(seed),
+        "noise_seed": str(noise_seed),
+        **{name: str(value) for name, value in sorted(data.items())},
+    }
     about = {name: value.replace(str(runner.shared), "shared") for name, value in about.items()}
     path = RESULTS / "runs" / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]}.json"
     if path.exists():
         return dict(json.loads(path.read_text())["found"])
-    noise_seed = seed if "noise" in data else 0
     named = {name: data[name] for name in ("dataset", "labels", "noise") if data.get(name) is not None}
     part = load(named.pop("dataset"), noise_seed=noise_seed, **named).in_classes()
     if share := data.get("training_fraction"):

@@ -14,7 +14,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nlx.cleaning.arrays import standard_form
-from nlx.cleaning.clean import MethodName, train, trainer_for
+from nlx.cleaning.clean import train
+from nlx.cleaning.trainers import MethodName, trainer_for
 from nlx.data.dataset import Split
 from nlx.methods.method import Method
 from nlx.training.state import for_prediction
@@ -26,7 +27,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
 
     Args:
       method: a system of ``nlx.methods``, or the name of one, to train behind a small network; None for linear models
-        in folds.
+        in folds, which a method's labels are joined with, or set aside for, where they look no better than the given.
       hidden: widths of that network.
       epochs: passes over the training set; None for as many as its size suggests.
       folds: number of linear models, at most as many as examples; their mean predicts.

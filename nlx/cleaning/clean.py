@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, Literal, NamedTuple
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
-from flax import nnx
 from numpy.typing import ArrayLike
 
-from nlx import losses
 from nlx.arguments import ArgumentError
 from nlx.cleaning.arrays import Given, columns_of, given_split
 from nlx.cleaning.estimates import decided, estimate
@@ -22,30 +19,17 @@ from nlx.cleaning.folds import out_of_fold
 from nlx.cleaning.guard import best_belief, guard_of, guarded
 from nlx.cleaning.held_out import judge, rows_to_judge
 from nlx.cleaning.margins import join, margins
-from nlx.cleaning.second_opinion import settled
+from nlx.cleaning.second_opinion import ALONE, settled
 from nlx.cleaning.table import Belief, LabelTable, label_table, of_all_rows, with_trusted
+from nlx.cleaning.trainers import MANY, MethodName, trainer_for
 from nlx.data.dataset import Split
-from nlx.methods.can import can, paper_schedule
 from nlx.methods.method import Method
-from nlx.methods.noise_layer import noise_layer
-from nlx.methods.plain import cross_entropy, plain
-from nlx.methods.self_learning import corrections, self_learning
 from nlx.metrics import mean_average_precision
-from nlx.models import build
-from nlx.training.mesh import make_mesh
-from nlx.training.stages import Stage, cosine
 from nlx.training.state import TrainState
 from nlx.training.trainer import Trainer
 
-# Of a linear softmax on prepared features; found on held-out noisy labels of CIFAR-10N, all of them and few.
-_RATE, _DECAY, _Q = 0.5, 3e-3, 0.7
-_SOFTER, _WEAK = 0.3, 0.5  # q of features that say too little to learn from with 0.7, and hits below which it is tried
-_MANY, _LARGEST_DECAY = 32_000, 0.05  # examples that the decay is for: fewer need more of it
-_BATCH, _EPOCHS, _STEPS = 256, 8, 400
+_WEAK = 0.5  # share of the labels that are predicted, below which softer models are tried
 _MOST_PRODUCTS, _MOST_ENTRIES = 10**12, 10**7  # of numbers, for the neighbours; of labels, where there are several
-_CAN_RATE = 0.04  # of its noise network, as a multiple of the classifier's: faster, it learns to copy the noisy label
-
-MethodName = Literal["can", "generalized_ce", "noise_layer", "self_learning"]
 
 
 def clean(
@@ -156,7 +140,7 @@ def _predicted(trained: Trained, given: Given, usable: np.ndarray) -> np.ndarray
 
 
 def evidence_of(table: LabelTable) -> np.ndarray:
-    """p(true label | x) without the label itself, ``[n, K]``, from the table of one label per example by default."""
+    """p(true label | x) without the label itself, ``[n, K]``, from a table by default."""
     return table.extras.get("evidence", table.extras["out_of_fold"])
 
 
@@ -202,11 +186,12 @@ def train(
     if method is not None:
         states = [trainer.fit(split, key, stage).state]
         own = best_belief(judged, trainer.posterior(states[0], split))
-        others = partial(train, split, names, None, folds, seed)
-        return Trained(trainer, states, settled(judged, own, split, built, lambda: evidence_of(others().table)))
+        others = cache(partial(train, split, names, None, max(2, folds), seed, soft=soft))
+        table = settled(judged, own, split, built, lambda: evidence_of(others().table))
+        return others()._replace(table=table) if table.chosen == ALONE else Trained(trainer, states, table)
     taught = split if split.trusted is None else replace(split, noisy_label=split.label)
     trained = out_of_fold(trainer, taught, key, folds=folds, stages=stage)
-    if n < _MANY and (hits := _hits(trained.probs, taught)) < _WEAK:
+    if n < MANY and (hits := _hits(trained.probs, taught)) < _WEAK:
         softer, _ = trainer_for(split, None, n - n // folds, len(names), softer=True)
         other = out_of_fold(softer, taught, key, folds=folds, stages=stage)
         trainer, trained = (softer, other) if _hits(other.probs, taught) > hits else (trainer, trained)
@@ -243,58 +228,3 @@ def _hits(probs: np.ndarray, split: Split) -> float:
 def affordable(n: int, width: int) -> bool:
     """Whether neighbours are looked for: a few seconds on a desktop's processor at the limit."""
     return n**2 * width <= _MOST_PRODUCTS
-
-
-def trainer_for(
-    split: Split,
-    method: Method | str | None,
-    size: int,
-    num_classes: int,
-    hidden: tuple[int, ...] = (128,),
-    epochs: int | None = None,
-    softer: bool = False,
-) -> tuple[Trainer, Stage]:
-    """A trainer of prepared features, linear or with a small network for a method, and how long to train ``size``.
-
-    The linear one has generalized cross-entropy, or sigmoids for several labels; ``softer`` is for features that say
-    little, with q nearer to 0 or a tenth of the decay.
-    """
-    width, single, fewest = split.inputs.shape[1], split.observed.ndim == 1, _EPOCHS if method is None else 20
-    batch = min(_BATCH if method is None else 128, max(1, size // 4))
-    epochs = max(fewest, -(-_STEPS // (size // batch))) if epochs is None else epochs
-    mesh, stage = make_mesh(jax.local_devices()[:1]), Stage(epochs, schedule=cosine)
-    if method is not None:
-        rate = _CAN_RATE if method == "can" else 1.0
-        if isinstance(method, str):
-            method = method_named(method, num_classes, epochs, size // batch, single)
-        rules = {part: optax.sgd(0.05 * at, momentum=0.9) for part, at in (("model", 1.0), ("method", rate))}
-        optimizer = optax.partition(rules, {part: part for part in rules})
-        network = build("mlp", (width,), num_classes, widths=hidden)
-        return Trainer(network, method, optimizer, batch_size=batch, mesh=mesh), stage
-    loss = partial(losses.generalized_cross_entropy, q=_SOFTER if softer else _Q) if single else cross_entropy
-    linear = partial(nnx.Linear, width, num_classes, kernel_init=nnx.initializers.zeros)
-    decay = min(_DECAY * max(1.0, _MANY / size) ** 0.7, _LARGEST_DECAY) * (0.1 if softer and not single else 1.0)
-    optimizer = optax.chain(optax.add_decayed_weights(decay), optax.sgd(_RATE, momentum=0.9, nesterov=True))
-    trainer = Trainer(lambda rngs: linear(rngs=rngs), plain(loss, "linear"), optimizer, batch_size=batch, mesh=mesh)
-    return trainer, stage
-
-
-def method_named(name: str, num_classes: int, epochs: int, steps: int, single: bool) -> Method:
-    """A system by its name, for so many epochs of so many steps, and one label per example or several.
-
-    Raises:
-      ArgumentError: the name is not known, or the system is not for such labels.
-    """
-    falls = partial(paper_schedule, epochs * steps)
-    generalized = plain(partial(losses.generalized_cross_entropy, q=_Q), "generalized_ce")
-    methods = {
-        "can": lambda: can(num_classes, temperature=falls(), rho=falls(floor=0.0)),
-        "generalized_ce": lambda: generalized,
-        "noise_layer": lambda: noise_layer(num_classes, learn_from=steps, multi_label=not single),
-        "self_learning": lambda: self_learning(num_classes, refresh_after=corrections(min(3, epochs))),
-    }
-    if name not in methods:
-        raise ArgumentError(f"`method` must be one of {', '.join(methods)}, or a Method, got {name!r}")
-    if not single and name in ("generalized_ce", "self_learning"):
-        raise ArgumentError(f"`method`={name} is for one label per example; take can or noise_layer")
-    return methods[name]()

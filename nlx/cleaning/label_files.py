@@ -114,7 +114,7 @@ def write_issues(path: str | Path, table: LabelTable, held_out: Mapping[str, Lab
             told["label"] = told["proposed"] if told["trusted"] else None
             told["probability"] = f"{part.probability[row].min():.4f}"
             score = float(part.label_score[row])
-            told["label_score"] = "" if np.isnan(score) else f"{score:.4f}"
+            told["label_score"] = "" if np.isnan(score) else f"{score:.4f}" if score >= 1e-3 else f"{score:.3g}"
             told["issue_rank"] = part.issue_rank[row]
             rows.append((np.inf if np.isnan(score) else score, told))
     key = [] if table.origin is None or table.origin.name is None else [table.origin.name]

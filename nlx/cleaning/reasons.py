@@ -25,10 +25,18 @@ def reasons(table: LabelTable) -> list[str]:
       ['posterior: ant 90 %, given bee 10 %', '']
     """
     told = [""] * len(table)
-    wanted = table.changes | ~(table.label_score >= _LOW) | trusted_in(table)
+    wanted = table.changes | ~(_least(table) >= _LOW) | trusted_in(table)
     for row, reason in (_several if table.multi_label else _single)(table, np.flatnonzero(wanted)):
         told[row] = reason
     return told
+
+
+def _least(table: LabelTable) -> np.ndarray:
+    """Probability that the given label is right; of several classes, of its least probable entry."""
+    if not table.multi_label:
+        return table.label_score
+    entries = np.where(table.noisy_label == 1, table.posterior, 1 - np.asarray(table.posterior))
+    return np.where(table.labelled, entries.min(axis=1), np.nan)
 
 
 def trusted_in(table: LabelTable) -> np.ndarray:

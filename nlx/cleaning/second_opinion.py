@@ -11,11 +11,16 @@ import numpy as np
 from nlx.cleaning.evidence import joined, weigh
 from nlx.cleaning.guard import Belief, Guard, guard_of, guarded
 from nlx.cleaning.held_out import Judge
-from nlx.cleaning.table import LabelTable, with_trusted
+from nlx.cleaning.table import LabelTable
 from nlx.data.dataset import Split
 from nlx.methods.top import Top
 
 JOINED, ALONE = "_joined", "second_opinion"
+
+
+def helped(chosen: str) -> bool:
+    """Whether labels were cleaned with more than the system's own belief."""
+    return chosen == ALONE or chosen.endswith(JOINED)
 
 
 class Opinion(NamedTuple):
@@ -28,7 +33,8 @@ class Opinion(NamedTuple):
     @property
     def standing(self) -> tuple[int, float]:
         """The higher, the better, as judges see it: classes that are not lost, then labels that are right."""
-        return -len(self.guard.lost), 0.0 if self.guard.gain is None else float(self.guard.gain.value)
+        assert self.guard.gain is not None  # of one label to an example
+        return -len(self.guard.lost), float(self.guard.gain.value)
 
 
 def settled(
@@ -49,7 +55,7 @@ def settled(
       judged: what judges; other models than those of the evidence.
       own: what the system would clean with.
       split: what it was trained on.
-      built: (belief, its name) -> table.
+      built: (belief, its name) -> table, in which trusted labels are certain.
       evidence: gives p(true label | x) by models that have not seen the label, float ``[n, K]``; None where there can
         be none, and the system's own belief stands.
     """
@@ -58,14 +64,14 @@ def settled(
     if first.guard.verdict == "better" or evidence is None or not possible:
         return guarded(first.table, first.guard)
     probs, known = evidence(), split.trusted_label
-    both = with_trusted(joined(own.probs, probs, split.observed, known), split)
+    both = joined(own.probs, probs, split.observed, known)
     tried = [first, _opinion(judged, both, own.name + JOINED, built)]
     if tried[-1].guard.verdict == "worse":
-        alone = with_trusted(weigh(probs, split.observed, known).posterior, split)
-        tried.append(_opinion(judged, alone, ALONE, built))
+        tried.append(_opinion(judged, weigh(probs, split.observed, known).posterior, ALONE, built))
     worse = first.guard.verdict == "worse"
     best = max((o for o in tried if worse or o is first or o.guard.verdict == "better"), key=lambda o: o.standing)
     table = guarded(best.table, best.guard)
+    table = replace(table, guard=table.guard | {"asked": [opinion.table.chosen for opinion in tried]})
     if best is first:
         return table
     kept = {} if own.name in table.extras else {f"{own.name}_posterior": own.probs}

@@ -14,11 +14,11 @@ from jax import Array
 
 from nlx.arguments import ArgumentError
 from nlx.cleaning.arrays import features_of, standard_form
-from nlx.cleaning.clean import trainer_for
 from nlx.cleaning.estimates import estimate
 from nlx.cleaning.label_files import write_issues, write_labels
 from nlx.cleaning.pictures import Patterns, pooled
 from nlx.cleaning.table import LabelTable
+from nlx.cleaning.trainers import trainer_for
 from nlx.data import load
 from nlx.data.dataset import Inputs, Split
 from nlx.data.examples import Names, read_examples, read_features

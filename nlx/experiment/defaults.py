@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from nlx.data.prepare import IMAGENET, Augmentation, normalization, preparer, si
 from nlx.experiment.options import Dtype, RecipeOptions, Schedule, refuse_idle
 from nlx.models import Model, build, prepared
 from nlx.models.mixing import mixing
-from nlx.models.pretrained import of_a_run
+from nlx.models.own import began_elsewhere
 from nlx.training import stages
 from nlx.training.averaging import averaged
 
@@ -128,7 +129,8 @@ def build_model(options: RecipeOptions, training: Training, data: Dataset) -> Mo
         remat=options.remat,
         dtype=jnp.dtype(training.dtype),
     )
-    foreign = options.init is not None and not (options.init.exists() and of_a_run(options.init))
+    init = None if options.init is None else Path(options.init)  # text, from a notebook
+    foreign = init is not None and (not init.exists() or began_elsewhere(init))
     if foreign and data.input_shape[2:] != (3,):
         raise ArgumentError(f"`init` is for pictures in colour, but {data.name} has inputs of {data.input_shape}")
     mean, scale = IMAGENET if foreign else normalization(data.train.inputs, options.standardize == "each")

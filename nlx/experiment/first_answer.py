@@ -27,11 +27,17 @@ def first_answer(data: Dataset, *, folds: int = 5, seed: int = 0) -> LabelTable:
 def evidence_for(data: Dataset) -> Callable[[], np.ndarray] | None:
     """What gives p(true label | x) without the label itself, ``[n, K]``; None where linear models cannot judge.
 
-    They can judge vectors and small images in memory that have one label each, of which it does not know all.
+    They can judge vectors and small images in memory that have one label each, of which it does not know all. Their
+    folds are the same whatever the run's seed.
     """
     split = data.train
-    if data.multi_label or not judged_as_they_are(split.inputs) or _BYTES * split.inputs.size > memory():
+    if (
+        data.multi_label
+        or len(split) < 2
+        or not judged_as_they_are(split.inputs)
+        or _BYTES * split.inputs.size > memory()
+    ):
         return None
     if split.trusted_label is not None and (split.trusted_label >= 0).all():
         return None
-    return lambda: evidence_of(first_answer(data))
+    return lambda: evidence_of(first_answer(data, folds=min(5, len(split))))

@@ -55,8 +55,8 @@ class LossOptions(RecipeOptions):
     that --clean_fraction reveals), held_out (by linear models), anchors:LABELS or confident:LABELS (from the
     labels.parquet of a plain run on the same data), or an .npy file with rows that sum to 1."""
     beta: float | None = None
-    """Trust in the label, for the bootstraps (papers 0.95 and 0.8); weight of the passive loss, active_passive and
-    joint_asymmetric (1)."""
+    """Trust in the label, for the bootstraps (papers 0.95 and 0.8); weight of the reverse cross-entropy, symmetric_ce
+    (paper 1), or of the passive loss, active_passive and joint_asymmetric (1)."""
     q: float | None = None
     """Of generalized_ce, in (0, 1]; towards 0 it is cross-entropy, at 1 it is mae (paper 0.7)."""
     alpha: float | None = None
@@ -74,7 +74,8 @@ class LossOptions(RecipeOptions):
         """See :class:`RecipeOptions`."""
         super().check()
         for name, interval in NUMBERS.items():
-            require(self, "[0, 1]" if self.loss.startswith("bootstrap") else interval, name)
+            trust = name == "beta" and self.loss.startswith("bootstrap")
+            require(self, "[0, 1]" if trust else interval, name)
         takes = [*numbers(self), *(["transition"] if self.loss in (*get_args(ByMatrix), "label_smoothing") else [])]
         refuse_idle(self, f"with `loss`={self.loss}", *(n for n in (*NUMBERS, "transition") if n not in takes))
         refuse_idle(self, "here", *(["clean_fraction"] if self.transition != "trusted" else []), "known_outliers")

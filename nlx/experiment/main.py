@@ -9,7 +9,7 @@ import signal
 import statistics
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
@@ -62,10 +62,7 @@ def _main(options_type: type[Options], train: Train[Options], arguments: list[st
     flags = {field.name for field in fields(options)}
     try:
         join(options.distributed)
-        with planned_for(_planned(options.plan)):
-            run_recipe(options, train)
-    except Planned:
-        return 0
+        run_recipe(options, train)
     except Stopped as stop:
         return _tell(f"{stop}; the state is saved: go on with --resume", _STOPPED)
     except Interrupted:
@@ -83,9 +80,9 @@ def _main(options_type: type[Options], train: Train[Options], arguments: list[st
     return 0
 
 
-def _planned(topology: str | None) -> list[jax.Device] | None:
+def _planned(topology: str) -> list[jax.Device]:
     try:
-        return None if topology is None else devices_of(topology)
+        return devices_of(topology)
     except ArgumentError as error:
         raise ArgumentError(f"`plan`={error}") from error
 
@@ -102,14 +99,18 @@ def run_recipe(
       pictures: whether recipes' own pictures are to be made.
 
     Returns:
-      What summary.json holds, with means and standard deviations over several seeds; on processes other than the first,
-      nothing.
+      What summary.json holds, with means and standard deviations over several seeds; nothing where a run was only
+      planned, and on processes other than the first.
 
     Raises:
       DataError, ArgumentError: something the user has to change.
       Stopped: on SIGINT or SIGTERM, after the state was saved.
     """
     options.check()
+    if options.plan is not None:
+        with planned_for(_planned(options.plan)), ExitStack() as held, suppress(Planned):
+            train(replace(options, seeds=1), Run(replace(options, seeds=1), data=data, held=held))
+        return {}
     with StopSignals() as signals, ExitStack() as held:
         if options.seeds == 1:
             return train(options, Run(options, signals=signals, data=data, pictures=pictures, held=held)).summary
@@ -138,6 +139,7 @@ def over_seeds(summaries: list[dict[str, Any]]) -> dict[str, Any]:
         "seeds": [seed for s in summaries for seed in s["seeds"]],
         "cleaned_with": [s["cleaned_with"] for s in summaries],
         "guard": [s["guard"]["line"] for s in summaries],
+        "own_guard": [s["guard"].get("own", s["guard"])["line"] for s in summaries],
         "last": {name: spread([s["last"][name] for s in summaries]) for name in first["last"]},
         "best": {name: spread([s["best"][name]["value"] for s in summaries]) for name in first["best"]},
         "wall_seconds": round(sum(s["wall_seconds"] for s in summaries), 1),

@@ -61,8 +61,8 @@ class RecipeOptions:
     of web and tags, resnet18 for images up to 64 pixels, resnet34 above (paper)."""
     init: Path | None = None
     """Weights to start from: safetensors with torchvision's or timm's names, of this backbone, with pictures normalized
-    as ImageNet's are; or the folder of a run, of any backbone. The last layer is drawn anew where
-    the file has none of this size."""
+    as ImageNet's are; or the folder of a run, of any backbone, with inputs normalized by the data's own mean and spread
+    (or as ImageNet's, if that run began there). The last layer is drawn anew where the file has none of this size."""
     widths: tuple[int, ...] | None = None
     """Hidden widths of mlp or convnet. Default: the model's own."""
     dropout: float | None = None
@@ -143,7 +143,8 @@ class RecipeOptions:
     alone, in half precision, where there is one label per example."""
     second_opinion: bool = True
     """Where held-out models find the method's cleaned labels no better than the given ones, join its belief with that
-    of linear models in folds (`nlx.clean`): for one label per example, vectors and small images."""
+    of linear models in folds (`nlx.clean`), or take theirs alone if that is still worse: for one label per example,
+    vectors and small images, and probabilities of all classes (--posterior_gib)."""
     label_separator: str = ";"
     """What separates several labels of one picture in a labels.csv."""
     words: Path | None = None

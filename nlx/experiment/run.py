@@ -37,6 +37,7 @@ from nlx.training.checkpoint import Checkpoints
 from nlx.training.evaluation import Evaluate
 from nlx.training.loop import Fitted
 from nlx.training.observers import Observer
+from nlx.training.stages import Stage, Stages
 from nlx.training.state import TrainState, with_weights
 from nlx.training.trainer import Trainer
 
@@ -194,14 +195,20 @@ class Run:
         doubtful = [f"warning: {text}" for text in (*self.source.notes, *doubts(self.source))]
         return [f"{self.source.name}: {understood(self.source)}", *doubtful]
 
-    def restored(self, trainer: Trainer, data: Dataset) -> TrainState | None:
+    def restored(self, trainer: Trainer, data: Dataset, stages: Sequence[Stage] | None = None) -> TrainState | None:
         """The state to go on with: of the last checkpoint, or with weights from a file; None for a fresh one.
+
+        Args:
+          trainer: what is to train.
+          data: on what.
+          stages: when, for a plan; one of the options' epochs by default.
 
         Raises:
           Planned: the run was to be planned for alone, and that is told.
         """
         if self.options.plan is not None:
-            for sentence in plan_of(trainer, data, self._training):
+            when = Stages(stages or self._training.epochs, len(data.train), trainer.batch_size)
+            for sentence in plan_of(trainer, data, self._training, when, self._whole(data)) if self._lead else ():
                 self._status.say(sentence)
             raise Planned
         if not self.options.resume:
@@ -283,6 +290,6 @@ class Run:
         name = f"{trainer.method.name} on {data.name}"
         self.console.say(f"{name}: labels cleaned with: {table.chosen}; all in {self.folder}")
         if "own" in table.guard:
-            self.warn(f"of the method's own, {table.guard['own']['line']}; so models in folds were asked as well")
+            self.warn(f"the method's own {table.guard['own']['line']}; so linear models in folds were asked")
         (self.warn if table.guard["verdict"] == "worse" else self.console.say)(table.guard["line"])
         return Result(self.folder, summary, table)

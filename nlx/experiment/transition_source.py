@@ -10,7 +10,6 @@ from nlx import transitions
 from nlx.arguments import ArgumentError
 from nlx.cleaning.held_out import held_out_transition, judged_as_they_are
 from nlx.cleaning.label_files import read_labels
-from nlx.cleaning.second_opinion import ALONE, JOINED
 from nlx.cleaning.table import LabelTable
 from nlx.data import Dataset
 from nlx.methods.top import Top
@@ -117,7 +116,7 @@ def _predictions(option: str, table: LabelTable) -> np.ndarray:
     """Probabilities that were predicted from inputs alone: out of fold, or a classifier's own."""
     if "out_of_fold" in table.extras:
         return np.asarray(table.extras["out_of_fold"])
-    if table.chosen in ("classifier" + JOINED, ALONE) and "classifier_posterior" in table.extras:
+    if "classifier_posterior" in table.extras:
         return np.asarray(table.extras["classifier_posterior"])
     if table.chosen not in ("classifier", "out_of_fold"):
         raise ArgumentError(

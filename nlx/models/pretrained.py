@@ -1,4 +1,4 @@
-"""Networks with weights that were trained elsewhere, from safetensors files with torchvision's or timm's names."""
+"""Networks with weights that were trained elsewhere: files with torchvision's or timm's names, or runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ import numpy as np
 
 from nlx.arguments import ArgumentError
 from nlx.models.model import Params, Stats, build
+from nlx.models.own import Loaded, file_of, load_own, of_a_run
 from nlx.models.vgg import VGG_GROUPS
 from nlx.models.vit import SIZES
 
@@ -23,23 +24,9 @@ _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_d
 _DEPTHS = {(False, 8): 18, (False, 16): 34, (True, 16): 50, (True, 33): 101}  # by bottlenecks and number of blocks
 _LEAF = {"kernel": "weight", "bias": "bias", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 _COUNTERS = "num_batches_tracked"
-_OWN = "params/model/"  # before a weight's place, in what a run leaves
 _SIDE = 224
 
 _Path = tuple[str, ...]
-
-
-class Loaded(NamedTuple):
-    """Weights of a model.
-
-    Attributes:
-      params, stats: as the model has them.
-      notes: what a user should know.
-    """
-
-    params: Params
-    stats: Stats
-    notes: tuple[str, ...]
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -73,7 +60,7 @@ def load_weights(name: str, params: Params, stats: Stats, path: Path) -> Loaded:
         none or one of another size.
       stats: its statistics.
       path: safetensors with the names of torchvision (ResNets, AlexNet, VGG-16, ViT) or timm (ResNets, PreAct-ResNets,
-        which it calls resnetv2, ViT); or those that a run has left, of any model.
+        which it calls resnetv2, ViT); or a run's folder, or its model.safetensors, of any model.
 
     Returns:
       The same trees with the file's values, float32 NumPy arrays where they were replaced.
@@ -82,13 +69,13 @@ def load_weights(name: str, params: Params, stats: Stats, path: Path) -> Loaded:
       ArgumentError: it is no such file, or a name is missing, unknown or of another shape, in a sentence that names it.
       OSError: it cannot be read.
     """
+    if of_a_run(path):
+        return load_own(name, params, stats, read_safetensors(path := file_of(path)), path)
     if params and "head" not in params:
         parts = {key: load_weights(name, params[key], stats[key], path) for key in params}
         params, stats = ({key: part[i] for key, part in parts.items()} for i in (0, 1))
         return Loaded(params, stats, next(iter(parts.values())).notes)
-    arrays = read_safetensors(path := file_of(path))
-    if of_a_run(path):
-        return _own(name, params, stats, arrays, path)
+    arrays = read_safetensors(path)
     naming = _naming(name, arrays)
     if naming is None:
         raise ArgumentError(f"{name} takes no weights from files; leave out `init`, or take a ResNet, say")
@@ -119,42 +106,6 @@ def load_weights(name: str, params: Params, stats: Stats, path: Path) -> Loaded:
     if at_head:
         notes.append(f"the last layer is drawn anew, for {path.name} has none of this size")
     return Loaded(params, stats, tuple(notes))
-
-
-def file_of(path: Path) -> Path:
-    """The file of weights itself, where a run's folder is named."""
-    return path / "model.safetensors" if path.is_dir() else path
-
-
-def of_a_run(path: Path) -> bool:
-    """Whether a file of weights is one that a run has left, which has its own names for them; or that run's folder."""
-    with file_of(path).open("rb") as file:
-        return _OWN.encode() in file.read(min(1 << 16, 8 + int.from_bytes(file.read(8), "little")))
-
-
-def _own(name: str, params: Params, stats: Stats, arrays: Mapping[str, np.ndarray], path: Path) -> Loaded:
-    """The weights of a run, in the places that they had there; what is drawn at random stays."""
-    at_head = False
-
-    def taken(part: str, place: Any, ours: Any) -> Any:
-        nonlocal at_head
-        if jnp.issubdtype(ours.dtype, jax.dtypes.prng_key):
-            return ours
-        theirs = part + "/".join(str(part.key) for part in place)
-        array = arrays.get(theirs)
-        if array is not None and array.shape == ours.shape:
-            return array
-        if place[0].key == "head":
-            at_head = True
-            return ours
-        found = "is missing" if array is None else f"has the shape {list(array.shape)}, here {list(ours.shape)}"
-        raise ArgumentError(f"{path}: {theirs} {found}: give the run of a {name} of the same widths and inputs")
-
-    params, stats = (
-        jax.tree.map_with_path(partial(taken, part), tree) for part, tree in ((_OWN, params), ("stats/", stats))
-    )
-    notes = ("the last layer is drawn anew, for that run had other classes",) if at_head else ()
-    return Loaded(params, stats, notes)
 
 
 def frozen(path: Path, mean: np.ndarray, scale: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -34,7 +34,7 @@ def answer(labels: LabelTable, told: Mapping[str, str]) -> str:
     line = labels.guard.get("line")
     guard = f"<p>Without the truth: {escape(line)}.</p>" if line else ""
     if own := labels.guard.get("own"):
-        guard = f"<p>By the system's own belief, {escape(own['line'])}; so models in folds were asked.</p>{guard}"
+        guard = f"<p>The system's own {escape(own['line'])}; so linear models in folds were asked.</p>{guard}"
     share = f" ({count / n:.1%})" if n else ""
     asked = (
         f'<section class="warning" aria-labelledby="warned"><h2 id="warned">Before you trust this</h2>'

@@ -78,7 +78,7 @@ def test_weak_features_are_learnt_from_by_a_softer_loss(monkeypatch):
         return np.mean(nlx.clean(x, label).extras["out_of_fold"].argmax(axis=1) == label)
 
     best = hits()
-    monkeypatch.setattr(sys.modules["nlx.cleaning.clean"], "_SOFTER", 0.7)
+    monkeypatch.setattr(sys.modules["nlx.cleaning.trainers"], "_SOFTER", 0.7)
     assert hits() < best < 0.5
 
 
@@ -103,7 +103,7 @@ def test_methods_have_names(digits, name):
 
 
 def test_self_learning_by_its_name(digits, monkeypatch):
-    monkeypatch.setattr("nlx.cleaning.clean._STEPS", 20)
+    monkeypatch.setattr("nlx.cleaning.trainers._STEPS", 20)
     images, noisy, _ = (part[:200] for part in digits)
     assert nlx.clean(images, noisy % 2, method="self_learning").method == "self_learning"
 

@@ -8,7 +8,7 @@ from nlx.cleaning.evidence import joined, weigh
 from nlx.cleaning.guard import Belief
 from nlx.cleaning.held_out import judge, rows_to_judge
 from nlx.cleaning.second_opinion import settled
-from nlx.cleaning.table import label_table
+from nlx.cleaning.table import label_table, with_trusted
 from nlx.data.dataset import Split
 
 RNG = np.random.default_rng(0)
@@ -29,7 +29,7 @@ EVIDENCE = softmax(2 * X[:, :K], axis=1)  # from the inputs alone
 
 def by(own, evidence=lambda: EVIDENCE, split=SPLIT, judged=JUDGED):
     def built(probs, chosen):
-        return label_table(probs, split.observed, chosen=chosen, true_label=TRUE)
+        return label_table(with_trusted(probs, split), split.observed, chosen=chosen, true_label=TRUE)
 
     return settled(judged, Belief("classifier", own, {}), split, built, evidence)
 
@@ -94,7 +94,7 @@ def test_several_labels_to_an_example_ask_nobody():
 def test_trusted_labels_stay_certain():
     trusted = np.arange(N) % 10 == 0
     split = Split(X, NOISY, TRUE, trusted)
-    table = by(sure_of(NOISY, 0.8), split=split)
+    table = by(sure_of((NOISY + (np.arange(N) % 3 == 1)) % K, 0.8), split=split)
     assert table.chosen == "classifier_joined"
     np.testing.assert_allclose(table.posterior[trusted], np.eye(K)[TRUE[trusted]])
 

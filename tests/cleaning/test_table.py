@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nlx.cleaning.label_files import read_labels, write_issues, write_labels
+from nlx.cleaning.reasons import reasons
 from nlx.cleaning.table import label_table, of_all_rows, with_trusted
 from nlx.data import Split
 from nlx.data.origin import Origin
@@ -249,3 +250,21 @@ def test_rows_without_a_label_come_back(tmp_path):
     assert arrow.column("split").to_pylist() == ["train"] * 4 + ["test"] * 2
     assert arrow.column("given").to_pylist() == [None, "0", None, "0", "0", "1"]
     assert arrow.column("evidence").null_count == 2
+
+
+def test_scores_of_many_entries_keep_their_order_where_float32_has_none():
+    posterior = np.full((3, 3000), 0.9)
+    posterior[0, :5], posterior[2, :9] = 0.8, 0.8
+    table = label_table(posterior, np.ones((3, 3000), int))
+    np.testing.assert_array_equal(table.label_score, 0)
+    np.testing.assert_array_equal(table.issue_rank, [1, 2, 0])
+
+
+def test_a_label_of_many_classes_is_doubted_by_its_least_probable_entry():
+    table = label_table(np.full((2, 80), 0.99), np.ones((2, 80), int))
+    assert (table.label_score < 0.5).all()
+    assert reasons(table) == ["", ""]
+    posterior = np.full((1, 80), 0.99)
+    posterior[0, 3] = 0.5
+    assert reasons(label_table(posterior, np.ones((1, 80), int))) == [""]
+    assert reasons(label_table(1 - posterior, np.zeros((1, 80), int)))[0] == "posterior: with 3 50 %"

@@ -120,6 +120,7 @@ def test_scores_over_seeds_are_means_and_standard_deviations():
         "seeds": [3, 4, 5],
         "cleaned_with": ["bayes", "bayes", "additive"],
         "guard": ["line of 3", "line of 4", "line of 5"],
+        "own_guard": ["line of 3", "line of 4", "line of 5"],
         "last": {"test_accuracy": {"mean": pytest.approx(0.6), "std": pytest.approx(0.1)}},
         "best": {"test_accuracy": {"mean": pytest.approx(1.6), "std": pytest.approx(0.1)}},
         "wall_seconds": 3.8,

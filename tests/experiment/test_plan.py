@@ -66,6 +66,7 @@ def test_a_plan_says_all_of_it_and_leaves_nothing(as_a_user, arrays, tmp_path):
     ("recipe", "options", "told"),
     [
         ("elr", ("--plan=cpu:99",), "--plan=cpu:99 needs so many devices: set JAX_NUM_CPU_DEVICES=99"),
+        ("elr", ("--plan=cpu:0",), "--plan=cpu:0 is neither here, nor cpu:N"),
         ("elr", ("--plan=mars",), "--plan=mars is neither here, nor cpu:N, nor a TPU slice such as v5e:2x4"),
         ("distill", ("--plan=here",), "--plan says what one training takes, but here others come before it"),
         ("linear", ("--plan=here",), "--plan says what one training takes, but here others come before it"),

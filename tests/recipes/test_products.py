@@ -1,6 +1,7 @@
 """What each recipe leaves for its user: pictures, columns of the cleaned labels, scores and facts."""
 
 import csv
+import html
 import json
 import re
 from types import SimpleNamespace
@@ -133,6 +134,11 @@ def test_a_run_starts_where_another_ended(run, arrays, as_a_user, tmp_path):
     options = (f"--dataset=npz:{tmp_path}/four.npz", "--labels=web", f"--run_dir={tmp_path}/fourth", "--epochs=1")
     code, _, err = as_a_user("elr", *options, "--widths", "16", f"--init={first.folder}/model.safetensors")
     assert (code, "the last layer is drawn anew, for that run had other classes" in err) == (0, True), err
+    code, _, err = as_a_user("elr", *options[:2], "--widths", "16", "16", f"--init={first.folder}")
+    assert (code, "params/model/hidden_1/bias is missing: give the run of a mlp" in err) == (1, True), err
+    deeper = run("elr", "--widths", "16", "16", "--epochs=1", folder="deeper")
+    code, _, err = as_a_user("elr", *options[:2], "--widths", "16", f"--init={deeper.folder}")
+    assert (code, "params/model/hidden_1/bias has no place here: give the run of a mlp" in err) == (1, True), err
     code, _, err = as_a_user("elr", *options[:2], "--widths", "8", f"--init={first.folder}")
     assert code == 1
     assert re.search(
@@ -151,7 +157,7 @@ def test_a_run_whose_own_labels_do_not_help_asks_others(run):
     assert last["recovery_classifier"] == alone.summary["last"]["recovery"] == alone.rows[-1]["recovery"]
     np.testing.assert_array_equal(helped.table.extras["classifier_posterior"], alone.table.posterior)
     assert helped.summary["guard"]["own"]["line"] == alone.summary["guard"]["line"]
-    assert "By the system's own belief" in helped.page
+    assert "The system's own cleaned labels look" in html.unescape(helped.page)
 
 
 def test_distillation_leaves_beliefs_that_trusted_labels_count_in(run):
@@ -256,3 +262,14 @@ def test_the_field_of_two_vocabularies_learns_from_its_clean_part(tmp_path, fiel
     assert (products.config["options"]["alpha_start"], products.config["options"]["alpha_end"]) == (40, 5)
     assert products.table.posterior.shape == (80, 3)
     np.testing.assert_array_equal(products.table.noisy_label[:, [0, 2]], 0)  # no word for ants or cats
+
+
+@pytest.mark.slow
+def test_a_pair_begins_from_a_pair_and_one_network_from_either(run):
+    two, one = run("co_teaching", folder="two"), run("elr", folder="one")
+    still = ("--learning_rate=1e-12", "--epochs=1")
+    for recipe, start in (("co_teaching", two), ("elr", two), ("co_teaching", one), ("baseline", one)):
+        name = f"{recipe}-{start.folder.name}"
+        again = run(recipe, *still, f"--init={start.folder}", folder=name)
+        if (recipe == "co_teaching") == (start is two):
+            assert again.rows[-1]["test_accuracy"] == pytest.approx(start.rows[-1]["test_accuracy"], abs=1e-6), name
