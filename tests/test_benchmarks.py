@@ -3,13 +3,14 @@
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from benchmarks import readme
-from benchmarks.protocols import can, defaults, leaderboard
+from benchmarks.protocols import can, defaults, leaderboard, peers
 from benchmarks.protocols.common import (
     all_over_seeds,
     claim_ahead,
@@ -22,6 +23,7 @@ from benchmarks.protocols.common import (
     tune,
 )
 from benchmarks.protocols.runner import Entry
+from nlx.data import load
 from nlx.experiment.console import Console
 from nlx.training.loop import Diverged
 from recipes import baseline
@@ -289,3 +291,27 @@ def test_the_readmes_blocks_are_made_from_results(tmp_path, monkeypatch):
     assert readme.main() == 0
     readme.README.write_text(written.replace("74.5", "94.5"))
     assert readme.main() == 1
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_peer_judges_the_labels_that_a_run_is_given(fresh, monkeypatch, tmp_path):
+    seen = []
+
+    def scripted(x, given, seed):
+        seen.append((seed, given))
+        return {"cleanlab": (given, np.linspace(0, 1, len(given)))}
+
+    monkeypatch.setattr(peers, "RESULTS", tmp_path)
+    monkeypatch.setattr(peers, "peers", scripted)
+    monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: True)
+    (tmp_path / "runs").mkdir()
+    runner = SimpleNamespace(seeds=2, shared=tmp_path, console=SimpleNamespace(say=lambda text: None))
+    data = {"dataset": "digits", "noise": "symmetric:0.4"}
+    found = peers.cleanlab(runner, "digits", data, fresh_noise=fresh)
+    for seed, given in seen:
+        noisy = load("digits", noise="symmetric:0.4", noise_seed=seed if fresh else 0).train.noisy_label
+        np.testing.assert_array_equal(given, noisy)
+    assert (len(found["recovery"]), found["recovery"][0] == found["recovery"][1]) == (2, not fresh)
+    assert peers.cleanlab(runner, "digits", data, fresh_noise=fresh) == found  # remembered
+    assert len(seen) == 2
+    assert peers.cleanlab(runner, "pictures", {"dataset": "fashion_mnist"}) is None

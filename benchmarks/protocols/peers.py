@@ -20,7 +20,9 @@ CLEANLAB = "cleanlab, logistic regression"
 def cleanlab(
     runner: Runner, label: str, data: dict[str, Any], *, fresh_noise: bool = False
 ) -> dict[str, list[float]] | None:
-    """Its ``recovery`` and ``issue_auc`` of each seed, in [0, 1], on one-label data in memory; None without cleanlab.
+    """Its ``recovery`` and ``issue_auc`` of each seed, in [0, 1]; None without cleanlab, and for pictures.
+
+    (Logistic regression takes minutes for the pixels of a few thousand of them.)
 
     Args:
       runner: says how many seeds, and where the real data lie.
@@ -28,11 +30,16 @@ def cleanlab(
       data: the options of a recipe that name the data.
       fresh_noise: whether each seed draws its synthetic noise anew.
     """
-    if not importlib.util.find_spec("cleanlab"):
+    if not importlib.util.find_spec("cleanlab") or not vectors(data):
         return None
     seeds = [(seed, seed if fresh_noise else 0) for seed in range(runner.seeds)]
     found = [_of_seed(runner, f"{label}, {CLEANLAB}, seed {seed}", data, seed, noise) for seed, noise in seeds]
     return {name: [one[name] for one in found] for name in ("recovery", "issue_auc")}
+
+
+def vectors(data: dict[str, Any]) -> bool:
+    """Whether the data are features, or pictures as small as the digits."""
+    return str(data["dataset"]).startswith("npz:") or data["dataset"] == "digits"
 
 
 def _of_seed(runner: Runner, label: str, data: dict[str, Any], seed: int, noise_seed: int) -> dict[str, float]:
