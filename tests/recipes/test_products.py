@@ -121,6 +121,7 @@ def test_two_networks_pairs_agreement_and_rounds_run(run):
     assert not np.allclose(*beliefs, atol=0.01)
 
 
+@pytest.mark.slow
 def test_a_run_starts_where_another_ended(run, arrays, as_a_user, tmp_path):
     first = run("elr", folder="first")
     still = ("--learning_rate=1e-12", "--epochs=1", f"--init={first.folder}")
