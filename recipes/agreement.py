@@ -55,7 +55,7 @@ def train(options: AgreementOptions, run: Run) -> Result:
     rows = agreed(options, data)
     trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)
     stage = Stage(training.epochs, schedule=build_schedule(options, training), rows=rows)
-    fitted = trainer.fit(data.train, jax.random.key(options.seed), stage, state=run.restored(trainer, data))
+    fitted = trainer.fit(data.train, jax.random.key(options.seed), stage, state=run.restored(trainer, data, stage))
     return run.export(trainer, fitted, data, facts={"agreed": len(rows)})
 
 

@@ -41,7 +41,7 @@ def train(options: BaselineOptions, run: Run) -> Result:
     observers = run.observers(method, data, **numbers(options))
     trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)
     stage = Stage(training.epochs, schedule=build_schedule(options, training))
-    fitted = trainer.fit(data.train, jax.random.key(options.seed), stage, state=run.restored(trainer, data))
+    fitted = trainer.fit(data.train, jax.random.key(options.seed), stage, state=run.restored(trainer, data, stage))
     return run.export(trainer, fitted, data)
 
 

@@ -102,7 +102,7 @@ def train(options: CRFOptions, run: Run) -> Result:
     observers = run.observers(method, data, alpha_start=start, alpha_end=end, generator=generator)
     trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)
     stage, key = Stage(training.epochs, schedule=build_schedule(options, training)), jax.random.key(options.seed)
-    fitted = trainer.fit(data.train, key, stage, state=run.restored(trainer, data))
+    fitted = trainer.fit(data.train, key, stage, state=run.restored(trainer, data, stage))
     report = fitted.state.params["method"].get("auxiliary_course")
     return run.export(trainer, fitted, data, facts=None if report is None else report.course())
 

@@ -96,7 +96,7 @@ def train(options: CrowdOptions, run: Run) -> Result:
         method = {"crowd_layer": crowd_layer, "conal": conal}[options.method](*given, **people)
     observers = run.observers(method, data)
     trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)
-    fitted = trainer.fit(data.train, key, stage, state=run.restored(trainer, data))
+    fitted = trainer.fit(data.train, key, stage, state=run.restored(trainer, data, stage))
     alpha = krippendorff_alpha(answers.item, answers.label, num_items=len(data.train), num_classes=data.num_classes)
     facts = {"answers": len(answers), "annotators": len(answers.annotators), "krippendorff_alpha": float(alpha)}
     return run.export(trainer, fitted, data, pictures=[annotator_pictures(answers)], facts=facts)

@@ -69,7 +69,7 @@ def train(options: DistillOptions, run: Run) -> Result:
         weighed = weigh(students.probs, data.train.observed, data.train.trusted_label)
         beliefs = with_trusted(weighed.posterior, data.train)
     trainer = taught_by(beliefs, observers)
-    fitted = trainer.fit(data.train, key, stage, state=run.restored(trainer, data))
+    fitted = trainer.fit(data.train, key, stage, state=run.restored(trainer, data, stage))
     return run.export(trainer, fitted, data)
 
 

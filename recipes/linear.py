@@ -77,7 +77,8 @@ def train(options: LinearOptions, run: Run) -> Result:
     chosen = {"weight_decay": best.weight_decay, "epochs": best.epochs}
     observers = run.observers(method, data, **settled, **chosen)
     trainer = Trainer(model, method, build_optimizer(options, best), batch_size=size, observers=observers)
-    fitted = trainer.fit(data.train, key, Stage(best.epochs, schedule=schedule), state=run.restored(trainer, data))
+    stage = Stage(best.epochs, schedule=schedule)
+    fitted = trainer.fit(data.train, key, stage, state=run.restored(trainer, data, stage))
     return run.export(trainer, fitted, data, facts={"model": "linear", "epochs": best.epochs})
 
 

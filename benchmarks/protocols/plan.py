@@ -79,7 +79,7 @@ class _Trial(Run):
         """Nobody looks on."""
         return []
 
-    def restored(self, trainer: Trainer, data: Dataset, stages: Any = None) -> Any:
+    def restored(self, trainer: Trainer, data: Dataset, stages: Any) -> Any:
         """End here."""
         raise _Ready(trainer, data)
 

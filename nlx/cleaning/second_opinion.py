@@ -24,9 +24,8 @@ def helped(chosen: str) -> bool:
 
 
 class Opinion(NamedTuple):
-    """A belief, the table that it makes, and how that stands beside the given labels."""
+    """The table that a belief makes, and how it stands beside the given labels."""
 
-    belief: str
     table: LabelTable
     guard: Guard
 
@@ -47,9 +46,9 @@ def settled(
     """The table of cleaned labels, with what speaks for and against them.
 
     Where the labels of a system's own belief do not look better than the given ones, it is joined with held-out
-    evidence, see :func:`nlx.cleaning.evidence.joined`, as ``NAME_joined``, if that helps; where these look worse as
-    well, and worse than the evidence's own, that is taken alone, as ``second_opinion``. The system's own belief stays
-    as a column, and what spoke against it as ``own`` of the guard.
+    evidence, see :func:`nlx.cleaning.evidence.joined`, as ``NAME_joined``, if that helps; where these do not look
+    better either, and worse than the evidence's own, that is taken alone, as ``second_opinion``. The system's own
+    belief stays as a column, and what spoke against it as ``own`` of the guard.
 
     Args:
       judged: what judges; other models than those of the evidence.
@@ -66,7 +65,7 @@ def settled(
     probs, known = evidence(), split.trusted_label
     both = joined(own.probs, probs, split.observed, known)
     tried = [first, _opinion(judged, both, own.name + JOINED, built)]
-    if tried[-1].guard.verdict == "worse":
+    if tried[-1].guard.verdict != "better":
         tried.append(_opinion(judged, weigh(probs, split.observed, known).posterior, ALONE, built))
     worse = first.guard.verdict == "worse"
     best = max((o for o in tried if worse or o is first or o.guard.verdict == "better"), key=lambda o: o.standing)
@@ -80,4 +79,4 @@ def settled(
 
 def _opinion(judged: Judge, probs: Any, name: str, built: Callable[[Any, str], LabelTable]) -> Opinion:
     table = built(probs, name)
-    return Opinion(name, table, guard_of(judged, table))
+    return Opinion(table, guard_of(judged, table))

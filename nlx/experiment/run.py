@@ -195,19 +195,19 @@ class Run:
         doubtful = [f"warning: {text}" for text in (*self.source.notes, *doubts(self.source))]
         return [f"{self.source.name}: {understood(self.source)}", *doubtful]
 
-    def restored(self, trainer: Trainer, data: Dataset, stages: Sequence[Stage] | None = None) -> TrainState | None:
+    def restored(self, trainer: Trainer, data: Dataset, stages: int | Stage | Sequence[Stage]) -> TrainState | None:
         """The state to go on with: of the last checkpoint, or with weights from a file; None for a fresh one.
 
         Args:
           trainer: what is to train.
           data: on what.
-          stages: when, for a plan; one of the options' epochs by default.
+          stages: when, as a plan tells it.
 
         Raises:
           Planned: the run was to be planned for alone, and that is told.
         """
         if self.options.plan is not None:
-            when = Stages(stages or self._training.epochs, len(data.train), trainer.batch_size)
+            when = Stages(stages, len(data.train), trainer.batch_size)
             for sentence in plan_of(trainer, data, self._training, when, self._whole(data)) if self._lead else ():
                 self._status.say(sentence)
             raise Planned

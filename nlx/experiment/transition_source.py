@@ -118,7 +118,7 @@ def _predictions(option: str, table: LabelTable) -> np.ndarray:
         return np.asarray(table.extras["out_of_fold"])
     if "classifier_posterior" in table.extras:
         return np.asarray(table.extras["classifier_posterior"])
-    if table.chosen not in ("classifier", "out_of_fold"):
+    if table.chosen != "classifier":
         raise ArgumentError(
             f"{option} holds the posterior {table.chosen}, which has seen the noisy labels; give the labels.parquet of "
             "a plain run or of nlx clean"

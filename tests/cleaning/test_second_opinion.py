@@ -64,12 +64,22 @@ def test_what_is_stubbornly_wrong_is_set_aside():
     modest = softmax(X[:, :K], axis=1)
     table = by(sure_of(wrong, 1 - 1e-9), lambda: modest)
     assert (table.chosen, table.guard["own"]["verdict"]) == ("second_opinion", "worse")
+    assert table.guard["asked"] == ["classifier", "classifier_joined", "second_opinion"]
     np.testing.assert_allclose(table.posterior, weigh(modest, NOISY).posterior, atol=1e-6)
+
+
+def test_what_joined_is_no_better_than_given_gives_way_to_what_is():
+    """The belief is so sure of the given labels that half of its weight brings them back."""
+    table = by(sure_of(NOISY, 1 - 1e-7), lambda: softmax(X[:, :K], axis=1))
+    assert table.guard["asked"] == ["classifier", "classifier_joined", "second_opinion"]
+    assert (table.chosen, table.guard["verdict"], table.guard["own"]["verdict"]) == ("second_opinion", "better", "open")
+    assert right(table) > np.mean(NOISY == TRUE) + 0.1
 
 
 def test_bad_evidence_does_not_displace_what_is_less_bad():
     table = by(sure_of(NOISY), lambda: sure_of((TRUE + 1) % K, 1 - 1e-9))
     assert (table.chosen, "own" in table.guard) == ("classifier", False)
+    assert len(table.guard["asked"]) == 3
 
 
 def test_without_evidence_a_belief_stands_as_it_is():

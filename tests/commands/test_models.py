@@ -12,6 +12,7 @@ from PIL import Image
 
 import nlx
 from nlx.arguments import ArgumentError
+from nlx.cleaning.evidence import weigh_each
 from nlx.cleaning.label_files import read_labels
 from nlx.cli import main
 from nlx.data import Dataset, Split
@@ -114,6 +115,19 @@ def test_an_artifact_needs_nothing_but_jax(trained, call, tmp_path):
     assert weights["params/model/head/dense/kernel"].shape == (108, 3)
     about = json.loads((tmp_path / "exported" / "model.json").read_text())
     assert (about["classes"], about["input_shape"]) == (list(NAMES), [6, 6, 3])
+
+
+def test_new_labels_of_several_classes_are_weighed_class_by_class(trained, monkeypatch):
+    model = nlx.load_run(trained[0])
+    model.multi_label = True
+    given = np.eye(3, dtype=np.uint8)[TRUE]
+    given[::7, 0] ^= 1
+    probs = np.clip(np.eye(3)[TRUE] + 0.1, 0.1, 0.9).astype(np.float32)
+    monkeypatch.setattr(model, "predict", lambda inputs: probs)
+    table = model.score(IMAGES, given)
+    np.testing.assert_array_equal(table.posterior, weigh_each(probs, given))
+    assert not np.allclose(table.posterior, probs)
+    assert (table.chosen, table.multi_label) == ("bayes", True)
 
 
 def test_numbers_are_names_first(trained):

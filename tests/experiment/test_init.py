@@ -18,6 +18,7 @@ from nlx.experiment.run import Run
 from nlx.methods.plain import plain
 from nlx.models import build, pair
 from nlx.models.pretrained import _naming
+from nlx.training.stages import Stage
 from nlx.training.state import TrainState
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), dtype=np.uint8)
@@ -56,7 +57,7 @@ def test_a_run_starts_from_the_weights_of_a_file(tmp_path, capsys, two):
     model = build("resnet8", (8, 8, 3), 3)
     params, stats = zeros(pair(model) if two else model)
     fresh = TrainState(jnp.zeros(()), jax.random.key(0), {"model": params, "method": {}}, stats, (), (), {})
-    state = begun(options).restored(SimpleNamespace(init=lambda key, data: fresh), DATA)
+    state = begun(options).restored(SimpleNamespace(init=lambda key, data: fresh), DATA, Stage(1))
     for key in "ab" if two else "-":
         ours = (tree[key] if two else tree for tree in (state.params["model"], state.stats))
         for tree, its in zip(ours, wanted, strict=True):
@@ -72,7 +73,7 @@ def test_a_model_that_takes_no_weights_says_so(tmp_path):
     run = begun(RecipeOptions(model="mlp", init=tmp_path / "r8.safetensors", run_dir=tmp_path / "run", batch_size=8))
     state = SimpleNamespace(params={"model": {"head": {}}}, stats={})
     with pytest.raises(ArgumentError, match="mlp takes no weights from files; leave out `init`"):
-        run.restored(SimpleNamespace(init=lambda key, data: state), DATA)
+        run.restored(SimpleNamespace(init=lambda key, data: state), DATA, Stage(1))
 
 
 def test_pictures_are_then_normalized_as_those_of_imagenet(tmp_path, monkeypatch):

@@ -134,7 +134,7 @@ def recipe(method, *, stages=None, pictures=(), observers=lambda options: (), **
             observers=[*observers(options), *run.observers(method, data, **settled)],
         )
         visited = training.epochs if stages is None else stages(data)
-        key, state = jax.random.key(options.seed), run.restored(trainer, data)
+        key, state = jax.random.key(options.seed), run.restored(trainer, data, visited)
         return run.export(
             trainer, trainer.fit(data.train, key, visited, state=state), data, pictures=pictures, facts={"planned": 7}
         )
