@@ -32,9 +32,11 @@ from nlx import losses
 from nlx.arguments import ArgumentError
 from nlx.crf.rbm import RBM
 from nlx.data import Split
+from nlx.data.prepare import several
 from nlx.methods.can import Heads, can, paper_schedule
 from nlx.methods.co_teaching import co_teaching
 from nlx.methods.crf import annealed, crf, crf_analytic
+from nlx.methods.divide_mix import divide_mix
 from nlx.methods.elr import elr
 from nlx.methods.icnm import icnm
 from nlx.methods.method import Method
@@ -43,7 +45,8 @@ from nlx.methods.noise_types import noise_types, shared_trunk
 from nlx.methods.plain import plain
 from nlx.methods.self_learning import self_learning
 from nlx.methods.sop import sop
-from nlx.models import build, pair
+from nlx.models import Model, build, mixed_pair, pair, prepared
+from nlx.models.mixed_pair import VIEWS
 from nlx.target import devices_of
 from nlx.training.mesh import by_example, make_mesh, replicated
 from nlx.training.stages import Stages
@@ -101,13 +104,13 @@ class Case(NamedTuple):
       make: what makes the method.
       labels: of its noisy labels, the shape of one; () for a class.
       trusted: likewise of trusted labels; None for none.
-      twins: whether it trains two networks.
+      around: what makes its model of the network.
     """
 
     make: Callable[[], Method]
     labels: tuple[int, ...] = ()
     trusted: tuple[int, ...] | None = None
-    twins: bool = False
+    around: Callable[[Model], Model] = lambda network: network
 
 
 def cases(s: Sizes) -> dict[str, Case]:
@@ -135,7 +138,8 @@ def cases(s: Sizes) -> dict[str, Case]:
         "icnm": Case(icnm),
         "elr": Case(elr),
         "sop": Case(sop),
-        "co_teaching": Case(lambda: co_teaching(lambda step: 0.3), twins=True),
+        "co_teaching": Case(lambda: co_teaching(lambda step: 0.3), around=pair),
+        "divide_mix": Case(lambda: divide_mix(warm_up=1), around=of_two_views),
         "self_learning": correcting(),
         "self_learning_short": correcting(keep_scores=False),
         "crf_analytic": Case(lambda: crf_analytic(np.full((k, k), 1 / k, np.float32), alpha=alpha)),
@@ -143,6 +147,11 @@ def cases(s: Sizes) -> dict[str, Case]:
         "crf": field(generator="hash"),
         "crf_threefry": field(generator="threefry"),
     }
+
+
+def of_two_views(network: Model) -> Model:
+    """A mixed pair that sees every input twice."""
+    return prepared(mixed_pair(network), several(lambda inputs, key: inputs, VIEWS))
 
 
 def mesh_of(topology: str) -> Mesh:
@@ -165,7 +174,7 @@ class Programs:
         wide, batch = bool(case.labels), sizes.batch * mesh.size
         classes = sizes.objects if wide else sizes.classes
         dense = build("mlp", (sizes.inputs,), classes, widths=(sizes.width,), dtype="bfloat16")
-        model, optimizer = pair(dense) if case.twins else dense, optax.sgd(0.1, momentum=0.9)
+        model, optimizer = case.around(dense), optax.sgd(0.1, momentum=0.9)
         trainer = Trainer(model, case.make(), optimizer, batch_size=batch, mesh=mesh)
         state = trainer.abstract_state(Split(np.broadcast_to(np.float32(0), (n, sizes.inputs)), None, None))
         (program,) = trainer._stage_programs(Stages(1, n, batch))

@@ -45,6 +45,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "co_teaching": (),
     "crf": ("--transition=true",),
     "distill": ("--folds=2",),
+    "divide_mix": (),
     "elr": (),
     "icnm": (),
     "joint_optimization": (),

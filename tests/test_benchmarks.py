@@ -180,20 +180,24 @@ def test_the_rules_of_the_tables():
 
 
 def test_the_claims_of_the_defaults():
-    def row(test, cleaned, verdict="better", own=None):
+    def row(test, cleaned, verdict="better", own=None, missed=()):
         scores = {"test": [test] * 3, "given": [0.7] * 3, "cleaned": [cleaned] * 3, "auc": [0.9] * 3}
+        scores["missed"] = [list(missed)] * 3
         return scores | {"verdict": [verdict] * 3, "own_verdict": [own or verdict] * 3, "joined": [own is not None] * 3}
 
     good = {defaults.OURS: row(0.75, 0.8), defaults.PLAIN: row(0.7, 0.7), "CAN": row(0.74, 0.8)}
-    assert [c.verdict for c in defaults.claims_of({"features, worst": good}, {})] == ["holds"] * 4
+    assert [c.verdict for c in defaults.claims_of({"a": good}, {})] == ["holds"] * 3
     assert defaults.claims_of({"a": good | {"CAN": row(0.74, 0.71)}}, {})[2].verdict == "does not hold"
     bad = {"a": good | {"CAN": row(0.6, 0.6, "open")}, "b": good | {"CAN": row(0.6, 0.6, "worse")}}
     bad["c"] = good | {"CAN": row(0.6, 0.6, "better", own="worse")}  # labels were joined, and the run has told
     below, behind, _ = defaults.claims_of(bad, {})
     assert (below.evidence, behind.evidence) == ("CAN on a -10.0; CAN on c -10.0", "CAN on a -10.0")
+    missed = good | {"CAN": row(0.6, 0.8, missed=["cat"])}
+    assert defaults.claims_of({"a": missed}, {})[1].verdict == "holds"
+    assert defaults.shown_of(missed["CAN"], "test") == "60.0 ± 0.0 (m)"
     for theirs, verdict in ((0.89, "holds"), (0.91, "does not hold")):
         peer = {"a": {"recovery": [0.8] * 3, "issue_auc": [theirs] * 3}}
-        assert defaults.claims_of({"a": good}, peer)[3].verdict == verdict
+        assert defaults.claims_of({"a": good}, peer)[-1].verdict == verdict
     assert defaults.shown_of(bad["c"]["CAN"], "cleaned") == "60.0 ± 0.0 (j)"
     assert defaults.shown_of(bad["b"]["CAN"], "cleaned") == "60.0 ± 0.0 (!)"
     assert (defaults.shown_of(bad["c"]["CAN"], "test"), defaults.shown_of(None, "test")) == ("60.0 ± 0.0", "")
@@ -223,13 +227,13 @@ def test_the_leaderboards_claims():
         return [c.verdict for c in leaderboard.claims_of({"worst": about}, {"worst": theirs})]
 
     no, yes = "does not hold", "holds"
-    assert verdicts(0.6, board()) == [yes] * 6
-    assert verdicts(0.6, board(CAN=0.55)) == [no, no, no, yes, yes, yes]
-    assert verdicts(0.6, board(CAN=0.64)) == [yes, yes, no, yes, yes, yes]
-    assert verdicts(0.6, board(CAN=0.76)) == [yes, yes, yes, no, no, no]
-    assert verdicts(0.6, board(), peer=0.72) == [yes] * 6
-    assert verdicts(0.6, board(), peer=0.78) == [yes, yes, yes, yes, no, no]
-    assert verdicts(0.69, board()) == [yes, yes, no, yes, yes, yes]
+    assert verdicts(0.6, board(CAN=0.74)) == [yes] * 7
+    assert verdicts(0.6, board(CAN=0.55)) == [no, no, no, no, yes, yes, yes]
+    assert verdicts(0.6, board(CAN=0.64)) == [yes, yes, no, no, yes, yes, yes]
+    assert verdicts(0.6, board(CAN=0.76)) == [yes, yes, yes, yes, no, no, no]
+    assert verdicts(0.6, board(CAN=0.74), peer=0.72) == [yes] * 7
+    assert verdicts(0.6, board(CAN=0.74), peer=0.78) == [yes, yes, yes, yes, yes, no, no]
+    assert verdicts(0.69, board(CAN=0.74)) == [yes, yes, no, yes, yes, yes, yes]
     assert verdicts(0.81, board(**dict.fromkeys(leaderboard.SYSTEMS, 0.82)))[:3] == [yes, yes, yes]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -23,6 +24,12 @@ def interval_of(values: np.ndarray) -> Interval:
     """The mean of ``[m]`` values with its 95 % interval: of chance among the examples, not of how good judges are."""
     mean, half = np.mean(values), 1.96 * np.std(values) / math.sqrt(len(values))
     return Interval(mean, mean - half, mean + half)
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = len(names) - _SHOWN_CLASSES
+    return ", ".join(map(str, names[:_SHOWN_CLASSES])) + (f" and {more} more" if more > 0 else "")
 
 
 class Guard(NamedTuple):
@@ -55,8 +62,7 @@ class Guard(NamedTuple):
         before, after = self.classes
         few = len(before) <= _SHOWN_CLASSES
         counts = f"; classes {'/'.join(map(str, before))} -> {'/'.join(map(str, after))}" if few else ""
-        more = f" and {len(self.lost) - _SHOWN_CLASSES} more" if len(self.lost) > _SHOWN_CLASSES else ""
-        gone = f"classes nearly LOST: {', '.join(self.lost[:_SHOWN_CLASSES])}{more}; " if self.lost else ""
+        gone = f"classes nearly LOST: {some_of(self.lost)}; " if self.lost else ""
         words = {"better": "better than", "worse": "WORSE than", "open": "not shown to differ from"}[self.verdict]
         hits = " -> ".join(f"{100 * share:.1f}" for share in self.hits)
         known = f"held-out given labels ranked, mAP {hits} %"
@@ -93,9 +99,9 @@ def guard_of(judged: Judge, table: LabelTable) -> Guard:
     if judged.beliefs is not None:
         right = [np.sum(judged.beliefs * labels, axis=1) for labels in (judged.given, cleaned)]
         noise, gain = interval_of(1 - right[0]), interval_of(right[1] - right[0])
-        expected = judged.beliefs.mean(axis=0) * len(table)
+        expected = _expected(judged.beliefs, len(table))
     before, after = (_hits(judged, labels) for labels in (given, cleaned))
-    lost = (cleaned_count <= expected / 4) & (expected >= _FEWEST)
+    lost = _nearly_gone(cleaned_count, expected)
     change = interval_of(after - before)
     decides, informed = change, True
     if gain is not None:
@@ -128,6 +134,30 @@ def guarded(table: LabelTable, guard: Guard) -> LabelTable:
         given = np.where(trusted[:, None], table.cleaned_label, given)
     probability = np.where(given == 1, table.posterior, 1 - table.posterior)
     return replace(table, cleaned_label=given, probability=probability)
+
+
+def unpredicted(judged: Judge, posterior: Posterior) -> list[int]:
+    """Classes that the classifier hardly ever predicts, though examples of it are there.
+
+    A robust loss may never learn a rare class; test accuracy suffers then, however well labels are cleaned. None is
+    named where there are several labels to an example.
+    """
+    probs = beliefs_of(posterior).get("classifier")
+    if judged.beliefs is None or probs is None:
+        return []
+    size, num_classes = judged.beliefs.shape
+    count = _count(np.argmax(probs[judged.rows], axis=1), num_classes)
+    return np.flatnonzero(_nearly_gone(count, _expected(judged.beliefs, size))).tolist()
+
+
+def _expected(beliefs: np.ndarray, size: int) -> np.ndarray:
+    """Examples of each class among ``size`` of them, as judges believe, ``[K]``."""
+    return np.asarray(beliefs.mean(axis=0) * size)
+
+
+def _nearly_gone(count: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Classes ``[K]`` with a quarter of what they should have, or less."""
+    return np.asarray((count <= expected / 4) & (expected >= _FEWEST))
 
 
 def _count(labels: np.ndarray, num_classes: int) -> np.ndarray:

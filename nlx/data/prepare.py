@@ -109,6 +109,17 @@ def preparer(
     return prepare
 
 
+def several(prepare: Callable[[Array, Array | None], Array], copies: int) -> Callable[[Array, Array | None], Array]:
+    """Prepare each input ``copies`` times while training, with changes of its own: ``[B, copies, ...]``."""
+
+    def all_of(stored: Array, key: Array | None) -> Array:
+        if key is None:
+            return prepare(stored, None)
+        return jnp.stack([prepare(stored, k) for k in jax.random.split(key, copies)], axis=1)
+
+    return all_of
+
+
 def six_views(size: int) -> Callable[[Array], list[Array]]:
     """Views for test-time averaging: the four corners, the centre, and the centre mirrored, ``size`` pixels each.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import optax
 from nlx import target
 from nlx.arguments import ArgumentError
 from nlx.data import Dataset, ImageFiles
-from nlx.data.prepare import IMAGENET, Augmentation, normalization, preparer, six_views
+from nlx.data.prepare import IMAGENET, Augmentation, normalization, preparer, several, six_views
 from nlx.experiment.options import Dtype, RecipeOptions, Schedule, refuse_idle
 from nlx.models import Model, build, prepared
 from nlx.models.mixing import mixing
@@ -113,8 +114,22 @@ def training_for(options: RecipeOptions, data: Dataset) -> Training:
     return training
 
 
-def build_model(options: RecipeOptions, training: Training, data: Dataset) -> Model:
+def build_model(
+    options: RecipeOptions,
+    training: Training,
+    data: Dataset,
+    *,
+    around: Callable[[Model], Model] | None = None,
+    copies: int | None = None,
+) -> Model:
     """The backbone, from stored inputs to outputs: normalized, augmented, cropped where images come from files.
+
+    Args:
+      options: the recipe's.
+      training: what they come to.
+      data: to be trained on.
+      around: what makes the model of prepared inputs from the network, such as :func:`nlx.models.pair`.
+      copies: of each input while training, each augmented for itself, as an axis after the first; None for none.
 
     Raises:
       ArgumentError: a model or crops that do not fit the data.
@@ -142,7 +157,9 @@ def build_model(options: RecipeOptions, training: Training, data: Dataset) -> Mo
         views = lambda stored: cut(whole(stored, None))  # noqa: E731
     if options.mix != "none":
         network = mixing(network, options.mix, options.mix_alpha)
-    return prepared(network, preparer(mean, scale, augmentation=training.augmentation, size=size), views)
+    prepare = preparer(mean, scale, augmentation=training.augmentation, size=size)
+    network = network if around is None else around(network)
+    return prepared(network, prepare if copies is None else several(prepare, copies), views)
 
 
 def require_one_label(data: Dataset, what: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nlx.cleaning.guard import best_belief
+from nlx.cleaning.guard import best_belief, unpredicted
 from nlx.cleaning.held_out import Judge
 from nlx.cleaning.label_files import write_issues, write_labels
 from nlx.cleaning.readme import write_readme
@@ -60,7 +60,8 @@ def table_of(
 
     belief = best_belief(judged, posterior)
     table = settled(judged, belief, data.train, built, evidence)
-    return replace(table, guard=table.guard | {"merit": belief.merits})
+    missed = [data.class_names[c] for c in unpredicted(judged, posterior)]
+    return replace(table, guard=table.guard | {"merit": belief.merits, "classes_unpredicted": missed})
 
 
 def held_out_table(split: Split, probs: np.ndarray, data: Dataset, method: str, whole: bool) -> LabelTable:

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from nlx.arguments import ArgumentError
+from nlx.cleaning.guard import some_of
 from nlx.cleaning.held_out import judge, judged_as_they_are, rows_to_judge
 from nlx.cleaning.table import LabelTable
 from nlx.data import Dataset, load
@@ -291,5 +292,7 @@ class Run:
         self.console.say(f"{name}: labels cleaned with: {table.chosen}; all in {self.folder}")
         if "own" in table.guard:
             self.warn(f"the method's own {table.guard['own']['line']}; so linear models in folds were asked")
+        if missed := table.guard["classes_unpredicted"]:
+            self.warn(f"the classifier hardly ever predicts {some_of(missed)}; take another loss or method")
         (self.warn if table.guard["verdict"] == "worse" else self.console.say)(table.guard["line"])
         return Result(self.folder, summary, table)

@@ -5,6 +5,7 @@ Import what is named here. Imports no other folder of nlx.
 
 from nlx.models.convnet import ConvNet
 from nlx.models.head import Outputs
+from nlx.models.mixed_pair import mixed_pair
 from nlx.models.mlp import AMT_WIDTHS, MLP
 from nlx.models.model import NAMES, Model, Params, Stats, build, from_nnx, prepared
 from nlx.models.pair import pair
@@ -23,6 +24,7 @@ __all__ = [
     "Stats",
     "build",
     "from_nnx",
+    "mixed_pair",
     "pair",
     "prepared",
 ]

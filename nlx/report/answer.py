@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from nlx.cleaning.guard import some_of
 from nlx.cleaning.table import LabelTable
 from nlx.report.page import definitions, escape
 
@@ -67,7 +68,9 @@ def warnings_of(labels: LabelTable, changed: int) -> Iterator[str]:
         advice = ": do not train on them" if changed else ", which are kept"
         yield f"Cleaned labels look worse than the given ones{advice}."
     if lost := guard.get("classes_lost"):
-        yield f"Classes that nearly vanish among the cleaned labels: {', '.join(map(str, lost))}."
+        yield f"Classes that nearly vanish among the cleaned labels: {some_of(lost)}."
+    if missed := guard.get("classes_unpredicted"):
+        yield f"The classifier hardly ever predicts: {some_of(missed)}. Take another loss or method for it."
     if changed > _MUCH * n:
         yield f"{changed / n:.0%} of all labels would change: look at some of them before you take any over."
     noise = guard.get("noise")

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nlx.cleaning.guard import beliefs_of, best_belief, guard_of, guarded, interval_of
+from nlx.cleaning.guard import beliefs_of, best_belief, guard_of, guarded, interval_of, some_of, unpredicted
 from nlx.cleaning.held_out import Discriminant, judge, rows_to_judge
 from nlx.cleaning.table import label_table
 from nlx.methods.method import Candidate, Column, Posterior
@@ -137,3 +137,21 @@ def test_an_interval_is_that_of_the_mean():
     assert found.low < 1 < found.high
     assert found.high - found.low == pytest.approx(2 * 1.96 * 2 / 100, rel=0.05)
     assert len(rows_to_judge(50_000)) == 20_000
+
+
+@pytest.mark.parametrize(
+    ("predicted", "missed"),
+    [(TRUE, []), (np.where(TRUE == 2, 0, TRUE), [2]), (np.zeros(N, np.int32), [1, 2])],
+)
+def test_classes_that_the_classifier_hardly_predicts_are_named(judged, predicted, missed):
+    belief = Candidate(np.eye(K)[predicted], np.zeros(N))
+    posterior = Posterior({"own": Candidate(np.eye(K)[TRUE], np.zeros(N)), "classifier": belief}, {})
+    assert unpredicted(judged, posterior) == missed
+    assert unpredicted(judged, Posterior({"own": belief}, {})) == []  # who has no classifier says nothing of it
+    column = {"classifier": Column(jnp.asarray(belief.probs), "belief")}
+    assert unpredicted(judged, Posterior({"own": posterior.candidates["own"]}, column)) == missed
+
+
+def test_a_few_names_stand_for_many():
+    assert some_of(["a", "b"]) == "a, b"
+    assert some_of([str(i) for i in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"

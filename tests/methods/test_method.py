@@ -24,6 +24,7 @@ from nlx.methods.crf import annealed, crf, crf_analytic
 from nlx.methods.crowd import crowd
 from nlx.methods.crowd_layers import conal, crowd_layer
 from nlx.methods.distill import distill
+from nlx.methods.divide_mix import divide_mix
 from nlx.methods.dynamics import with_dynamics
 from nlx.methods.elr import elr
 from nlx.methods.icnm import icnm
@@ -71,6 +72,7 @@ SINGLE_LABEL = {
     "joint_optimization": joint_optimization(start=2),
     "sop": sop(),
     "co_teaching": co_teaching(lambda step: 0.3),
+    "divide_mix": divide_mix(warm_up=1, unlabelled_weight=2.0),
     **{make.__name__: make(*SAID, **PEOPLE) for make in (crowd, crowd_layer, conal)},
     "dynamics": with_dynamics(plain(cross_entropy)),
 }
@@ -91,12 +93,17 @@ OUTPUTS = {
     "pair_logits": jnp.asarray(RNG.normal(size=(B, 2, K)), jnp.float32),  # of two networks, for those who want them
 }
 INDEX = jnp.asarray(RNG.permutation(N)[:B], jnp.int32)
+OUTPUTS |= {
+    name: jax.nn.log_softmax(jnp.asarray(RNG.normal(size=(B, 2, 2, K)), jnp.float32))
+    for name in ("guess_logits", "mixed_logits")  # of two networks on two views
+}
+OUTPUTS |= {"mix_weight": jnp.full((B, 2), 0.7), "mix_with": jnp.asarray(RNG.integers(0, B // 2, (B, 2)), jnp.int32)}
 LABELS = {
     "single": jnp.asarray(RNG.integers(0, K, B), jnp.int32),
     "multi": jnp.asarray(RNG.integers(0, 2, (B, K)), jnp.float32),
 }
 # A draw is the whole batch's, so that parts of a batch draw otherwise; the last two compare what a batch says.
-DRAWS = ("can", "crf-", "co_teaching", "joint_optimization")
+DRAWS = ("can", "crf-", "co_teaching", "joint_optimization", "divide_mix")
 BATCH_WISE = ("crf", "crf_analytic", "crf_without_pairs")  # Eq. 8 adds means over noisy and over trusted examples
 # Every leaf of their memory is written at every step.
 ANEW = ("crf", "crf_analytic", "crf_without_pairs", "elr", "joint_optimization", "sop", "dynamics")
@@ -265,7 +272,9 @@ def test_a_backbone_in_bfloat16_gives_float32(name, kind, method):
 
     def objective(both):
         outputs = model.apply(both[0], stats, inputs, True, None)[0]
-        outputs["pair_logits"] = jnp.stack([outputs["logits"]] * 2, axis=1)
+        pair = jnp.stack([outputs["logits"]] * 2, axis=1)
+        views = dict.fromkeys(("guess_logits", "mixed_logits"), jnp.stack([pair, pair], axis=1))
+        outputs = {**OUTPUTS, **outputs, "pair_logits": pair, **views}
         batch, rows = batch_of(kind), rows_of(memory)
         loss, stored, metrics = method.loss(jax.random.key(1), both[1], rows, outputs, batch, jnp.int32(3))
         return jnp.mean(loss), (loss, stored, metrics, method.posterior(both[1], rows, outputs, batch))

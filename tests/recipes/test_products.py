@@ -114,6 +114,9 @@ def test_two_networks_pairs_agreement_and_rounds_run(run):
     taught = run("co_teaching", folder="co_teaching")
     taught.check("co_teaching", set(), set(), {"agreement", "kept", "recovery"})
     assert 0 < taught.config["options"]["forget_rate"] < 0.6
+    divided = run("divide_mix", folder="divide_mix")
+    divided.check("divide_mix", set(), {"clean", "refined_posterior"}, {"labelled", "prior_divergence", "recovery"})
+    assert [row["labelled"] == 1 for row in divided.rows] == [True, False]
     learned = run("agreement", folder="agreement")
     learned.check("agreement", set(), set(), {"test_accuracy", "issue_auc"})
     assert 0 < learned.summary["agreed"] < 300

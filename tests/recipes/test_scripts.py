@@ -109,6 +109,7 @@ def test_defaults_of_a_recipe_are_those_of_the_functions_it_calls(name):
         "crf": 3,
         "crowd": 1,
         "distill": 0,
+        "divide_mix": 3,
         "elr": 1,
         "icnm": 1,
         "joint_optimization": 2,
