@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from benchmarks import readme
-from benchmarks.protocols import can, defaults, leaderboard, peers
+from benchmarks.protocols import can, defaults, leaderboard, peers, pictures
 from benchmarks.protocols.common import (
     all_over_seeds,
     claim_ahead,
@@ -218,6 +218,20 @@ def board(**accuracy):
         }
         for name, value in (dict.fromkeys(leaderboard.SYSTEMS, 0.7) | others | accuracy).items()
     }
+
+
+def test_the_claims_of_the_pictures():
+    def rows(**accuracy):
+        told = {pictures.PLAIN: 0.4, pictures.CLEAN: 0.8, pictures.OURS: 0.7, "ELR": 0.5, "DivideMix": 0.6} | accuracy
+        scores = {n: {"test_accuracy": [a, a + 0.01], "recovery": [a + 0.3] * 2} for n, a in told.items()}
+        return {n: {"last": s, "given_label_recovery": 0.6} for n, s in scores.items()}
+
+    no, yes = "does not hold", "holds"
+    assert [c.verdict for c in pictures.claims_of(rows())] == [yes, yes, yes, yes]
+    assert [c.verdict for c in pictures.claims_of(rows(ELR=0.3))] == [no, yes, yes, no]
+    assert [c.verdict for c in pictures.claims_of(rows(ELR=0.75))] == [yes, no, no, yes]
+    quick = {n: row for n, row in rows().items() if n in ("DivideMix", "ELR", pictures.PLAIN)}
+    assert [c.verdict for c in pictures.claims_of(quick)] == [yes, yes, yes]
 
 
 def test_the_leaderboards_claims():

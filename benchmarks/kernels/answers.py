@@ -24,8 +24,9 @@ from sklearn.model_selection import cross_val_predict
 
 from benchmarks.kernels.timing import Row, against, interleaved
 from nlx.cleaning.arrays import standard_form
-from nlx.cleaning.evidence import neighbours, weigh
+from nlx.cleaning.evidence import weigh
 from nlx.cleaning.folds import folds_of, out_of_fold
+from nlx.cleaning.neighbours import neighbours
 from nlx.cleaning.trainers import trainer_for
 from nlx.data import Split
 from nlx.methods.plain import cross_entropy, plain

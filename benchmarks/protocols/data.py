@@ -58,11 +58,8 @@ def named(runner: Runner) -> dict[str, Any]:
     return {**options, "dataset": f"npz:{path}", "labels": None}
 
 
-def images(runner: Runner) -> dict[str, Any] | None:
-    """Options of a quarter of CIFAR-10N's images with their worst labels, None where they do not lie there.
-
-    A small network without augmentation, which memorizes wrong labels within the 30 epochs as the one on features does.
-    """
+def image_file(runner: Runner) -> Path | None:
+    """The file of CIFAR-10N's images with their worst labels, made where it is not yet; None without its parts."""
     folder = runner.shared / "data"
     parts = [folder / f"cifar10_images_{i}.npz" for i in range(2)]
     labels = folder / "cifar10n_labels.npz"
@@ -82,6 +79,17 @@ def images(runner: Runner) -> dict[str, Any] | None:
                 test_label=true[NUM_TRAIN:],
                 class_names=np.array(CLASS_NAMES),
             )
+    return path
+
+
+def images(runner: Runner) -> dict[str, Any] | None:
+    """Options of a quarter of CIFAR-10N's images with their worst labels, None where they do not lie there.
+
+    A small network without augmentation, which memorizes wrong labels within the 30 epochs as the one on features does.
+    """
+    path = image_file(runner)
+    if path is None:
+        return None
     network = {"model": "convnet", "widths": (16, 32, 64, 128), "augmentation": "none"}
     return {**human(runner), "dataset": f"npz:{path}", "training_fraction": 0.25, **network}
 

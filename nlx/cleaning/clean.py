@@ -14,11 +14,12 @@ from numpy.typing import ArrayLike
 from nlx.arguments import ArgumentError
 from nlx.cleaning.arrays import Given, columns_of, given_split
 from nlx.cleaning.estimates import decided, estimate
-from nlx.cleaning.evidence import NEIGHBOURS, each_class, fuse, neighbours, weigh, weigh_each
+from nlx.cleaning.evidence import each_class, fuse, weigh, weigh_each
 from nlx.cleaning.folds import out_of_fold
 from nlx.cleaning.guard import best_belief, guard_of, guarded
 from nlx.cleaning.held_out import judge, rows_to_judge
 from nlx.cleaning.margins import join, margins
+from nlx.cleaning.neighbours import NEIGHBOURS, neighbours
 from nlx.cleaning.second_opinion import ALONE, settled
 from nlx.cleaning.table import Belief, LabelTable, label_table, of_all_rows, with_trusted
 from nlx.cleaning.trainers import MANY, MethodName, trainer_for

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from nlx.cleaning.clean import affordable
-from nlx.cleaning.evidence import NEIGHBOURS, neighbours
+from nlx.cleaning.neighbours import NEIGHBOURS, neighbours
 
 _SIZE, _ROWS, _BATCH, _CLASSES = 1024, 1024, 256, 10  # of what is tried: a product, neighbours and a step
 _LEAST_STEPS, _PASSES = 400, 8  # of linear models

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nlx.cleaning.evidence import NEIGHBOURS
+from nlx.cleaning.neighbours import NEIGHBOURS
 from nlx.cleaning.table import LabelTable
 
 _LOW = 0.5  # score below which a label that stays is explained too

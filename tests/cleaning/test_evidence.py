@@ -6,7 +6,8 @@ import pytest
 
 from nlx import transitions
 from nlx.arguments import ArgumentError
-from nlx.cleaning.evidence import by_em, each_class, fuse, neighbours, weigh, weigh_each
+from nlx.cleaning.evidence import by_em, each_class, fuse, weigh, weigh_each
+from nlx.cleaning.neighbours import neighbours
 
 RNG = np.random.default_rng(0)
 
