@@ -35,6 +35,7 @@ from nlx.data.tables import TABLES
 from nlx.experiment.console import Status
 from nlx.experiment.main import as_flags
 from nlx.files import replacing
+from nlx.models import NAMES
 from nlx.report.report import write_report
 
 _OF_PICTURES = 0.8  # precision of what is decided by features that may be weak
@@ -72,7 +73,11 @@ class Clean:
     features: Literal["patches", "frozen"] = "patches"
     """Of a folder of pictures: filters made of their own patches, or a frozen pretrained network, see init."""
     init: Path | None = None
-    """Weights of a ResNet, a VGG-16 or a ViT: safetensors with torchvision's or timm's names. With features=frozen."""
+    """Weights of a ResNet, a VGG-16, a ViT, DINOv2 or CLIP's image tower: safetensors with torchvision's or timm's
+    names. With features=frozen."""
+    model: str | None = None
+    """What network init is of. Default: what the weights' names say; of CLIP's towers they do not say which GELU is
+    theirs: clip-b32-quick and clip-b16-quick are OpenAI's. With features=frozen."""
     skip_broken: bool = False
     """Leave out pictures that cannot be read, instead of refusing."""
     precision: float | None = None
@@ -121,6 +126,8 @@ def run_clean(options: Clean) -> LabelTable:
         raise ArgumentError(f"{o.out} exists: choose another folder by `out`")
     if o.features == "frozen" and not (o.inputs.is_dir() and o.init is not None):
         raise ArgumentError("`features`=frozen is for a folder of pictures and weights: name a file by `init`")
+    if o.model is not None and (o.features != "frozen" or o.model not in NAMES):
+        raise ArgumentError(f"`model` says of what network `init` is, for `features`=frozen: one of {', '.join(NAMES)}")
     decisions = o.trusted if o.trusted is not None and Path(o.trusted).suffix.lower() in TABLES else None
     names = Names(o.label, o.id, o.path, None if decisions else o.trusted, o.separator)
     examples = read_examples(o.inputs, o.labels, names, o.skip_broken)
@@ -174,7 +181,7 @@ def _features(options: Clean, examples: Examples) -> tuple[Any, Patterns | None]
     if options.features == "frozen":
         assert options.init is not None
         assert examples.files is not None
-        features = frozen_features(examples.files, options.init)
+        features = frozen_features(examples.files, options.init, options.model)
         with replacing(options.out / "features.npy") as file:
             np.save(file, features)
         return features, None

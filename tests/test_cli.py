@@ -98,6 +98,7 @@ def table_changes(folder):
         (("x.npy", "labels.txt", "--trusted=two_minds.csv"), "two_minds.csv: row 2 decides on row '3' again"),
         (("x.npy", "labels.txt", "--trusted=labels.txt"), "decisions need the columns row, and label"),
         (("x.npy", "labels.txt", "--features=frozen"), "--features=frozen is for a folder of pictures and weights"),
+        (("x.npy", "labels.txt", "--model=clip-b32"), "--model says of what network --init is, for --features=frozen"),
         (("x.npy",), "x.npy: holds features alone: give a file of labels as well"),
         (("ragged.parquet", "labels.txt"), "ragged.parquet: the vectors of column 'e' differ in length"),
         (("pictures", "pictures.csv"), "pictures.csv: row 1 names 'c.png', which is not in pictures"),

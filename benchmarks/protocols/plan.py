@@ -229,9 +229,9 @@ def check_weights(options: RecipeOptions, data: Dataset) -> None:
     """
     if options.init is not None:
         side = crop_size(options, data) or data.input_shape[0]
-        model = build(str(options.model), (side, side, 3), data.num_classes)
-        params, stats = jax.eval_shape(model.init, jax.random.key(0))
-        load_weights(str(options.model), params, stats, Path(options.init))
+        shape = (side, side, 3)
+        params, stats = jax.eval_shape(build(str(options.model), shape, data.num_classes).init, jax.random.key(0))
+        load_weights(str(options.model), params, stats, Path(options.init), shape)
 
 
 def dry_run(name: str, full: Full, rows: dict[str, Entry], run_dir: Path) -> tuple[list[str], list[str]]:

@@ -96,12 +96,13 @@ def _smaller(images: Any) -> Any:
     return part.reshape(n, rows, times, columns, times, channels).mean(axis=(2, 4)).round()
 
 
-def frozen_features(files: ImageFiles, weights: Path) -> np.ndarray:
+def frozen_features(files: ImageFiles, weights: Path, model: str | None = None) -> np.ndarray:
     """Features of picture files by a pretrained network, see :func:`nlx.models.pretrained.frozen`.
 
     Args:
       files: n pictures; they are decoded a few at a time.
       weights: safetensors with torchvision's or timm's names.
+      model: what they are of, where their names do not say.
 
     Returns:
       float32 ``[n, F]``.
@@ -109,7 +110,7 @@ def frozen_features(files: ImageFiles, weights: Path) -> np.ndarray:
     Raises:
       ArgumentError: the weights are of something else.
     """
-    features, parts = frozen(weights, *IMAGENET), []
+    features, parts = frozen(weights, IMAGENET, model), []
     for start in range(0, len(files), _BLOCK):
         paths = files.paths[start : start + _BLOCK]
         images = np.zeros((_BLOCK, *files.shape[1:]), np.uint8)

@@ -18,7 +18,7 @@ from nlx.data.prepare import IMAGENET, Augmentation, normalization, preparer, se
 from nlx.experiment.options import Dtype, RecipeOptions, Schedule, refuse_idle
 from nlx.models import Model, build, prepared
 from nlx.models.mixing import mixing
-from nlx.models.own import began_elsewhere
+from nlx.models.pixels import Pixels, pixels_of
 from nlx.training import stages
 from nlx.training.averaging import averaged
 
@@ -134,21 +134,20 @@ def build_model(
     Raises:
       ArgumentError: a model or crops that do not fit the data.
     """
-    shape, size = data.input_shape, crop_size(options, data)
+    size = crop_size(options, data)
     network = build(
         training.model,
-        shape if size is None else (size, size, shape[2]),
+        seen_shape(options, data),
         data.num_classes,
         widths=options.widths,
         dropout=training.dropout,
         remat=options.remat,
         dtype=jnp.dtype(training.dtype),
     )
-    init = None if options.init is None else Path(options.init)  # text, from a notebook
-    foreign = init is not None and (not init.exists() or began_elsewhere(init))
-    if foreign and data.input_shape[2:] != (3,):
+    pixels = pixels_at_start(options)
+    if pixels is not None and data.input_shape[2:] != (3,):
         raise ArgumentError(f"`init` is for pictures in colour, but {data.name} has inputs of {data.input_shape}")
-    mean, scale = IMAGENET if foreign else normalization(data.train.inputs, options.standardize == "each")
+    mean, scale = normalization(data.train.inputs, options.standardize == "each") if pixels is None else pixels
     views = None
     if options.six_crops:
         if size is None:
@@ -160,6 +159,17 @@ def build_model(
     prepare = preparer(mean, scale, augmentation=training.augmentation, size=size)
     network = network if around is None else around(network)
     return prepared(network, prepare if copies is None else several(prepare, copies), views)
+
+
+def pixels_at_start(options: RecipeOptions) -> Pixels | None:
+    """Mean and deviation of pixels that weights to start from expect; None where it is the data's own that count."""
+    return None if options.init is None else pixels_of(Path(options.init), IMAGENET)  # text, from a notebook
+
+
+def facts_at_start(options: RecipeOptions) -> dict[str, list[list[float]]]:
+    """``pixels`` for config.json, see :func:`nlx.models.pixels.pixels_of`; nothing where it is the data's own."""
+    pixels = pixels_at_start(options)
+    return {} if pixels is None else {"pixels": [part.tolist() for part in pixels]}
 
 
 def require_one_label(data: Dataset, what: str) -> None:
@@ -179,6 +189,12 @@ def crop_size(options: RecipeOptions, data: Dataset) -> int | None:
     """Height and width that images from folders are cut to, an eighth less than stored; None for other inputs."""
     from_folder = data.input_shape[:2] == (options.image_size,) * 2 and options.image_size > 64
     return options.image_size * 7 // 8 if from_folder else None
+
+
+def seen_shape(options: RecipeOptions, data: Dataset) -> tuple[int, ...]:
+    """Shape of an input as the model sees it."""
+    size = crop_size(options, data)
+    return data.input_shape if size is None else (size, size, data.input_shape[2])
 
 
 def build_optimizer(

@@ -21,7 +21,7 @@ from nlx.data.loading import idle_options
 from nlx.data.names import read_words
 from nlx.data.understanding import doubts, understood
 from nlx.experiment.console import Console, Status
-from nlx.experiment.defaults import Training, training_for
+from nlx.experiment.defaults import Training, facts_at_start, seen_shape, training_for
 from nlx.experiment.export import Picture, facts_of, held_out_table, table_of, write_products
 from nlx.experiment.first_answer import evidence_for
 from nlx.experiment.log import MetricsLog
@@ -161,7 +161,7 @@ class Run:
             return []
         name = f"{method.name}-{data.name}".replace("/", "-").replace(":", "-")
         about = fingerprint(data, file_of(getattr(self.options, "transition", None)))
-        facts = facts_of(data, method) | about
+        facts = facts_of(data, method) | about | facts_at_start(self.options)
         settled = {**asdict(self._training), **settled}
         self.folder = Path(self.options.run_dir or Path("runs") / name)  # text, from a notebook
         if self._among is not None:
@@ -227,7 +227,8 @@ class Run:
             return None
         state = trainer.init(jax.random.key(self.options.seed), data.train)
         own = state.params["model"], state.stats
-        params, stats, notes = load_weights(self._training.model, *own, Path(self.options.init))
+        shape = seen_shape(self.options, data)
+        params, stats, notes = load_weights(self._training.model, *own, Path(self.options.init), shape)
         for note in notes:
             self.console.say(f"{self.options.init}: {note}")
         return with_weights(state, params, stats)

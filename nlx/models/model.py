@@ -19,7 +19,7 @@ from nlx.models.head import Outputs
 from nlx.models.mlp import AMT_WIDTHS, MLP
 from nlx.models.resnet import DEPTHS, PREACT_DEPTHS, ResNet
 from nlx.models.vgg import VGG16, AlexNet
-from nlx.models.vit import SIZES, ViT
+from nlx.models.vit import KINDS, ViT
 
 Params = dict[str, Any]
 Stats = dict[str, Any]
@@ -27,7 +27,7 @@ Apply = Callable[[Params, Stats, Array, bool, Array | None], tuple[Outputs, Stat
 
 NAMES = (
     *("mlp", "mlp-amt", "convnet", "alexnet", "vgg16", *(f"resnet{depth}" for depth in DEPTHS)),
-    *(*(f"preact{depth}" for depth in PREACT_DEPTHS), *(f"vit-{size}" for size in SIZES)),
+    *(*(f"preact{depth}" for depth in PREACT_DEPTHS), *KINDS),
 )
 """Every name that `build` knows."""
 
@@ -212,7 +212,7 @@ def build(
       name: one of `NAMES`. ``mlp-amt`` is an ``mlp`` with the hidden widths (1024, 30).
       input_shape: shape of one input: ``(F,)``, or ``(H, W, C)`` for images. A ResNet on at most 64 pixels starts with
         one 3x3 convolution, on larger images with a 7x7 of stride 2 and a max-pooling. ``alexnet`` takes 63 pixels or
-        more, a ViT multiples of 16.
+        more, a ViT multiples of its patch: 16 or 32, of ``dinov2`` 14. ``clip-…-quick`` has OpenAI's quick GELU.
       num_classes: K.
       widths: hidden widths of ``mlp`` (default 512, 512) or ``convnet`` (default 32, 64, 128 channels, dense 128).
       dropout: probability that a value becomes 0 while training: behind every hidden layer of an ``mlp``, before the
@@ -261,7 +261,7 @@ def _constructor(
         raise ArgumentError(f"unknown model {name!r}: choose one of {', '.join(NAMES)}")
     if widths is not None and name not in ("mlp", "convnet"):
         raise ArgumentError(f"{name} has its own widths: leave out `widths`, or choose mlp or convnet")
-    if remat and not name.startswith(("resnet", "preact", "vit-")):
+    if remat and not name.startswith(("resnet", "preact", *KINDS)):
         raise ArgumentError(f"{name} has no blocks to compute again: leave out `remat`")
     if name.startswith("mlp"):
         widths = AMT_WIDTHS if name == "mlp-amt" else widths
@@ -281,8 +281,8 @@ def _constructor(
     if name == "vgg16":
         return lambda rngs: VGG16(channels, num_classes, rngs=rngs, **options)
     options["remat"] = remat
-    if name.startswith("vit-"):
-        return lambda rngs: ViT(name.removeprefix("vit-"), shape, num_classes, rngs=rngs, **options)
+    if name in KINDS:
+        return lambda rngs: ViT(KINDS[name], shape, num_classes, rngs=rngs, **options)
     depth = int(name.removeprefix("resnet").removeprefix("preact"))
     options |= {"preact": name.startswith("preact"), "stem": "32" if max(height, width) <= _SMALL else "224"}
     return lambda rngs: ResNet(depth, channels, num_classes, rngs=rngs, **options)

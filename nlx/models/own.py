@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import numpy as np
 
 from nlx.arguments import ArgumentError
 from nlx.models.model import Params, Stats
+from nlx.models.stored import header_of
 
 _PARAMS, _STATS = "params/model/", "stats/"  # before a weight's place
 
@@ -45,22 +45,7 @@ def file_of(path: Path) -> Path:
 
 def of_a_run(path: Path) -> bool:
     """Whether a file of weights is one that a run has left, which has its own names for them; or that run's folder."""
-    with file_of(path).open("rb") as file:
-        return _PARAMS.encode() in file.read(min(1 << 16, 8 + int.from_bytes(file.read(8), "little")))
-
-
-def began_elsewhere(path: Path) -> bool:
-    """Whether weights come from another library in the end, by way of any number of runs, with its normalization."""
-    while of_a_run(path):
-        try:
-            config = json.loads((file_of(path).parent / "config.json").read_text())
-        except (OSError, ValueError):
-            return False
-        if (before := config["options"].get("init")) is None:
-            return False
-        if not (path := Path(before)).exists():
-            return path.suffix == ".safetensors" and path.name != "model.safetensors"
-    return True
+    return any(name.startswith(_PARAMS) for name in header_of(file_of(path)))
 
 
 def load_own(name: str, params: Params, stats: Stats, arrays: Mapping[str, np.ndarray], path: Path) -> Loaded:

@@ -1,6 +1,8 @@
-"""Vision transformers of patches of 16 pixels."""
+"""Vision transformers: the plain ones, DINOv2's and CLIP's image towers."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,52 +11,94 @@ from flax import nnx
 from nlx.arguments import ArgumentError
 from nlx.models.head import Head, Outputs, run_block
 
-PATCH = 16
-SIZES = {"s16": (384, 6), "b16": (768, 12)}
-"""Width and heads by name."""
-_DEPTH, _EXPANSION, _EPSILON = 12, 4, 1e-6
+
+class Kind(NamedTuple):
+    """What transformers differ in.
+
+    Attributes:
+      width: of a token.
+      heads: of attention.
+      patch: height and width of a patch, pixels.
+      epsilon: what normalizations add to a variance.
+      scaled: whether each branch is scaled per channel before it is added.
+      first_norm: whether tokens are normalized before the first block; patches have no bias then.
+      quick: whether GELU is taken as x sigmoid(1.702 x).
+      embedding: width of a dense layer behind the class token, whose outputs are the features; 0 for none.
+    """
+
+    width: int
+    heads: int
+    patch: int
+    epsilon: float = 1e-6
+    scaled: bool = False
+    first_norm: bool = False
+    quick: bool = False
+    embedding: int = 0
+
+
+_CLIP = {f"clip-b{patch}": Kind(768, 12, patch, epsilon=1e-5, first_norm=True, embedding=512) for patch in (32, 16)}
+KINDS = {
+    "vit-s16": Kind(384, 6, 16),
+    "vit-b16": Kind(768, 12, 16),
+    "dinov2-s14": Kind(384, 6, 14, scaled=True),
+    "dinov2-b14": Kind(768, 12, 14, scaled=True),
+    **_CLIP,
+    **{f"{name}-quick": kind._replace(quick=True) for name, kind in _CLIP.items()},
+}
+"""By name of the model."""
+_DEPTH, _EXPANSION, _SCALE = 12, 4, 1e-5
 
 
 class _Block(nnx.Module):
     """Attention and two dense layers, each behind a normalization and added to what came in."""
 
-    def __init__(self, width: int, heads: int, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
-        self.heads = heads
-        self.norm_0 = nnx.LayerNorm(width, epsilon=_EPSILON, dtype=dtype, rngs=rngs)
-        self.norm_1 = nnx.LayerNorm(width, epsilon=_EPSILON, dtype=dtype, rngs=rngs)
+    def __init__(self, kind: Kind, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
+        self.kind, self.dtype, width = kind, dtype, kind.width
+        self.norm_0 = nnx.LayerNorm(width, epsilon=kind.epsilon, dtype=dtype, rngs=rngs)
+        self.norm_1 = nnx.LayerNorm(width, epsilon=kind.epsilon, dtype=dtype, rngs=rngs)
         init = nnx.initializers.xavier_uniform()
         self.qkv = nnx.Linear(width, 3 * width, kernel_init=init, dtype=dtype, rngs=rngs)
         self.projection = nnx.Linear(width, width, kernel_init=init, dtype=dtype, rngs=rngs)
         self.dense_0 = nnx.Linear(width, _EXPANSION * width, kernel_init=init, dtype=dtype, rngs=rngs)
         self.dense_1 = nnx.Linear(_EXPANSION * width, width, kernel_init=init, dtype=dtype, rngs=rngs)
+        if kind.scaled:
+            self.scale_0, self.scale_1 = (nnx.Param(jnp.full(width, _SCALE, jnp.float32)) for _ in range(2))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, length, width = x.shape
-        qkv = self.qkv(self.norm_0(x)).reshape(batch, length, 3, self.heads, width // self.heads)
+        qkv = self.qkv(self.norm_0(x)).reshape(batch, length, 3, self.kind.heads, width // self.kind.heads)
         seen = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
-        x = x + self.projection(seen.reshape(batch, length, width))
-        return x + self.dense_1(nnx.gelu(self.dense_0(self.norm_1(x)), approximate=False))
+        seen = self.projection(seen.reshape(batch, length, width))
+        x = x + (seen * self.scale_0[...].astype(self.dtype)[None, None] if self.kind.scaled else seen)
+        inner = self.dense_0(self.norm_1(x))
+        inner = inner * nnx.sigmoid(1.702 * inner) if self.kind.quick else nnx.gelu(inner, approximate=False)
+        added = self.dense_1(inner)
+        return x + (added * self.scale_1[...].astype(self.dtype)[None, None] if self.kind.scaled else added)
 
 
 class ViT(nnx.Module):
-    """A transformer over patches of 16 x 16 pixels and a token for the class, which gives the features.
+    """A transformer over square patches and a token for the class, which gives the features.
 
     Args:
-      size: one of :data:`SIZES`.
-      input_shape: height, width and channels of an image, multiples of 16.
+      kind: one of :data:`KINDS`.
+      input_shape: height, width and channels of an image, multiples of the patch.
       num_classes: K.
       dropout: probability that a feature becomes 0 before the last layer while training.
       remat: keep of each block its input alone, and compute it again for the gradient: less memory, more time.
       dtype: dtype of the computation before the last layer; weights and outputs are float32.
       rngs: where the initial weights come from.
 
+    Raises:
+      ArgumentError: an image is no multiple of the patch.
+
     References:
-      Dosovitskiy et al., 2021, An image is worth 16x16 words.
+      Dosovitskiy et al., 2021, An image is worth 16x16 words; Oquab et al., 2023, DINOv2; Radford et al., 2021,
+      Learning transferable visual models from natural language supervision.
     """
 
     def __init__(
         self,
-        size: str,
+        kind: Kind,
         input_shape: tuple[int, int, int],
         num_classes: int,
         *,
@@ -64,30 +108,42 @@ class ViT(nnx.Module):
         rngs: nnx.Rngs,
     ):
         height, width, channels = input_shape
-        if height % PATCH or width % PATCH:
-            raise ArgumentError(f"a ViT takes images of multiples of {PATCH} pixels, got {height}x{width}: resize them")
-        features, heads = SIZES[size]
-        positions = (height // PATCH) * (width // PATCH) + 1
+        side, features = kind.patch, kind.width
+        if height % side or width % side:
+            raise ArgumentError(
+                f"this ViT takes images of multiples of {side} pixels, got {height}x{width}: resize them"
+            )
+        positions = (height // side) * (width // side) + 1
         normal, key = nnx.initializers.normal(0.02), rngs.params
-        patch = nnx.initializers.lecun_normal()(key(), (PATCH, PATCH, channels, features), jnp.float32)
-        self.patch_kernel, self.patch_bias = nnx.Param(patch), nnx.Param(jnp.zeros(features, jnp.float32))
+        patch = nnx.initializers.lecun_normal()(key(), (side, side, channels, features), jnp.float32)
+        self.patch_kernel = nnx.Param(patch)
         self.class_token = nnx.Param(jnp.zeros((1, 1, features), jnp.float32))
         self.positions = nnx.Param(normal(key(), (1, positions, features), jnp.float32))
+        if kind.first_norm:
+            self.first_norm = nnx.LayerNorm(features, epsilon=kind.epsilon, dtype=dtype, rngs=rngs)
+        else:
+            self.patch_bias = nnx.Param(jnp.zeros(features, jnp.float32))
         for i in range(_DEPTH):
-            setattr(self, f"block_{i}", _Block(features, heads, dtype, rngs))
-        self.last_norm = nnx.LayerNorm(features, epsilon=_EPSILON, dtype=dtype, rngs=rngs)
-        self.head = Head(features, num_classes, dropout=dropout, rngs=rngs)
-        self.dtype, self.remat = dtype, remat
+            setattr(self, f"block_{i}", _Block(kind, dtype, rngs))
+        self.last_norm = nnx.LayerNorm(features, epsilon=kind.epsilon, dtype=dtype, rngs=rngs)
+        if kind.embedding:
+            self.embedding = nnx.Linear(features, kind.embedding, dtype=dtype, rngs=rngs)
+        self.head = Head(kind.embedding or features, num_classes, dropout=dropout, rngs=rngs)
+        self.kind, self.dtype, self.remat = kind, dtype, remat
 
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> Outputs:
         """Map ``[B, H, W, C]`` to ``{'logits': [B, K], 'features': [B, F]}``; ``key`` is for dropout while training."""
         batch, height, width, channels = x.shape
-        patches = x.astype(self.dtype).reshape(batch, height // PATCH, PATCH, width // PATCH, PATCH, channels)
+        side = self.kind.patch
+        patches = x.astype(self.dtype).reshape(batch, height // side, side, width // side, side, channels)
         kernel = self.patch_kernel[...].astype(self.dtype)
         tokens = jnp.einsum("bihjwc,hwcf->bijf", patches, kernel).reshape(batch, -1, kernel.shape[-1])
-        tokens = tokens + self.patch_bias[...].astype(self.dtype)[None, None]
+        if not self.kind.first_norm:
+            tokens = tokens + self.patch_bias[...].astype(self.dtype)[None, None]
         first = jnp.broadcast_to(self.class_token[...].astype(self.dtype), (batch, 1, kernel.shape[-1]))
         x = jnp.concatenate([first, tokens], axis=1) + self.positions[...].astype(self.dtype)
+        x = self.first_norm(x) if self.kind.first_norm else x
         for i in range(_DEPTH):
             x = run_block(getattr(self, f"block_{i}"), x, self.remat)
-        return self.head(self.last_norm(x[:, 0]), key)
+        features = self.last_norm(x[:, 0])
+        return self.head(self.embedding(features) if self.kind.embedding else features, key)

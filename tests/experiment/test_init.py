@@ -1,5 +1,7 @@
 """Weights that a run starts from."""
 
+import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -16,8 +18,8 @@ from nlx.experiment import defaults
 from nlx.experiment.options import RecipeOptions
 from nlx.experiment.run import Run
 from nlx.methods.plain import plain
-from nlx.models import build, pair
-from nlx.models.pretrained import _naming
+from nlx.models import build, pair, vit
+from nlx.models.naming import naming
 from nlx.training.stages import Stage
 from nlx.training.state import TrainState
 
@@ -30,21 +32,21 @@ def zeros(model):
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(model.init, jax.random.key(0)))
 
 
-def save(path, name, num_classes):
-    """Random weights by torchvision's names; our trees of them come back."""
-    rng = np.random.default_rng(1)
-    trees = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), zeros(build(name, (8, 8, 3), num_classes)))
-    naming, arrays = _naming(name, {}), {}
+def save(path, name, num_classes, size=8):
+    """Random weights by torchvision's or timm's names; our trees of them come back."""
+    rng, model = np.random.default_rng(1), build(name, (size, size, 3), num_classes)
+    trees = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), zeros(model))
+    of, arrays = naming(name, {}), {}
     for place, array in jax.tree.leaves_with_path(trees[0]) + jax.tree.leaves_with_path(trees[1]):
-        order = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[array.ndim]
-        arrays[naming(tuple(part.key for part in place))] = np.ascontiguousarray(array.transpose(order))
+        order = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, range(array.ndim))
+        arrays[of(tuple(part.key for part in place))] = np.ascontiguousarray(array.transpose(order))
     save_file(arrays, path)
     return trees
 
 
-def begun(options):
+def begun(options, data=DATA):
     """A run with an open folder."""
-    run, method = Run(options, data=DATA), plain(nlx.losses.cross_entropy)
+    run, method = Run(options, data=data), plain(nlx.losses.cross_entropy)
     data, _ = run.load()
     run.observers(method, data)
     return run
@@ -66,6 +68,27 @@ def test_a_run_starts_from_the_weights_of_a_file(tmp_path, capsys, two):
                 jax.tree.map(np.testing.assert_array_equal, tree[name], its[name])
     assert jax.tree.map(lambda x: x.sharding, state) == jax.tree.map(lambda x: x.sharding, fresh)
     assert "the last layer is drawn anew" in capsys.readouterr().err
+
+
+def test_positions_become_those_of_the_pictures_that_are_seen(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(vit, "_DEPTH", 1)
+    save(tmp_path / "w.safetensors", "dinov2-s14", 5, size=42)
+    images = np.random.default_rng(0).integers(0, 256, (16, 28, 14, 3), dtype=np.uint8)
+    data = replace(DATA, train=replace(DATA.train, inputs=images))
+    options = RecipeOptions(model="dinov2-s14", init=tmp_path / "w.safetensors", run_dir=tmp_path / "run", batch_size=8)
+    params, stats = zeros(build("dinov2-s14", (28, 14, 3), 3))
+    fresh = TrainState(jnp.zeros(()), jax.random.key(0), {"model": params, "method": {}}, stats, (), (), {})
+    state = begun(options, data).restored(SimpleNamespace(init=lambda key, data: fresh), data, Stage(1))
+    assert state.params["model"]["positions"].shape == (1, 3, 384)
+    assert "positions are resampled from 3 x 3 patches to 2 x 1" in capsys.readouterr().err
+
+
+def test_a_run_records_how_its_pixels_are_normalized_where_weights_say_it(tmp_path):
+    save(weights := tmp_path / "r8.safetensors", "resnet8", 3)
+    for init, pixels in ((None, None), (weights, [part.tolist() for part in IMAGENET])):
+        folder = tmp_path / f"{init is None}"
+        begun(RecipeOptions(model="resnet8", init=init, run_dir=folder, batch_size=8))
+        assert json.loads((folder / "config.json").read_text()).get("pixels") == pixels
 
 
 def test_a_model_that_takes_no_weights_says_so(tmp_path):
