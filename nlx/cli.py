@@ -74,7 +74,7 @@ class Clean:
     """Of a folder of pictures: filters made of their own patches, or a frozen pretrained network, see init."""
     init: Path | None = None
     """Weights of a ResNet, a VGG-16, a ViT, DINOv2 or CLIP's image tower: safetensors with torchvision's or timm's
-    names. With features=frozen."""
+    names, or timm:NAME, fetched from the hub, such as timm:vit_small_patch14_dinov2.lvd142m. With features=frozen."""
     model: str | None = None
     """What network init is of. Default: what the weights' names say; of CLIP's towers they do not say which GELU is
     theirs: clip-b32-quick and clip-b16-quick are OpenAI's. With features=frozen."""

@@ -61,8 +61,8 @@ class RecipeOptions:
     another GELU: clip-b32-quick, clip-b16-quick). Default by data: mlp for features, digits and mnist, convnet for the
     samples of web and tags, resnet18 for images up to 64 pixels, resnet34 above (paper)."""
     init: Path | None = None
-    """Weights to start from: safetensors with torchvision's or timm's names, of this backbone, with pictures normalized
-    as the weights want them; or the
+    """Weights to start from: safetensors with torchvision's or timm's names, of this backbone, or timm:NAME, such as
+    timm:resnet50.a1_in1k, which is fetched from the hub, with pictures normalized as the weights want them; or the
     folder of a run, of any backbone, with inputs normalized by the data's own mean and spread (or as that run's, if it
     began with weights). The last layer is drawn anew where the file has none of this size."""
     widths: tuple[int, ...] | None = None

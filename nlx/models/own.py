@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlx.arguments import ArgumentError
+from nlx.models.hub import fetched
 from nlx.models.model import Params, Stats
 from nlx.models.stored import header_of
 
@@ -31,11 +32,12 @@ class Loaded(NamedTuple):
 
 
 def file_of(path: Path) -> Path:
-    """The file of weights itself, where a run's folder is named.
+    """The file of weights itself, where a run's folder is named, or a model of timm's on the hub.
 
     Raises:
-      ArgumentError: it is the folder of several seeds.
+      ArgumentError: it is the folder of several seeds, or cannot be fetched.
     """
+    path = fetched(path)
     if not path.is_dir():
         return path
     if not (file := path / "model.safetensors").exists() and any(path.glob("seed-*")):

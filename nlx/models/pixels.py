@@ -36,7 +36,7 @@ def pixels_of(path: Path, imagenet: Pixels) -> Pixels | None:
       float32 ``[3]`` each, of pixels from 0 to 255; None for a run that began with no weights, or whose own did.
 
     Raises:
-      ArgumentError: it is no file of weights.
+      ArgumentError: it cannot be fetched, or is no file of weights.
       OSError: it cannot be read.
     """
     file = file_of(path)

@@ -35,8 +35,8 @@ def load_weights(
         none or one of another size.
       stats: its statistics.
       path: safetensors with the names of torchvision (ResNets, AlexNet, VGG-16, ViT), timm (ResNets, PreAct-ResNets,
-        which it calls resnetv2, ViT, DINOv2, CLIP's image towers) or transformers (CLIP); or a run's folder,
-        or its model.safetensors, of any model.
+        which it calls resnetv2, ViT, DINOv2, CLIP's image towers) or transformers (CLIP); ``timm:NAME``, see
+        :func:`nlx.models.hub.fetched`; or a run's folder, or its model.safetensors, of any model.
       input_shape: (H, W, C) of an image, to whose patches the positions of a ViT are resampled where the file is for
         images of another size, as timm does: bicubic, antialiased. None refuses those.
 
