@@ -110,21 +110,22 @@ class Runs:
         errors = process.communicate(timeout=300)[1]
         return process.returncode, errors
 
-    def unlike(self, run: str, whole: str) -> str:
-        """What one run left otherwise than another, in a word; empty where nothing is."""
-        parts = zip(("files", "last checkpoint", "metrics", "labels"), self.left(run), self.left(whole), strict=True)
-        return ", ".join(name for name, one, other in parts if one != other)
 
-    def left(self, run: str) -> tuple[Any, ...]:
-        """All that a run leaves and that another one must leave as well: names of files, epochs' rows, labels."""
-        folder = self.folder / run
-        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        labels = read_labels(folder / "labels.parquet")
-        columns = [labels.posterior, labels.issue_rank, *(labels.extras[name] for name in sorted(labels.extras))]
-        names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if "checkpoints" not in p.parts)
-        steps = sorted(p.name for p in (folder / "checkpoints").iterdir())[-1:]
-        untimed = [{k: v for k, v in row.items() if k not in TIMED} for row in rows]
-        return names, steps, untimed, [np.asarray(c).tobytes() for c in columns]
+def unlike(run: Path, whole: Path) -> str:
+    """What one run's folder has otherwise than another's, in a word; empty where nothing is."""
+    parts = zip(("files", "last checkpoint", "metrics", "labels"), left(run), left(whole), strict=True)
+    return ", ".join(name for name, one, other in parts if one != other)
+
+
+def left(folder: Path) -> tuple[Any, ...]:
+    """All that a run leaves and that another one must leave as well: names of files, epochs' rows, labels."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    labels = read_labels(folder / "labels.parquet")
+    columns = [labels.posterior, labels.issue_rank, *(labels.extras[name] for name in sorted(labels.extras))]
+    names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if "checkpoints" not in p.parts)
+    steps = sorted(p.name for p in (folder / "checkpoints").iterdir())[-1:]
+    untimed = [{k: v for k, v in row.items() if k not in TIMED} for row in rows]
+    return names, steps, untimed, [np.asarray(c).tobytes() for c in columns]
 
 
 def kills(runs: Runs, count: int, rng: random.Random) -> Iterator[tuple[str, str]]:
@@ -145,7 +146,7 @@ def kills(runs: Runs, count: int, rng: random.Random) -> Iterator[tuple[str, str
         process.send_signal(rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)))
         process.communicate()
         code, errors = runs.call(name, run, "--resume")
-        same = code == 0 and runs.left(run) == runs.left(f"whole-{name}")
+        same = code == 0 and not unlike(runs.folder / run, runs.folder / f"whole-{name}")
         yield f"kills: {name}", "as uninterrupted" if same else f"FAILED: {errors.strip().splitlines()[-1:]}"
         shutil.rmtree(runs.folder / run, ignore_errors=True)
 
@@ -173,7 +174,7 @@ def disk(runs: Runs, count: int, rng: random.Random) -> Iterator[tuple[str, str]
             yield "full disk", f"FAILED: {errors.strip().splitlines()[-1:]}"
             continue
         code, errors = runs.call("baseline", run, "--resume")
-        same = code == 0 and runs.left(run) == runs.left("whole-baseline")
+        same = code == 0 and not unlike(runs.folder / run, runs.folder / "whole-baseline")
         yield "full disk", "one sentence, then as uninterrupted" if same else f"FAILED: {errors.splitlines()[-1:]}"
     code, errors = runs.call("baseline", "arrays.npz/run")
     yield "folder that cannot be made", "one sentence" if code == 1 and told(errors) else f"FAILED: {errors[-200:]}"
@@ -189,9 +190,10 @@ def checkpoints(runs: Runs, count: int, rng: random.Random) -> Iterator[tuple[st
         file = rng.choice(sorted(p for p in steps[-1].rglob("*") if p.is_file() and p.stat().st_size))
         file.write_bytes(file.read_bytes()[: rng.randrange(file.stat().st_size)])
         code, errors = runs.call("baseline", run, "--resume")
-        unlike = errors.strip().splitlines()[-1] if code else runs.unlike(run, "whole-baseline")
-        unlike = unlike or "tracebacks printed" * ("Traceback" in errors)
-        outcome = f"FAILED ({file.parent.name}/{file.name}): {unlike}" if unlike else "as uninterrupted"
+        whole = runs.folder / "whole-baseline"
+        wrong = errors.strip().splitlines()[-1] if code else unlike(runs.folder / run, whole)
+        wrong = wrong or "tracebacks printed" * ("Traceback" in errors)
+        outcome = f"FAILED ({file.parent.name}/{file.name}): {wrong}" if wrong else "as uninterrupted"
         yield "damaged checkpoint", outcome
 
 

@@ -34,13 +34,14 @@ from benchmarks.protocols import can, crf, defaults, layer, leaderboard, picture
 from benchmarks.protocols.common import Protocol
 from benchmarks.protocols.data import Missing
 from benchmarks.protocols.full import FULL
-from benchmarks.protocols.plan import dry_run, prepared_rows, run_table
+from benchmarks.protocols.plan import Planner, dry_run, ended, prepared_rows, run_table
 from benchmarks.protocols.runner import RESULTS, Runner
 from nlx.arguments import ArgumentError
 from nlx.data import DataError
 from nlx.experiment.console import Console
 from nlx.experiment.run_folder import versions, write_json
 from nlx.experiment.signals import Stopped
+from nlx.target import devices_of
 from nlx.training.loop import Diverged
 from nlx.training.observers import Interrupted
 
@@ -86,7 +87,11 @@ class Options:
     full: bool = False
     """The papers' data, backbones and weights (docs/full_size.md); what was stopped goes on with the same command."""
     dry_run: bool = False
-    """Of the full form: check data, weights, memory and disk, name what is missing, and print the plan."""
+    """Of the full form: check data, weights, memory (by compiling a step of each row) and disk, name what is missing,
+    and print the plan."""
+    plan: str = "here"
+    """Devices that a dry run compiles for: here, cpu:N, or a TPU slice that need not be here, such as v5e:16x16
+    (pip install 'nlx[tpu]')."""
     data_dir: Path = Path("data")
     """Folder of the full form's data."""
     weights: Path = Path("weights")
@@ -118,6 +123,7 @@ def main() -> int:
         or f"no table is named; say which of {', '.join(known)}, or all" * (not names)
         or f"there is no table {', '.join(unknown)}; choose from {', '.join(known)}, or all" * bool(unknown)
         or "--dry_run is of --full" * (options.dry_run and not options.full)
+        or "--plan is of --dry_run" * (options.plan != "here" and not options.dry_run)
         or f"--seeds={options.seeds} must be at least 1" * (options.seeds < 1)
         or f"--workers={options.workers} must be at least 1" * (options.workers is not None and options.workers < 1)
     )
@@ -149,11 +155,17 @@ def main() -> int:
 
 def full_size(names: list[str], options: Options, console: Console) -> int:
     """Plan or run tables at full size; 1 where anything is missing."""
+    try:
+        planner = Planner(devices_of(options.plan), console.say)
+    except ArgumentError as error:
+        console.say(f"error: --plan={error}")
+        return 1
     lacking = False
     for name in names:
         try:
             rows = prepared_rows(FULL[name], options.data_dir, options.weights, changed(options.options))
-            lines, missing = dry_run(name, FULL[name], rows, options.runs)
+            ahead = {label: e for label, e in rows.items() if options.dry_run or not ended(options.runs, name, label)}
+            lines, missing = dry_run(name, FULL[name], ahead, options.runs, planner)
             if not (missing or options.dry_run):
                 lines = run_table(name, FULL[name], rows, options.runs, RESULTS)
         except (DataError, ArgumentError, Diverged) as error:

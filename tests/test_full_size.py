@@ -1,6 +1,7 @@
 """Tables at full size, on miniatures of the papers' data: what they lack is named, what is there runs to its table."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from benchmarks import tables
 from benchmarks.miniatures import Maker
 from benchmarks.protocols import plan
 from benchmarks.protocols.full import FULL
+from nlx.experiment import plan as planned
 from nlx.experiment.console import Console
 from nlx.training import trainer
 from nlx.training.mesh import make_mesh
@@ -35,6 +37,10 @@ def one_device(monkeypatch):
         yield
 
 
+def number(cell):
+    return float(cell.replace(",", ""))
+
+
 def called(names, data_dir, *options, **more):
     """The exit code of the command."""
     wanted = tables.Options(names, full=True, data_dir=data_dir, options=options, **more)
@@ -51,30 +57,85 @@ def test_every_table_is_planned_on_its_miniature(name, data_dir, tmp_path, capsy
     options = [o for o in SMALL if not (name in of_one_size and o.startswith("image"))]
     options = [o for o in options if not (name == "can-4" and o.startswith("model"))]
     options = [o for o in options if not o.startswith("clean") or name in ("types-2", "types-fig8")]
-    assert called([name], data_dir, *options, dry_run=True, runs=tmp_path / "runs") == 0
+    assert called([name], data_dir, *options, dry_run=True, plan="cpu:1", runs=tmp_path / "runs") == 0
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split(" | ") for line in lines if " | `python recipes/" in line]
     assert [row[0].removeprefix("| ") for row in rows] == list(FULL[name].rows)
     for row in rows:
         assert int(row[1]) <= 320  # of the miniature, not of the paper
-        assert float(row[3]) > 0
+        assert number(row[3]) > number(row[4]) > 0
+        assert row[5] == "yes"
         assert f"--data_dir={data_dir}" in row[-1]
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(("name", "label"), [("self-1", "SMP"), ("crf-1", "noisy"), ("can-6", "CAN, 0.4")])
+def test_memory_is_what_the_recipe_says_of_the_same_options(
+    name, label, data_dir, tmp_path, capsys, monkeypatch, as_a_user
+):
+    monkeypatch.setitem(FULL, name, FULL[name]._replace(rows={label: FULL[name].rows[label]}))
+    options = [o for o in SMALL if not o.startswith("clean")]
+    assert called([name], data_dir, *options, dry_run=True, plan="cpu:1", runs=tmp_path / "runs") == 0
+    (row,) = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith(f"| {label} | ")]
+    recipe, *given = row[-1].removesuffix("` |").partition("recipes/")[2].split(" --")
+    code, _, err = as_a_user(recipe.removesuffix(".py"), *(f"--{option}" for option in given), "--plan=cpu:1")
+    assert code == 0, err
+    assert f"memory of each device, MiB: {row[3]} (" in err
+    assert f", a step {row[4]})" in err
+    assert f" {row[1]} examples, " in err
+    assert f" {row[2]} steps of 4 examples on 1 x cpu" in err
+
+
+def test_rows_of_one_program_compile_it_once(data_dir, tmp_path, capsys):
+    options = [*(o for o in SMALL if not o.startswith("clean")), "in_memory_gib=0"]  # fractions differ in their mean
+    about = {"dry_run": True, "plan": "cpu:1", "runs": tmp_path / "runs"}
+    assert called(["can-fig6", "self-4", "self-3"], data_dir, *options, **about) == 0
+    told = capsys.readouterr()
+    assert [line for line in told.err.splitlines() if line.startswith("compiling")] == [
+        "compiling a step of can, mlp, 4 examples",
+        "compiling a step of self_learning, mlp, 4 examples",
+    ]
+    assert told.out.count("| yes |") == sum(len(FULL[name].rows) for name in ("can-fig6", "self-4", "self-3"))
+
+
 def test_what_is_missing_is_named(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(plan, "memory", lambda: 1_000)
+    monkeypatch.setattr(planned, "memory", lambda: 100 * 2**20)
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1_000}))
-    assert called(["self-5"], tmp_path, *SMALL[:4], "init=resnet8.safetensors", dry_run=True, weights=tmp_path) == 1
+    options = (*SMALL[:4], "init=resnet8.safetensors")
+    assert called(["self-5"], tmp_path, *options, dry_run=True, plan="cpu:1", weights=tmp_path) == 1
     told = capsys.readouterr()
     assert "310,009" in told.out  # the paper's size where there is none
+    assert [told.out.count(f"| {fits} |") for fits in ("yes", "no")] == [1, 1]
     for sentence in (
         f"{tmp_path}/food101n: no such folder: get food101n as its page has it",
         f"{tmp_path}/resnet8.safetensors: no such file",
-        "CE needs 0.0 GiB on each device",
-        "runs need 1.1 GiB on disk, and runs/full has 0.0",
+        "runs need 0.6 GiB on disk, and runs/full has 0.0",
     ):
         assert f"error: self-5 lacks: {sentence}" in told.err
+    assert re.search(
+        r"lacks: SMP needs \d+\.\d MiB on each device, there are 100\.0: take more devices, --remat", told.err
+    )
+
+
+def test_rows_that_cannot_be_compiled_are_named_and_the_others_planned(data_dir, tmp_path, capsys, monkeypatch):
+    def full(lowered):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory on HBM, 23.01G exceeds 15.75G.\nmore")
+
+    options = [o for o in SMALL if not o.startswith("clean")]
+    about = {"dry_run": True, "plan": "cpu:1", "runs": tmp_path / "runs"}
+    monkeypatch.setattr(plan.Lowered, "compile", full)
+    assert called(["self-3"], data_dir, *options, **about) == 1
+    told = capsys.readouterr()
+    assert told.err.count("compiling") == 1
+    for label in FULL["self-3"].rows:
+        assert f"| {label} | – | – | – | – | – | – | {FULL['self-3'].paper[label]} | `python recipes/" in told.out
+        wrong = "a step does not fit into a cpu: Ran out of memory on HBM, 23.01G exceeds 15.75G. take more devices"
+        assert f"error: self-3 lacks: {label}: {wrong}" in told.err
+
+
+def test_devices_that_are_not_known_are_told(data_dir, capsys):
+    assert called(["self-3"], data_dir, dry_run=True, plan="mars") == 1
+    assert "error: --plan=mars is neither here, nor cpu:N, nor a TPU slice such as v5e:2x4" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -100,3 +161,6 @@ def test_the_command_wants_one_of_two_sizes(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["tables.py", "self-2"])
     assert tables.main() == 1
     assert "say whether --small or --full" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["tables.py", "self-2", "--full", "--plan=cpu:1"])
+    assert tables.main() == 1
+    assert "--plan is of --dry_run" in capsys.readouterr().err

@@ -38,7 +38,7 @@ from nlx.training.checkpoint import Checkpoints
 from nlx.training.evaluation import Evaluate
 from nlx.training.loop import Fitted
 from nlx.training.observers import Observer
-from nlx.training.stages import Stage, Stages
+from nlx.training.stages import Stage
 from nlx.training.state import TrainState, with_weights
 from nlx.training.trainer import Trainer
 
@@ -208,9 +208,9 @@ class Run:
           Planned: the run was to be planned for alone, and that is told.
         """
         if self.options.plan is not None:
-            when = Stages(stages, len(data.train), trainer.batch_size)
-            for sentence in plan_of(trainer, data, self._training, when, self._whole(data)) if self._lead else ():
-                self._status.say(sentence)
+            if self._lead:
+                for sentence in plan_of(trainer, data, self._training, stages, self._whole(data)).sentences:
+                    self._status.say(sentence)
             raise Planned
         if not self.options.resume:
             return self._with_weights(trainer, data)

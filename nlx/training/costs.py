@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.stages import Compiled, Lowered
 
+from nlx.arguments import ArgumentError
 from nlx.data.dataset import ImageFiles, Split
 from nlx.training.feed import batch_shapes, make_program
 from nlx.training.mesh import by_example, replicated
 from nlx.training.step import make_step
 from nlx.training.trainer import Trainer
+
+_FULL = "RESOURCE_EXHAUSTED: "  # begins what XLA says of memory
 
 
 class Costs(NamedTuple):
@@ -35,12 +40,16 @@ class Costs(NamedTuple):
         return sum(self.parts.values()) + self.working
 
 
-def costs_of(trainer: Trainer, split: Split) -> Costs:
+def costs_of(trainer: Trainer, split: Split, compiling: Callable[[Lowered], Compiled] = Lowered.compile) -> Costs:
     """Compile a step for the devices of a trainer's mesh, which need not be here, and read what it takes.
 
     Args:
       trainer: what would train.
       split: training set, of which only the form matters.
+      compiling: compiles the step, or has done so before.
+
+    Raises:
+      ArgumentError: the compiler finds that the step does not fit into a device, as those of TPUs do.
     """
     mesh, batch_size, state = trainer.mesh, trainer.batch_size, trainer.abstract_state(split)
     program = make_program(make_step(trainer.model, trainer.method, trainer.optimizer, mesh), batch_size)
@@ -51,8 +60,16 @@ def costs_of(trainer: Trainer, split: Split) -> Costs:
     total: Any = jax.ShapeDtypeStruct((), np.float32, sharding=replicated(mesh))
     named = jax.eval_shape(program.step, state, batch)[1]
     one: Any = program.one
-    compiled = one.lower(state._replace(sums=dict.fromkeys(named, total)), batch).compile()
-    memory = compiled.memory_analysis()
+    try:
+        compiled = compiling(one.lower(state._replace(sums=dict.fromkeys(named, total)), batch))
+    except jax.errors.JaxRuntimeError as error:
+        if not (why := str(error).partition("\n")[0]).startswith(_FULL):
+            raise
+        raise ArgumentError(
+            f"a step does not fit into a {mesh.devices.flat[0].device_kind}: {why.removeprefix(_FULL)} take more "
+            "devices, `remat`, or `accumulate` with a smaller `batch_size`"
+        ) from error
+    memory: Any = compiled.memory_analysis()
     given = memory.output_size_in_bytes - memory.alias_size_in_bytes
     parts = {
         "weights": _bytes((state.params, state.stats)),
@@ -62,7 +79,8 @@ def costs_of(trainer: Trainer, split: Split) -> Costs:
     }
     held = sum(size for name, size in parts.items() if name != "data")
     working = max(0, memory.argument_size_in_bytes - held) + memory.temp_size_in_bytes + given
-    return Costs(parts, working, float((compiled.cost_analysis() or {}).get("flops", math.nan)))
+    analysis: Any = compiled.cost_analysis() or {}
+    return Costs(parts, working, float(analysis.get("flops", math.nan)))
 
 
 def _bytes(tree: Any) -> int:

@@ -15,6 +15,7 @@ from nlx.methods.elr import elr
 from nlx.methods.plain import plain
 from nlx.models import build
 from nlx.samplers.bits import default_generator
+from nlx.training import state
 from nlx.training.costs import costs_of
 from nlx.training.mesh import make_mesh
 from nlx.training.trainer import Trainer
@@ -91,9 +92,38 @@ def test_plans_decide_defaults_that_go_by_platform():
     assert (target.platform(), target.is_planned()) == (here, False)
 
 
+def test_a_plan_is_for_devices_with_memory_of_their_own(monkeypatch):
+    monkeypatch.setattr(state, "memory", lambda: 1_000)
+    with pytest.raises(ArgumentError, match="and there are 0: make"):
+        costs(elr(), jax.devices()[:1])
+    with target.planned_for(jax.devices()[:1]):
+        assert costs(elr(), jax.devices()[:1]).parts["weights"] == WEIGHTS
+
+
+def test_a_step_may_be_compiled_by_others_who_say_that_it_does_not_fit():
+    def compiling(lowered):
+        raise jax.errors.JaxRuntimeError(f"{said}: Ran out of memory, 23G exceed 15G.\nAllocations: ...")
+
+    trainer = Trainer(MODEL, elr(), optax.sgd(0.1), batch_size=64, mesh=make_mesh(jax.devices()[:1]))
+    said = "RESOURCE_EXHAUSTED"
+    with pytest.raises(ArgumentError, match=r"into a \S+: Ran out of memory, 23G exceed 15G\. take more devices"):
+        costs_of(trainer, SPLIT, compiling)
+    said = "INTERNAL"
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        costs_of(trainer, SPLIT, compiling)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu")
 @pytest.mark.parametrize(("topology", "chips"), [("v5e:2x4", 8), ("v4:2x2x1", 4)])
 def test_a_slice_that_is_not_here(topology, chips):
     found = costs(elr(), target.devices_of(topology))
     assert found.parts["examples"] == 4 * N * K // chips
     assert found.working > 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu")
+def test_what_does_not_fit_into_a_chip_is_told():
+    network = build("mlp", (F,), K, widths=(45_000, 45_000))  # 8 GB, and as much of momentum
+    optimizer, devices = optax.sgd(0.1, momentum=0.9), target.devices_of("v5e:2x2")
+    with target.planned_for(devices), pytest.raises(ArgumentError, match=r"into a TPU v5 lite: .* exceeds available"):
+        costs_of(Trainer(network, elr(), optimizer, batch_size=64, mesh=make_mesh(devices)), SPLIT)
