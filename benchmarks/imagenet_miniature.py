@@ -36,7 +36,7 @@ from benchmarks.protocols.common import table
 from nlx.cleaning.label_files import read_labels
 from nlx.experiment.run_folder import versions
 from nlx.models import build
-from nlx.models.pretrained import _naming
+from nlx.models.naming import naming
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results" / "imagenet_miniature.md"
@@ -94,11 +94,11 @@ class Patterned(Maker):
 def write_weights(path: Path, model: str, side: int) -> None:
     """Random weights of a ResNet by torchvision's names, for as many classes as ImageNet has."""
     params, stats = build(model, (side, side, 3), 1000).init(jax.random.key(1))
-    naming, arrays = _naming(model, {}), {}
-    assert naming is not None
+    named, arrays = naming(model, {}), {}
+    assert named is not None
     for place, leaf in jax.tree.leaves_with_path(params) + jax.tree.leaves_with_path(stats):
         order = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[leaf.ndim]
-        arrays[naming(tuple(part.key for part in place))] = np.ascontiguousarray(np.asarray(leaf).transpose(order))
+        arrays[named(tuple(part.key for part in place))] = np.ascontiguousarray(np.asarray(leaf).transpose(order))
     save_file(arrays, path)
 
 
