@@ -17,6 +17,7 @@ from nlx.cleaning.estimates import estimate
 from nlx.cleaning.folds import folds_of
 
 _MOST_ROWS, _MOST_DIMENSIONS, _FOLDS = 20_000, 512, 10
+_ENOUGH = 5  # examples for each number of an example
 _FEW_PIXELS = 1024  # of an image, up to which they say enough for labels to be judged by
 _TEMPERATURES = 2.0 ** np.arange(-1, 4.5, 0.5)
 
@@ -30,6 +31,7 @@ class Discriminant:
 
     Attributes:
       rows_of_folds: of the examples of each fold, int.
+      width: numbers of an example.
     """
 
     def __init__(self, inputs: np.ndarray, labels: np.ndarray):
@@ -37,6 +39,7 @@ class Discriminant:
         if x.shape[1] > _MOST_DIMENSIONS:
             x = x @ np.random.default_rng(0).standard_normal((x.shape[1], _MOST_DIMENSIONS), np.float32)
         self._x = np.nan_to_num(standard_form(x).apply(x)).astype(np.float64)
+        self.width = self._x.shape[1]
         fold = folds_of(labels, min(_FOLDS, len(x)), 0)
         self.rows_of_folds = [np.flatnonzero(fold == i) for i in range(fold.max() + 1)]
         self._squares = [self._x[rows].T @ self._x[rows] for rows in self.rows_of_folds]
@@ -103,6 +106,11 @@ class Judge(NamedTuple):
     given: np.ndarray
     beliefs: np.ndarray | None
     models: Discriminant
+
+    @property
+    def sparse(self) -> bool:
+        """Whether there are so few examples for their numbers that small gains may be none."""
+        return len(self.rows) < _ENOUGH * self.models.width
 
 
 def judged_as_they_are(inputs: Any) -> TypeGuard[np.ndarray]:

@@ -30,10 +30,11 @@ class Opinion(NamedTuple):
     guard: Guard
 
     @property
-    def standing(self) -> tuple[int, float]:
-        """The higher, the better, as judges see it: classes that are not lost, then labels that are right."""
+    def standing(self) -> tuple[bool, int, float]:
+        """The higher, the better, as judges see it: whether labels gain at all, classes that are not lost, the gain."""
         assert self.guard.gain is not None  # of one label to an example
-        return -len(self.guard.lost), float(self.guard.gain.value)
+        gain = float(self.guard.gain.value)
+        return gain >= 0, -len(self.guard.lost), gain
 
 
 def settled(
@@ -47,8 +48,9 @@ def settled(
 
     Where the labels of a system's own belief do not look better than the given ones, it is joined with held-out
     evidence, see :func:`nlx.cleaning.evidence.joined`, as ``NAME_joined``, if that helps; where these do not look
-    better either, and worse than the evidence's own, that is taken alone, as ``second_opinion``. The system's own
-    belief stays as a column, and what spoke against it as ``own`` of the guard.
+    better either, and worse than the evidence's own, that is taken alone, as ``second_opinion``; of few examples only
+    where the system's own labels look worse than the given ones, for then the judges' word for it is too weak. The
+    system's own belief stays as a column, and what spoke against it as ``own`` of the guard.
 
     Args:
       judged: what judges; other models than those of the evidence.
@@ -65,9 +67,9 @@ def settled(
     probs, known = evidence(), split.trusted_label
     both = joined(own.probs, probs, split.observed, known)
     tried = [first, _opinion(judged, both, own.name + JOINED, built)]
-    if tried[-1].guard.verdict != "better":
-        tried.append(_opinion(judged, weigh(probs, split.observed, known).posterior, ALONE, built))
     worse = first.guard.verdict == "worse"
+    if tried[-1].guard.verdict != "better" and (worse or not judged.sparse):
+        tried.append(_opinion(judged, weigh(probs, split.observed, known).posterior, ALONE, built))
     best = max((o for o in tried if worse or o is first or o.guard.verdict == "better"), key=lambda o: o.standing)
     table = guarded(best.table, best.guard)
     table = replace(table, guard=table.guard | {"asked": [opinion.table.chosen for opinion in tried]})

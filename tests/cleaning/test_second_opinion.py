@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from nlx.cleaning.estimates import Interval
 from nlx.cleaning.evidence import joined, weigh
-from nlx.cleaning.guard import Belief
+from nlx.cleaning.guard import Belief, guard_of
 from nlx.cleaning.held_out import judge, rows_to_judge
-from nlx.cleaning.second_opinion import settled
+from nlx.cleaning.second_opinion import Opinion, settled
 from nlx.cleaning.table import label_table, with_trusted
 from nlx.data.dataset import Split
 
@@ -18,6 +19,9 @@ NOISY = np.where(RNG.uniform(size=N) < 0.2, (TRUE + RNG.integers(1, K, N)) % K, 
 X = (4 * np.eye(K, 6)[TRUE] + RNG.normal(size=(N, 6))).astype(np.float32)
 JUDGED = judge(rows_to_judge(N), X, NOISY, K)
 SPLIT = Split(X, NOISY, TRUE)
+
+
+JUDGED_TABLE = Opinion(None, guard_of(JUDGED, label_table(np.eye(K)[TRUE], NOISY)))
 
 
 def sure_of(labels, surest=0.9):
@@ -74,6 +78,34 @@ def test_what_joined_is_no_better_than_given_gives_way_to_what_is():
     assert table.guard["asked"] == ["classifier", "classifier_joined", "second_opinion"]
     assert (table.chosen, table.guard["verdict"], table.guard["own"]["verdict"]) == ("second_opinion", "better", "open")
     assert right(table) > np.mean(NOISY == TRUE) + 0.1
+
+
+def test_of_few_examples_evidence_alone_is_for_labels_that_look_worse():
+    few = np.arange(0, N, 10)
+    split = Split(X[few], NOISY[few], TRUE[few])
+    wide = np.hstack([X[few], RNG.normal(size=(len(few), 14)).astype(np.float32)])
+    judged = judge(rows_to_judge(len(few)), wide, NOISY[few], K)
+    assert judged.sparse
+    assert not JUDGED.sparse
+
+    def asked(labels):
+        def built(probs, chosen):
+            return label_table(with_trusted(probs, split), split.observed, chosen=chosen)
+
+        own = Belief("classifier", sure_of(labels, 1 - 1e-7), {})
+        return settled(judged, own, split, built, lambda: softmax(X[few, :K], axis=1)).guard.get("asked")
+
+    assert asked(NOISY[few]) == ["classifier", "classifier_joined"]
+    assert "second_opinion" in asked((NOISY[few] + 1) % K)
+
+
+def test_right_labels_count_before_a_class_that_may_be_lost():
+    def opinion(gain, lost):
+        guard = JUDGED_TABLE.guard._replace(gain=Interval(gain, gain, gain), lost=lost)
+        return JUDGED_TABLE._replace(guard=guard)
+
+    order = [opinion(-0.05, ["a"]), opinion(-0.05, []), opinion(0.01, ["a"]), opinion(0.01, []), opinion(0.02, [])]
+    assert sorted([*order[2:], *order[:2]], key=lambda o: o.standing) == order
 
 
 def test_bad_evidence_does_not_displace_what_is_less_bad():
