@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,8 @@ def _of_seed(runner: Runner, label: str, data: dict[str, Any], seed: int, noise_
     about = {name: value.replace(str(runner.shared), "shared") for name, value in about.items()}
     path = RESULTS / "runs" / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]}.json"
     if path.exists():
-        return dict(json.loads(path.read_text())["found"])
+        kept = json.loads(path.read_text())["found"]
+        return {name: math.nan if value is None else value for name, value in kept.items()}
     named = {name: data[name] for name in ("dataset", "labels", "noise") if data.get(name) is not None}
     part = load(named.pop("dataset"), noise_seed=noise_seed, **named).in_classes()
     if share := data.get("training_fraction"):
