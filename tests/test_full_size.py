@@ -47,7 +47,10 @@ def called(names, data_dir, *options, **more):
     return tables.full_size(list(names), wanted, Console(", ".join(names)))
 
 
-@pytest.mark.parametrize("name", FULL)
+SOONER = ("can-2", "crf-2", "layer-1", "self-2", "types-2", "imagenet-noise")  # the others by -m slow
+
+
+@pytest.mark.parametrize("name", [n if n in SOONER else pytest.param(n, marks=pytest.mark.slow) for n in FULL])
 def test_every_table_is_planned_on_its_miniature(name, data_dir, tmp_path, capsys, monkeypatch):
     for entry in FULL[name].rows.values():
         entry.options.check()

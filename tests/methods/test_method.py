@@ -114,6 +114,20 @@ def each(cases):
 
 
 every_method = each(CASES)
+# Of these the compiled program is compared with the eager one by -m slow: others go the same ways.
+VARIANTS = (
+    "self_learning_short",
+    "noise_types_own",
+    "pretrain_noise_types",
+    "bottom_up",
+    "crf_without_pairs",
+    "dynamics",
+)
+VARIANTS += ("per_class", "bootstrap_soft", "trusted_cross_entropy", "generalized_ce", "conal")
+mostly = pytest.mark.parametrize(
+    ("name", "kind", "method"),
+    [pytest.param(*c, id=c[0], marks=[pytest.mark.slow] * (c[0].split("-")[0] in VARIANTS)) for c in CASES],
+)
 
 
 def batch_of(kind, trusted=True):
@@ -198,7 +212,7 @@ def test_shapes_dtypes_and_kinds(name, kind, method):
     chex.assert_trees_all_equal_shapes_and_dtypes(method.project(params), params)
 
 
-@every_method
+@mostly
 def test_jit_is_eager_and_one_trace_serves_every_step(name, kind, method):
     params, memory = begun(name)
     batch, traces = batch_of(kind), []

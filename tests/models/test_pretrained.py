@@ -227,9 +227,9 @@ def by_numpy(arrays, images, epsilon, quick):
 @pytest.mark.parametrize(
     ("name", "size", "epsilon", "quick"),
     [
-        ("vit-s16", 32, 1e-6, False),
+        pytest.param("vit-s16", 32, 1e-6, False, marks=pytest.mark.slow),
         ("dinov2-s14", 28, 1e-6, False),
-        ("clip-b16", 32, 1e-5, False),
+        pytest.param("clip-b16", 32, 1e-5, False, marks=pytest.mark.slow),
         ("clip-b32-quick", 64, 1e-5, True),
     ],
 )
