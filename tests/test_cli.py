@@ -148,6 +148,7 @@ def test_a_mistake_is_one_sentence(user, tmp_path, arguments, message):
     assert not (tmp_path / "cleaned").exists()
 
 
+@pytest.mark.slow
 def test_pictures_and_vectors_and_quoted_labels(user, tmp_path):
     call, true = user
     pictures = np.zeros((120, 4, 4), np.uint8)

@@ -68,6 +68,7 @@ def test_a_method_trains_behind_a_small_network():
     assert np.mean(classifier.predict(x) == np.array(["ant", "bee", "cat"])[true]) > 0.9
 
 
+@pytest.mark.slow
 def test_a_methods_network_and_seed_are_options():
     x, noisy, true, _ = clusters(2)
     plain = nlx.NoisyLabelClassifier("generalized_ce", hidden=(8, 8), epochs=30, random_state=0)

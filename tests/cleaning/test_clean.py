@@ -102,6 +102,7 @@ def test_methods_have_names(digits, name):
     assert np.mean(table.cleaned_label == label) > np.mean(noisy == label) + 0.1
 
 
+@pytest.mark.slow
 def test_self_learning_by_its_name(digits, monkeypatch):
     monkeypatch.setattr("nlx.cleaning.trainers._STEPS", 20)
     images, noisy, _ = (part[:200] for part in digits)

@@ -66,6 +66,7 @@ def test_a_network_is_added_where_it_is_asked_for():
     assert "aum" not in clean(x, noisy).extras
 
 
+@pytest.mark.slow
 def test_a_trusted_label_is_certain_with_a_network_too():
     rng = np.random.default_rng(1)
     true = rng.integers(0, 3, 150)

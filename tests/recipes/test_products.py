@@ -95,6 +95,7 @@ def test_the_noise_layer_leaves_its_matrix(run):
     assert 0 < given.rows[0]["transition_mae"] == given.rows[1]["transition_mae"] < 0.2
 
 
+@pytest.mark.slow
 def test_the_outlier_layer_ranks_outliers(run):
     options = ("--labels=None", "--noise=outlier:0.4", "--layer=outliers", "--known_outliers=0.3")
     products = run("noise_layer", *options)
@@ -235,7 +236,9 @@ def test_the_field_of_one_label_per_example_needs_no_chains(run):
     assert options["alpha_start"] == 8 > alphas[0] > alphas[1] > options["alpha_end"] - 1e-5 == 0.25 - 1e-5
 
 
-@pytest.mark.parametrize("field", ["no_link", "hidden", "no_hidden", "no_pairwise"])
+@pytest.mark.parametrize(
+    "field", ["no_link", *(pytest.param(f, marks=pytest.mark.slow) for f in ("hidden", "no_hidden", "no_pairwise"))]
+)
 def test_the_field_of_two_vocabularies_learns_from_its_clean_part(tmp_path, field):
     rng = np.random.default_rng(0)
     seen = rng.integers(0, 2, (120, 3), dtype=np.uint8)
