@@ -1,6 +1,6 @@
 """What the fixes of the systems are worth: the same commands by an older commit and by the code at hand.
 
-python benchmarks/fixes.py                                              # half an hour on two cores, five seeds
+python benchmarks/fixes.py                                              # five seeds
 python benchmarks/fixes.py --features=cifar10n_features.npz --seeds=3   # CAN on CIFAR-10N as well
 python benchmarks/fixes.py --only T --seeds=1
 

@@ -34,7 +34,9 @@ from benchmarks.protocols import can, crf, defaults, layer, leaderboard, picture
 from benchmarks.protocols.common import Protocol
 from benchmarks.protocols.data import Missing
 from benchmarks.protocols.full import FULL
-from benchmarks.protocols.plan import Planner, dry_run, ended, prepared_rows, run_table
+from benchmarks.protocols.full_run import ended, run_table
+from benchmarks.protocols.plan import dry_run, prepared_rows
+from benchmarks.protocols.planner import Planner
 from benchmarks.protocols.runner import RESULTS, Runner
 from nlx.arguments import ArgumentError
 from nlx.data import DataError

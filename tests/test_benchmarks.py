@@ -332,4 +332,7 @@ def test_a_peer_judges_the_labels_that_a_run_is_given(fresh, monkeypatch, tmp_pa
     assert (len(found["recovery"]), found["recovery"][0] == found["recovery"][1]) == (2, not fresh)
     assert peers.cleanlab(runner, "digits", data, fresh_noise=fresh) == found  # remembered
     assert len(seen) == 2
+    monkeypatch.setattr(peers, "measured", lambda *_: (100.0, np.nan))
+    for _ in range(2):  # where none is wrong there is nothing to rank, also when it is remembered
+        assert np.isnan(peers.cleanlab(runner, "digits", {"dataset": "digits", "noise": "none"})["issue_auc"]).all()
     assert peers.cleanlab(runner, "pictures", {"dataset": "fashion_mnist"}) is None

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import tables
 from benchmarks.miniatures import Maker
-from benchmarks.protocols import plan
+from benchmarks.protocols import full_run, plan, planner
 from benchmarks.protocols.full import FULL
 from nlx.experiment import plan as planned
 from nlx.experiment.console import Console
@@ -126,7 +126,7 @@ def test_rows_that_cannot_be_compiled_are_named_and_the_others_planned(data_dir,
 
     options = [o for o in SMALL if not o.startswith("clean")]
     about = {"dry_run": True, "plan": "cpu:1", "runs": tmp_path / "runs"}
-    monkeypatch.setattr(plan.Lowered, "compile", full)
+    monkeypatch.setattr(planner.Lowered, "compile", full)
     assert called(["self-3"], data_dir, *options, **about) == 1
     told = capsys.readouterr()
     assert told.err.count("compiling") == 1
@@ -149,7 +149,7 @@ def test_a_table_runs_to_its_end_and_is_not_run_again(data_dir, tmp_path, monkey
     score = json.loads((tmp_path / "self-2-full.json").read_text())["SMP"]["recovery"]
     assert 0 <= score <= 1
     assert f"| SMP | 77.36 | {100 * score:.2f} |" in (tmp_path / "self-2-full.md").read_text()
-    monkeypatch.setattr(plan, "run_recipe", lambda *_, **__: pytest.fail("it has been run"))
+    monkeypatch.setattr(full_run, "run_recipe", lambda *_, **__: pytest.fail("it has been run"))
     assert called(["self-2"], data_dir, *options, runs=tmp_path / "runs") == 0
 
 

@@ -57,7 +57,7 @@ def divide_mix(
 
     Beside the paper: batches are drawn from all examples and divided then, rather than half and half; both networks
     take a step at once; the warm-up mixes as well; w of every view's mate is drawn for itself. Memory: 8 bytes an
-    example; a step sees six views by each network, and has gradients of two of these.
+    example; in a step each network sees an example four times, and learns from two of these.
 
     Args:
       warm_up: epochs before the first division, at least 1 (paper 10 of 300 on CIFAR-10, 30 on CIFAR-100).

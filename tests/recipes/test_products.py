@@ -109,6 +109,14 @@ def test_methods_of_the_literature_run(run):
     joint.check("joint_optimization", set(), set(), {"prior_divergence", "entropy", "recovery"})
 
 
+def test_classes_that_the_classifier_does_not_predict_are_warned_of(arrays, as_a_user, tmp_path, monkeypatch):
+    monkeypatch.setattr("nlx.experiment.export.unpredicted", lambda judged, posterior: [1, 2])
+    options = (f"--dataset=npz:{arrays}", "--epochs=1", f"--run_dir={tmp_path / 'run'}")
+    code, _, err = as_a_user("baseline", *options)
+    assert (code, "warning: the classifier hardly ever predicts bee, cat; take another loss" in err) == (0, True)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["guard"]["classes_unpredicted"] == ["bee", "cat"]
+
+
 @pytest.mark.slow
 def test_two_networks_pairs_agreement_and_rounds_run(run):
     run("baseline", "--mix=mixup", folder="mixup").check("plain", set(), set(), {"test_accuracy", "recovery"})

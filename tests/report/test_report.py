@@ -165,13 +165,15 @@ def test_the_answer_and_what_speaks_against_it_come_first(tmp_path):
     table = label_table(POSTERIOR, GIVEN, class_names=NAMES)
     noise = {"value": 0.5, "low": 0.25, "high": 0.75}
     guard = {"noise": noise, "verdict": "worse", "held_out_hits": {"given": 0.4}, "classes_lost": ["<cat>"]}
+    guard["classes_unpredicted"] = ["dog"]
     text, _ = _write(tmp_path, replace(table, guard=guard), told={"still wrong": "3.0 %"})
     shown = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text))
     assert shown["Labels that look wrong"] == "50.0 % [25.0, 75.0]"
     assert shown["Labels proposed to change"] == "3 of 4 (75.0%)"
     assert shown["Proposals surer than 90 %"] == "1; all on average 83%"
     assert shown["Still wrong"] == "3.0 %"
-    for warning in ("predict 40% of them, about what guessing", "look worse than", "vanish", "75% of all labels"):
+    told = ("predict 40% of them, about what guessing", "look worse than", "vanish", "predicts: dog")
+    for warning in (*told, "75% of all labels"):
         assert warning in text[: text.index("<h2>Labels to look at first")], warning
     kept = replace(label_table(np.eye(3)[GIVEN], GIVEN, class_names=NAMES), guard={"noise": noise})
     assert "No label would change, though 50 % look wrong" in _write(tmp_path, kept)[0]
