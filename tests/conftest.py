@@ -10,9 +10,10 @@ import logging
 import os
 from pathlib import Path
 
+from tests.compiling import KEPT, QUICK
+
 if os.environ.setdefault("JAX_PLATFORMS", "cpu") == "cpu":
-    # Nearly all time of the tests goes into compiling programs that run once: LLVM may leave them as they are.
-    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 
 import jax
@@ -22,6 +23,8 @@ import pytest
 gc.freeze()  # what is imported stays, and is many objects to go through
 gc.set_threshold(100_000, 50, 100)
 
+jax.config.update("jax_compilation_cache_dir", str(KEPT))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
@@ -43,7 +46,7 @@ def few_programs():
 def of_one_device(tmp_path_factory):
     """Environment of a process of its own, with one device as a reader has; what was compiled before is read."""
     kept = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled"))}
-    quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    quick = {"XLA_FLAGS": QUICK, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     return {**os.environ, "JAX_PLATFORMS": "cpu", **quick, **kept}
 
 

@@ -19,6 +19,7 @@ from nlx.experiment.main import main
 from nlx.training import trainer
 from nlx.training.mesh import make_mesh
 from recipes import elr
+from tests.compiling import QUICK
 from tests.test_two_processes import ROOT, TIMEOUT, free_port
 
 N = 512  # whole batches of every pass, so that shares are equal
@@ -62,7 +63,7 @@ def pictures(tmp_path):
 @pytest.mark.slow
 def test_each_host_decodes_its_share_and_the_labels_are_those_of_one(pictures, monkeypatch):
     port = free_port()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": QUICK}
     processes = [
         subprocess.Popen(
             [sys.executable, __file__, str(pictures), f"localhost:{port},{i},2"],

@@ -11,6 +11,7 @@ from benchmarks.imagenet_miniature import HEAD, Miniature, Options, like
 from nlx.data import ImageFiles, load
 from nlx.models import build
 from nlx.models.pretrained import load_weights
+from tests.compiling import QUICK
 
 TINY = Options(classes=3, each=6, side=40, image_size=72)
 
@@ -50,7 +51,7 @@ def test_one_epoch_is_refused(capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_a_run_is_killed_and_goes_on_and_eight_devices_agree(miniature, monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    monkeypatch.setenv("XLA_FLAGS", QUICK)
     made = Miniature(miniature.folder, Options(classes=3, each=6, side=40, image_size=72, batch_size=8, epochs=12))
     one, eight = (dict(zip(HEAD, made.row("noise_layer", devices), strict=True)) for devices in (1, 8))
     for row in (one, eight):

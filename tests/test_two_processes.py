@@ -27,6 +27,7 @@ from nlx.training.checkpoint import Checkpoints
 from nlx.training.mesh import make_mesh, replicated
 from nlx.training.observers import Observer
 from nlx.training.trainer import Trainer
+from tests.compiling import QUICK
 
 ROOT = Path(__file__).resolve().parents[1]
 N, F, K, B, EPOCHS = 50, 6, 3, 8, 3
@@ -159,7 +160,7 @@ def free_port():
 def test_two_processes_train_as_one_does(tmp_path):
     environment = {
         **os.environ,
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": QUICK,
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
     }
