@@ -151,7 +151,7 @@ def test_trusted_labels_are_what_is_trained_on():
     table = nlx.clean(x, given, trusted={i: true[i] for i in range(0, 120, 2)})  # class 1 was never given
     assert np.mean(np.argmax(table.extras["out_of_fold"], axis=1) == true) > 0.97
     with_no_help = nlx.clean(x, np.where(np.arange(120) == 119, 1, given))
-    assert np.mean(np.argmax(with_no_help.extras["out_of_fold"], axis=1) == true) < 0.8
+    assert np.mean(np.argmax(with_no_help.extras["out_of_fold"], axis=1) == true) < 0.9
 
 
 @pytest.mark.parametrize("trusted", [{300: 1}, {-1: 1}, {"a": 1}, {0.5: 1}, {0: [0, 1]}])
