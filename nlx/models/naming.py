@@ -23,8 +23,9 @@ def name_of(arrays: Mapping[str, np.ndarray]) -> str | None:
         return "alexnet" if arrays["features.0.weight"].shape[-1] == 11 else "vgg16"
     patch = arrays.get("patch_embed.proj.weight", arrays.get("conv_proj.weight"))
     if patch is not None:
-        form = (patch.shape[0], patch.shape[-1], "blocks.0.ls1.gamma" in arrays, "norm_pre.weight" in arrays)
-        kinds = ((name, (k.width, k.patch, k.scaled, k.first_norm)) for name, k in KINDS.items())
+        has = tuple(name in arrays for name in ("blocks.0.ls1.gamma", "norm_pre.weight", "reg_token"))
+        form = (patch.shape[0], patch.shape[-1], *has)
+        kinds = ((name, (k.width, k.patch, k.scaled, k.first_norm, k.registers > 0)) for name, k in KINDS.items())
         return next((name for name, kind in kinds if kind == form), None)
     blocks = {m.group() for name in arrays if (m := re.match(r"(layer\d|stages\.\d\.blocks)\.\d+\.", name))}
     depth = _DEPTHS.get(("layer1.0.conv3.weight" in arrays, len(blocks)))
@@ -112,6 +113,7 @@ _TIMM_VIT = {
     "patch_bias": "patch_embed.proj.bias",
     "class_token": "cls_token",
     "positions": "pos_embed",
+    "registers": "reg_token",
     "last_norm": "norm",
     "head": "head",
     "block": "blocks.",
@@ -158,7 +160,12 @@ def of_transformers(names: Iterable[str]) -> bool:
 
 
 def in_timms_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """CLIP's image tower by timm's names, from transformers' ones; the text's tower is left out, other files stay."""
+    """CLIP's image tower by timm's names, from transformers' ones, and DINOv2 with registers from its authors'.
+
+    The text's tower is left out, other files stay.
+    """
+    if "register_tokens" in arrays:
+        return _of_dinov2(arrays)
     if not of_transformers(arrays):
         return dict(arrays)
     named = {}
@@ -177,4 +184,17 @@ def in_timms_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             named[name] = np.expand_dims(named[name], axes)
     if (embedding := named.get("head.weight")) is not None:
         named["head.bias"] = np.zeros(len(embedding), np.float32)
+    return named
+
+
+def _of_dinov2(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What timm makes of its authors' weights with registers: the class token has its position added, once and for all.
+
+    Source: Oquab et al., 2023, and Darcet et al., 2024, whose module adds positions before it puts registers between.
+    """
+    named = dict(arrays)
+    named["reg_token"] = named.pop("register_tokens")
+    positions = named.get("pos_embed")
+    if positions is not None and "cls_token" in named:
+        named["cls_token"], named["pos_embed"] = named["cls_token"] + positions[:, :1], positions[:, 1:]
     return named

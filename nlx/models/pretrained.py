@@ -21,6 +21,7 @@ from nlx.models.vit import KINDS
 
 _NOT_OURS = ("num_batches_tracked", "mask_token")  # of batch normalization, and of DINOv2's own training
 _QUICK = "quickgelu"  # in timm's names of such models
+_REGISTERS = "-reg"  # in our names of ViTs with them
 _SIDE = 224
 
 
@@ -57,12 +58,17 @@ def load_weights(
     of = naming(name, arrays)
     if of is None:
         raise ArgumentError(f"{name} takes no weights from files; leave out `init`, or take a ResNet, say")
-    if _QUICK in path.name and (kind := KINDS.get(name)) is not None and not kind.quick:
+    if _QUICK in path.name and name in KINDS and not KINDS[name].quick:
         raise ArgumentError(f"{path} is of quick GELU: take {name}-quick, or the same weights by timm's other name")
+    kind = name_of(arrays)
+    if kind in KINDS and kind != name and kind.removesuffix(_REGISTERS) == name.removesuffix(_REGISTERS):
+        found = f"is no weight of a {name}" if "reg_token" in arrays else "is missing"
+        raise ArgumentError(f"{path}: reg_token {found}: take {kind}")
     used, notes, at_head = set(), [], False
     if name in KINDS and input_shape is not None and (stored := arrays.get(of(("positions",)))) is not None:
         grid = (input_shape[0] // KINDS[name].patch, input_shape[1] // KINDS[name].patch)
-        if (side := math.isqrt(stored.shape[1] - 1)) ** 2 == stored.shape[1] - 1 and grid != (side, side):
+        patches = stored.shape[1] - KINDS[name].placed
+        if (side := math.isqrt(patches)) ** 2 == patches and grid != (side, side):
             arrays[of(("positions",))] = _resampled(stored, side, grid)
             notes.append(f"positions are resampled from {side} x {side} patches to {grid[0]} x {grid[1]}")
 
@@ -94,8 +100,8 @@ def load_weights(
 
 
 def _resampled(positions: np.ndarray, side: int, grid: tuple[int, int]) -> np.ndarray:
-    """Positions ``[1, 1 + side^2, F]``, the class token's first, for another grid of patches."""
-    first, others = np.split(positions.astype(np.float32), [1], axis=1)
+    """Positions ``[1, side^2, F]``, or with the class token's first, for another grid of patches."""
+    first, others = np.split(positions.astype(np.float32), [positions.shape[1] - side**2], axis=1)
     width = positions.shape[-1]
     resized = jax.image.resize(others.reshape(1, side, side, width), (1, *grid, width), "cubic")
     return np.concatenate([first, np.asarray(resized).reshape(1, -1, width)], axis=1)

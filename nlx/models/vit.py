@@ -1,4 +1,4 @@
-"""Vision transformers: the plain ones, DINOv2's and CLIP's image towers."""
+"""Vision transformers: the plain ones, DINOv2's with registers or without, and CLIP's image towers."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ class Kind(NamedTuple):
       first_norm: whether tokens are normalized before the first block; patches have no bias then.
       quick: whether GELU is taken as x sigmoid(1.702 x).
       embedding: width of a dense layer behind the class token, whose outputs are the features; 0 for none.
+      registers: number of tokens between the class token and the patches that stand for no place; where there are
+        any, patches alone have positions.
     """
 
     width: int
@@ -34,6 +36,12 @@ class Kind(NamedTuple):
     first_norm: bool = False
     quick: bool = False
     embedding: int = 0
+    registers: int = 0
+
+    @property
+    def placed(self) -> int:
+        """How many tokens beside the patches have positions: that of the class, or none."""
+        return 0 if self.registers else 1
 
 
 _CLIP = {f"clip-b{patch}": Kind(768, 12, patch, epsilon=1e-5, first_norm=True, embedding=512) for patch in (32, 16)}
@@ -42,11 +50,13 @@ KINDS = {
     "vit-b16": Kind(768, 12, 16),
     "dinov2-s14": Kind(384, 6, 14, scaled=True),
     "dinov2-b14": Kind(768, 12, 14, scaled=True),
+    "dinov2-s14-reg": Kind(384, 6, 14, scaled=True, registers=4),
+    "dinov2-b14-reg": Kind(768, 12, 14, scaled=True, registers=4),
     **_CLIP,
     **{f"{name}-quick": kind._replace(quick=True) for name, kind in _CLIP.items()},
 }
 """By name of the model."""
-_DEPTH, _EXPANSION, _SCALE = 12, 4, 1e-5
+_DEPTH, _EXPANSION, _SCALE, _REGISTER = 12, 4, 1e-5, 1e-6
 
 
 class _Block(nnx.Module):
@@ -77,7 +87,7 @@ class _Block(nnx.Module):
 
 
 class ViT(nnx.Module):
-    """A transformer over square patches and a token for the class, which gives the features.
+    """A transformer over square patches and a token for the class, which gives the features; maybe registers too.
 
     Args:
       kind: one of :data:`KINDS`.
@@ -93,7 +103,8 @@ class ViT(nnx.Module):
 
     References:
       Dosovitskiy et al., 2021, An image is worth 16x16 words; Oquab et al., 2023, DINOv2; Radford et al., 2021,
-      Learning transferable visual models from natural language supervision.
+      Learning transferable visual models from natural language supervision; Darcet et al., 2024, Vision transformers
+      need registers.
     """
 
     def __init__(
@@ -113,12 +124,15 @@ class ViT(nnx.Module):
             raise ArgumentError(
                 f"this ViT takes images of multiples of {side} pixels, got {height}x{width}: resize them"
             )
-        positions = (height // side) * (width // side) + 1
+        positions = (height // side) * (width // side) + kind.placed
         normal, key = nnx.initializers.normal(0.02), rngs.params
         patch = nnx.initializers.lecun_normal()(key(), (side, side, channels, features), jnp.float32)
         self.patch_kernel = nnx.Param(patch)
         self.class_token = nnx.Param(jnp.zeros((1, 1, features), jnp.float32))
         self.positions = nnx.Param(normal(key(), (1, positions, features), jnp.float32))
+        if kind.registers:
+            drawn = nnx.initializers.normal(_REGISTER)(key(), (1, kind.registers, features), jnp.float32)
+            self.registers = nnx.Param(drawn)
         if kind.first_norm:
             self.first_norm = nnx.LayerNorm(features, epsilon=kind.epsilon, dtype=dtype, rngs=rngs)
         else:
@@ -140,10 +154,18 @@ class ViT(nnx.Module):
         tokens = jnp.einsum("bihjwc,hwcf->bijf", patches, kernel).reshape(batch, -1, kernel.shape[-1])
         if not self.kind.first_norm:
             tokens = tokens + self.patch_bias[...].astype(self.dtype)[None, None]
-        first = jnp.broadcast_to(self.class_token[...].astype(self.dtype), (batch, 1, kernel.shape[-1]))
-        x = jnp.concatenate([first, tokens], axis=1) + self.positions[...].astype(self.dtype)
+        positions = self.positions[...].astype(self.dtype)
+        if self.kind.registers:
+            x = jnp.concatenate([*self._ahead(batch, self.class_token, self.registers), tokens + positions], axis=1)
+        else:
+            x = jnp.concatenate([*self._ahead(batch, self.class_token), tokens], axis=1) + positions
         x = self.first_norm(x) if self.kind.first_norm else x
         for i in range(_DEPTH):
             x = run_block(getattr(self, f"block_{i}"), x, self.remat)
         features = self.last_norm(x[:, 0])
         return self.head(self.embedding(features) if self.kind.embedding else features, key)
+
+    def _ahead(self, batch: int, *tokens: nnx.Param) -> list[jax.Array]:
+        """Tokens ``[1, n, F]`` for each image of a batch."""
+        arrays = [token[...].astype(self.dtype) for token in tokens]
+        return [jnp.broadcast_to(array, (batch, *array.shape[1:])) for array in arrays]

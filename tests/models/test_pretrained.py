@@ -81,6 +81,8 @@ PEERS = {  # our name: whose module, its name, its options, pixels
     "vit-b16": ("torchvision", "vit_b_16", {"image_size": 48}, 48),
     "dinov2-s14": ("timm", "vit_small_patch14_dinov2", {"img_size": 42}, 42),
     "dinov2-b14": ("timm", "vit_base_patch14_dinov2", {"img_size": 42}, 42),
+    "dinov2-s14-reg": ("timm", "vit_small_patch14_reg4_dinov2", {"img_size": 42}, 42),
+    "dinov2-b14-reg": ("timm", "vit_base_patch14_reg4_dinov2", {"img_size": 42}, 42),
     "clip-b32": ("timm", "vit_base_patch32_clip_224", {"img_size": 64, "num_classes": 512}, 64),
     "clip-b16": ("timm", "vit_base_patch16_clip_224", {"img_size": 48, "num_classes": 512}, 48),
     "clip-b32-quick": ("timm", "vit_base_patch32_clip_quickgelu_224", {"img_size": 64, "num_classes": 512}, 64),
@@ -210,7 +212,11 @@ def by_numpy(arrays, images, epsilon, quick):
             for left in range(0, image.shape[1], side):
                 patch = image[top : top + side, left : left + side].transpose(2, 0, 1)
                 tokens.append((kernel * patch).sum((1, 2, 3)) + w.get("patch_embed.proj.bias", 0.0))
-        x = np.stack(tokens) + w["pos_embed"][0]
+        if "reg_token" in w:  # patches alone have positions
+            tokens[1:] = [*w["reg_token"][0], *(np.stack(tokens[1:]) + w["pos_embed"][0])]
+            x = np.stack(tokens)
+        else:
+            x = np.stack(tokens) + w["pos_embed"][0]
         x = norm(x, "norm_pre") if "norm_pre.weight" in w else x
         q, k, v = dense(norm(x, "blocks.0.norm1"), "blocks.0.attn.qkv").reshape(-1, 3, heads, 64).transpose(1, 2, 0, 3)
         weight = np.exp(q @ k.transpose(0, 2, 1) / 8)
@@ -229,6 +235,7 @@ def by_numpy(arrays, images, epsilon, quick):
     [
         pytest.param("vit-s16", 32, 1e-6, False, marks=pytest.mark.slow),
         ("dinov2-s14", 28, 1e-6, False),
+        ("dinov2-s14-reg", 28, 1e-6, False),
         pytest.param("clip-b16", 32, 1e-5, False, marks=pytest.mark.slow),
         ("clip-b32-quick", 64, 1e-5, True),
     ],
@@ -238,12 +245,21 @@ def test_features_of_a_transformer_are_those_of_a_loop(name, size, epsilon, quic
     path, (arrays, _) = tmp_path / "w.safetensors", timms(name, size)
     x = np.random.default_rng(1).normal(size=(2, size, size, 3)).astype(np.float32)
     x[1] *= 1e-3  # so that what is added to a variance counts
-    for key in ("cls_token", "pos_embed"):
+    for key in {"cls_token", "pos_embed", "reg_token"} & arrays.keys():
         arrays[key] *= 1e-2
     save(path, arrays)
     model = build(name, (size, size, 3), 3)
     ours = model.apply_test(*load_weights(name, *model.init(jax.random.key(0)), path)[:2], jnp.asarray(x))["features"]
     np.testing.assert_allclose(ours, by_numpy(arrays, x, epsilon, quick), rtol=1e-4, atol=1e-4)
+
+
+def by_its_authors(arrays):
+    """timm's weights of DINOv2 with registers as its authors' hub has them: the class has a position of its own."""
+    named, first = dict(arrays), np.random.default_rng(2).normal(size=arrays["cls_token"].shape).astype(np.float32)
+    named["register_tokens"] = named.pop("reg_token")
+    named["pos_embed"] = np.concatenate([first, named["pos_embed"]], axis=1)
+    named["cls_token"] = named["cls_token"] - first
+    return {**named, "mask_token": np.zeros((1, first.shape[-1]), np.float32)}
 
 
 def by_transformers(arrays):
@@ -272,6 +288,7 @@ def by_transformers(arrays):
     ("name", "file", "pixels", "form"),
     [
         ("dinov2-s14", "w", IMAGENET, dict),
+        ("dinov2-s14-reg", "w", IMAGENET, by_its_authors),
         ("clip-b32", "w", CLIP, dict),
         ("clip-b32-quick", "vit_base_patch32_clip_quickgelu_224", CLIP, dict),
         ("clip-b32-quick", "w", CLIP, by_transformers),
@@ -298,16 +315,21 @@ def test_a_frozen_transformer_is_known_by_its_names(name, file, pixels, form, tm
         assert np.abs(told - features(name)).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["dinov2-s14", "clip-b32"])
+@pytest.mark.parametrize("name", ["dinov2-s14", "dinov2-s14-reg", "clip-b32"])
 def test_only_a_whole_transformer_is_taken(name, tmp_path, monkeypatch):
     monkeypatch.setattr(vit, "_DEPTH", 1)
     path, (arrays, _) = tmp_path / "w.safetensors", timms(name, 224)
-    own = "blocks.0.ls2.gamma" if name == "dinov2-s14" else "norm_pre.bias"
+    own = "norm_pre.bias" if name == "clip-b32" else "blocks.0.ls2.gamma"
     form = jax.eval_shape(build(name, (224, 224, 3), 5).init, jax.random.key(0))
+    registers = ({"reg_token": np.zeros((1, 4, 384), np.float32)}, f"reg_token is no weight of a {name}")
+    if name == "dinov2-s14-reg":
+        registers = ({"reg_token": None}, "reg_token is missing: take dinov2-s14$")
+    elif name == "dinov2-s14":
+        registers = (registers[0], registers[1] + ": take dinov2-s14-reg$")
     for change, message in (
         ({own: None}, f"{own} is missing"),
         ({own: np.zeros(3, np.float32)}, rf"{own} has the shape \[3\]"),
-        ({"reg_token": np.zeros((1, 4, 384), np.float32)}, f"reg_token is no weight of a {name}"),
+        registers,
         ({"blocks.1.norm1.bias": np.zeros(384, np.float32)}, f"blocks.1.norm1.bias is no weight of a {name}"),
     ):
         save(path, {key: array for key, array in {**arrays, **change}.items() if array is not None})
@@ -344,23 +366,24 @@ def cubic(old, new):
 OTHERS = ((56, 42), (56, 126), (154, 154))  # the second has as many patches as the file
 
 
-def test_positions_for_another_size_are_resampled(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "first"), [("dinov2-s14", 1), ("dinov2-s14-reg", 0)])
+def test_positions_for_another_size_are_resampled(name, first, tmp_path, monkeypatch):
     monkeypatch.setattr(vit, "_DEPTH", 1)
-    path, (arrays, _) = tmp_path / "w.safetensors", timms("dinov2-s14", 84)
+    path, (arrays, _) = tmp_path / "w.safetensors", timms(name, 84)
     save(path, arrays)
     for height, width in OTHERS:
         shape, grid = (height, width, 3), (height // 14, width // 14)
-        form = jax.eval_shape(build("dinov2-s14", shape, 5).init, jax.random.key(0))
-        loaded = load_weights("dinov2-s14", *form, path, shape)
+        form = jax.eval_shape(build(name, shape, 5).init, jax.random.key(0))
+        loaded = load_weights(name, *form, path, shape)
         assert loaded.notes[0] == f"positions are resampled from 6 x 6 patches to {grid[0]} x {grid[1]}"
-        stored = arrays["pos_embed"][0, 1:].reshape(6, 6, -1)
+        stored = arrays["pos_embed"][0, first:].reshape(6, 6, -1)
         wanted = np.einsum("ai,bj,ijf->abf", *(cubic(6, new) for new in grid), stored)
         ours = loaded.params["positions"][0]
-        np.testing.assert_array_equal(ours[0], arrays["pos_embed"][0, 0])
-        np.testing.assert_allclose(ours[1:].reshape(*grid, -1), wanted, atol=1e-6)
-    form = jax.eval_shape(build("dinov2-s14", (56, 56, 3), 5).init, jax.random.key(0))
-    with pytest.raises(ArgumentError, match=r"pos_embed has the shape \[1, 37, 384\]"):
-        load_weights("dinov2-s14", *form, path)
+        np.testing.assert_array_equal(ours[:first], arrays["pos_embed"][0, :first])
+        np.testing.assert_allclose(ours[first:].reshape(*grid, -1), wanted, atol=1e-6)
+    form = jax.eval_shape(build(name, (56, 56, 3), 5).init, jax.random.key(0))
+    with pytest.raises(ArgumentError, match=rf"pos_embed has the shape \[1, {36 + first}, 384\]"):
+        load_weights(name, *form, path)
 
 
 def test_positions_are_resampled_as_timm_does(tmp_path, monkeypatch):
