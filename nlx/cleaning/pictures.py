@@ -101,7 +101,7 @@ def frozen_features(files: ImageFiles, weights: Path, model: str | None = None) 
 
     Args:
       files: n pictures; they are decoded a few at a time.
-      weights: safetensors with torchvision's or timm's names, or ``timm:NAME``.
+      weights: safetensors with torchvision's or timm's names, ``timm:NAME``, or the folder of a run or a checkpoint.
       model: what they are of, where their names do not say.
 
     Returns:

@@ -57,14 +57,16 @@ class RecipeOptions:
     """Go on with the run that lies in the run folder, from its last checkpoint."""
     model: str | None = None
     """Backbone: mlp, mlp-amt (the paper's 5376-1024-30-K for AMT), convnet, alexnet, vgg16, resnet8 to resnet101,
-    preact18, preact34, vit-s16, vit-b16, dinov2-s14, dinov2-b14, clip-b32, clip-b16 (image towers; OpenAI's own have
-    another GELU: clip-b32-quick, clip-b16-quick). Default by data: mlp for features, digits and mnist, convnet for the
-    samples of web and tags, resnet18 for images up to 64 pixels, resnet34 above (paper)."""
+    preact18, preact34, vit-s16, vit-b16, dinov2-s14, dinov2-b14, with registers dinov2-s14-reg, dinov2-b14-reg,
+    clip-b32, clip-b16 (image towers; OpenAI's own have another GELU: clip-b32-quick, clip-b16-quick). Default by data:
+    mlp for features, digits and mnist, convnet for the samples of web and tags, resnet18 for images up to 64 pixels,
+    resnet34 above (paper)."""
     init: Path | None = None
     """Weights to start from: safetensors with torchvision's or timm's names, of this backbone, or timm:NAME, such as
     timm:resnet50.a1_in1k, which is fetched from the hub, with pictures normalized as the weights want them; or the
-    folder of a run, of any backbone, with inputs normalized by the data's own mean and spread (or as that run's, if it
-    began with weights). The last layer is drawn anew where the file has none of this size."""
+    folder of a run, of any backbone, finished or not, or of an orbax checkpoint of parameters by our names, with inputs
+    normalized by the data's own mean and spread (or as that run's, if it began with weights). The last layer is drawn
+    anew where there is none of this size."""
     widths: tuple[int, ...] | None = None
     """Hidden widths of mlp or convnet. Default: the model's own."""
     dropout: float | None = None

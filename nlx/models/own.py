@@ -1,21 +1,22 @@
-"""The weights that a run of this library has left, in the place of a model's own."""
+"""Weights by our own names, of runs of this library and of orbax checkpoints, in the place of a model's own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from nlx.arguments import ArgumentError
+from nlx.models.checkpoints import Tree, checkpoint_in, read_checkpoint
 from nlx.models.hub import fetched
 from nlx.models.model import Params, Stats
-from nlx.models.stored import header_of
+from nlx.models.stored import header_of, read_safetensors
 
 _PARAMS, _STATS = "params/model/", "stats/"  # before a weight's place
+_ABOVE = 3  # folders from the leaves of a checkpoint to the run's: RUN/checkpoints/STEP/state
 
 
 class Loaded(NamedTuple):
@@ -34,37 +35,60 @@ class Loaded(NamedTuple):
 def file_of(path: Path) -> Path:
     """The file of weights itself, where a run's folder is named, or a model of timm's on the hub.
 
+    Of a run that has not finished, and of orbax checkpoints, it is the folder that holds the leaves, see
+    :func:`nlx.models.checkpoints.checkpoint_in`.
+
     Raises:
-      ArgumentError: it is the folder of several seeds, or cannot be fetched.
+      ArgumentError: it is the folder of several seeds, or holds no weights, or cannot be fetched.
     """
     path = fetched(path)
     if not path.is_dir():
         return path
-    if not (file := path / "model.safetensors").exists() and any(path.glob("seed-*")):
+    if (file := path / "model.safetensors").exists():
+        return file
+    if any(path.glob("seed-*")):
         raise ArgumentError(f"{path} holds the runs of several seeds: name one of them, such as {path}/seed-0")
-    return file
+    return checkpoint_in(path)
 
 
 def of_a_run(path: Path) -> bool:
-    """Whether a file of weights is one that a run has left, which has its own names for them; or that run's folder."""
-    return any(name.startswith(_PARAMS) for name in header_of(file_of(path)))
+    """Whether weights have our own names: those that a run has left, or its folder, or an orbax checkpoint."""
+    file = file_of(path)
+    return file.is_dir() or any(name.startswith(_PARAMS) for name in header_of(file))
 
 
-def load_own(name: str, params: Params, stats: Stats, arrays: Mapping[str, np.ndarray], path: Path) -> Loaded:
-    """The weights of a run, in the places that they had there; what is drawn at random stays.
+def told_beside(file: Path) -> dict[str, Any]:
+    """What config.json says in the same folder or, of a checkpoint's, in it or up to three above; else nothing.
+
+    Args:
+      file: what :func:`file_of` gives.
+    """
+    folders = (file, *file.resolve().parents[:_ABOVE]) if file.is_dir() else (file.parent,)
+    for folder in folders:
+        try:
+            return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            continue
+    return {}
+
+
+def load_own(name: str, params: Params, stats: Stats, path: Path) -> Loaded:
+    """The weights of a run or of an orbax checkpoint, in the places that they had there; what is drawn at random stays.
 
     Args:
       name: of the model.
       params: its parameters, or those of a :func:`nlx.models.pair`, each of which gets those of the same one, or of the
-        one that there is; the last layer stays as it is where the run had other classes.
+        one that there is; the last layer stays as it is where there is none, or the run had other classes.
       stats: its statistics.
-      arrays: of the run's file.
-      path: of it.
+      path: see :func:`of_a_run`.
 
     Raises:
       ArgumentError: a weight is missing, has no place here, or is of another shape.
     """
-    two, had_two = "head" not in params, any(key.startswith(f"{_PARAMS}b/") for key in arrays)
+    file = file_of(path)
+    arrays, of_params, of_stats = _weights(file)
+    two, had_two = "head" not in params, any(key.startswith(f"{of_params}b/") for key in arrays)
+    what = "run" if of_params == _PARAMS else "checkpoint"
     used, at_head = set(), False
 
     def theirs_for(part: str, keys: list[str]) -> str:
@@ -76,27 +100,36 @@ def load_own(name: str, params: Params, stats: Stats, arrays: Mapping[str, np.nd
 
     def taken(part: str, place: Any, ours: Any) -> Any:
         nonlocal at_head
-        if jnp.issubdtype(ours.dtype, jax.dtypes.prng_key):
-            return ours
         keys = [str(step.key) for step in place]
         used.add(theirs := theirs_for(part, keys))
+        if jnp.issubdtype(ours.dtype, jax.dtypes.prng_key):
+            return ours
         array = arrays.get(theirs)
         if array is not None and array.shape == ours.shape:
-            return array
+            return array.astype(ours.dtype, copy=False)
         if keys[1 if two else 0] == "head":
             at_head = True
             return ours
         found = "is missing" if array is None else f"has the shape {list(array.shape)}, here {list(ours.shape)}"
-        raise ArgumentError(f"{path}: {theirs} {found}: give the run of a {name} of the same widths and inputs")
+        raise ArgumentError(f"{file}: {theirs} {found}: give the {what} of a {name} of the same widths and inputs")
 
     params, stats = (
         jax.tree.map_with_path(lambda *leaf, part=part: taken(part, *leaf), tree)
-        for part, tree in ((_PARAMS, params), (_STATS, stats))
+        for part, tree in ((of_params, params), (of_stats, stats))
     )
-    other = tuple(f"{part}b/" for part in (_PARAMS, _STATS)) if had_two and not two else ()
-    ours = (key for key in arrays if key.startswith((_PARAMS, _STATS)) and not (other and key.startswith(other)))
-    if unknown := next((key for key in ours if key not in used), None):
+    other = tuple(f"{part}b/" for part in (of_params, of_stats)) if had_two and not two else ()
+    if unknown := next((key for key in arrays if key not in used and not (other and key.startswith(other))), None):
         raise ArgumentError(
-            f"{path}: {unknown} has no place here: give the run of a {name} of the same depth and widths"
+            f"{file}: {unknown} has no place here: give the {what} of a {name} of the same depth and widths"
         )
-    return Loaded(params, stats, ("the last layer is drawn anew, for that run had other classes",) if at_head else ())
+    notes = (f"weights are those of {file}",) if file.is_dir() and file != fetched(path) else ()
+    why = "that run had other classes" if what == "run" else "that checkpoint has none of this size"
+    return Loaded(params, stats, (*notes, *((f"the last layer is drawn anew, for {why}",) if at_head else ())))
+
+
+def _weights(file: Path) -> Tree:
+    """What :func:`file_of` gives, read; of a run, nothing but the backbone's."""
+    if file.is_dir():
+        return read_checkpoint(file)
+    arrays = {key: array for key, array in read_safetensors(file).items() if key.startswith((_PARAMS, _STATS))}
+    return Tree(arrays, _PARAMS, _STATS)

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlx.arguments import ArgumentError
-from nlx.models.model import Params, Stats, build
+from nlx.models.model import NAMES, Params, Stats, build
 from nlx.models.naming import in_timms_names, name_of, naming, of_transformers
-from nlx.models.own import Loaded, file_of, load_own, of_a_run
+from nlx.models.own import Loaded, file_of, load_own, of_a_run, told_beside
 from nlx.models.pixels import Pixels, pixels_of
 from nlx.models.stored import read_safetensors
 from nlx.models.vit import KINDS
@@ -37,7 +37,8 @@ def load_weights(
       stats: its statistics.
       path: safetensors with the names of torchvision (ResNets, AlexNet, VGG-16, ViT), timm (ResNets, PreAct-ResNets,
         which it calls resnetv2, ViT, DINOv2, CLIP's image towers) or transformers (CLIP); ``timm:NAME``, see
-        :func:`nlx.models.hub.fetched`; or a run's folder, or its model.safetensors, of any model.
+        :func:`nlx.models.hub.fetched`; or a run's folder, its model.safetensors or its checkpoints, or the folder of
+        another orbax checkpoint, of any model, whose tree is ours: see :func:`nlx.models.checkpoints.read_checkpoint`.
       input_shape: (H, W, C) of an image, to whose patches the positions of a ViT are resampled where the file is for
         images of another size, as timm does: bicubic, antialiased. None refuses those.
 
@@ -49,7 +50,7 @@ def load_weights(
       OSError: it cannot be read.
     """
     if of_a_run(path):
-        return load_own(name, params, stats, read_safetensors(path := file_of(path)), path)
+        return load_own(name, params, stats, path)
     if params and "head" not in params:
         parts = {key: load_weights(name, params[key], stats[key], path, input_shape) for key in params}
         params, stats = ({key: part[i] for key, part in parts.items()} for i in (0, 1))
@@ -111,18 +112,24 @@ def frozen(path: Path, imagenet: Pixels, name: str | None = None) -> Callable[[n
     """The frozen backbone of a file of weights, whose names say what it is.
 
     Args:
-      path: as for :func:`load_weights`, no run; the last layer is not used.
+      path: as for :func:`load_weights`; the last layer is not used.
       imagenet: mean and standard deviation of ImageNet's pixels, see :func:`nlx.models.pixels.pixels_of`.
       name: of the model, one of :data:`nlx.models.NAMES`. By default what names and shapes in the file say: of CLIP's
-        towers the one of quick GELU where transformers wrote it, or ``quickgelu`` stands in the file's own name.
+        towers the one of quick GELU where transformers wrote it, or ``quickgelu`` stands in the file's own name. Of a
+        run, what its config.json says; another orbax checkpoint does not say it.
 
     Returns:
       Function from images, uint8 ``[B, H, W, 3]``, for a ViT of 224 pixels, to features, float32 ``[B, F]``; a ResNet
       of 18 or 34 layers and CLIP give 512, a ResNet of more layers 2048.
 
     Raises:
-      ArgumentError: the file is no such network, in one sentence that names a weight.
+      ArgumentError: the file is no such network, in one sentence that names a weight, or nothing says which it is.
     """
+    if name is None and of_a_run(path):
+        told = told_beside(file_of(path)).get("options")
+        name = told.get("model") if isinstance(told, dict) else None
+        if name not in NAMES:
+            raise ArgumentError(f"{path} does not say what network it is of: name it by `model`, such as resnet18")
     if name is None:
         arrays = read_safetensors(file_of(path))
         name = name_of(in_timms_names(arrays))
