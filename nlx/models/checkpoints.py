@@ -51,13 +51,14 @@ def checkpoint_in(path: Path) -> Path:
     Raises:
       ArgumentError: there is no checkpoint, or none that is whole, or several trees.
     """
-    if _PARTIAL in path.name:
+    if any(_PARTIAL in part for part in path.parts):
         raise _partial(path)
     if (path / _META).is_file():
         return path
     if (path / "checkpoints").is_dir():
         return checkpoint_in(path / "checkpoints")
-    within = sorted(folder for folder in path.iterdir() if folder.is_dir())
+    every = sorted(folder for folder in path.iterdir() if folder.is_dir())
+    within = [folder for folder in every if _PARTIAL not in folder.name]
     trees = [folder for folder in within if (folder / _META).is_file()]
     if len(trees) > 1:
         names = ", ".join(tree.name for tree in trees)
@@ -67,7 +68,7 @@ def checkpoint_in(path: Path) -> Path:
     steps = {int(found[1]): folder for folder in within if (found := re.fullmatch(r"(?:\w+_)?(\d+)", folder.name))}
     if steps:
         return checkpoint_in(steps[max(steps)])
-    if any((path / name).exists() for name in _TRACES) or any(_PARTIAL in folder.name for folder in within):
+    if len(within) < len(every) or any((path / name).exists() for name in _TRACES):
         raise _partial(path)
     raise ArgumentError(
         f"{path} holds no weights: name the folder of a run that has written a checkpoint, or of an orbax checkpoint"
