@@ -3,6 +3,7 @@
 import json
 import math
 from copy import deepcopy
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import pytest
 from nlx.arguments import ArgumentError
 from nlx.data.prepare import IMAGENET
 from nlx.models import build, vit
-from nlx.models.naming import naming
+from nlx.models.naming import in_timms_names, naming
 from nlx.models.pixels import CLIP
 from nlx.models.pretrained import frozen, load_weights
 from nlx.models.stored import read_safetensors
@@ -386,17 +387,33 @@ def test_positions_for_another_size_are_resampled(name, first, tmp_path, monkeyp
         load_weights(name, *form, path)
 
 
-def test_positions_are_resampled_as_timm_does(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "first"), [("dinov2-s14", 1), ("dinov2-s14-reg", 0)])
+def test_positions_are_resampled_as_timm_does(name, first, tmp_path, monkeypatch):
     torch, timm = (pytest.importorskip(library) for library in ("torch", "timm"))
     monkeypatch.setattr(vit, "_DEPTH", 1)
-    path, (arrays, _) = tmp_path / "w.safetensors", timms("dinov2-s14", 84)
+    path, (arrays, _) = tmp_path / "w.safetensors", timms(name, 84)
     save(path, arrays)
     for height, width in OTHERS:
-        form = jax.eval_shape(build("dinov2-s14", (height, width, 3), 5).init, jax.random.key(0))
-        ours = load_weights("dinov2-s14", *form, path, (height, width, 3)).params["positions"]
+        form = jax.eval_shape(build(name, (height, width, 3), 5).init, jax.random.key(0))
+        ours = load_weights(name, *form, path, (height, width, 3)).params["positions"]
         stored = torch.tensor(arrays["pos_embed"])
-        theirs = timm.layers.resample_abs_pos_embed(stored, [height // 14, width // 14]).numpy()
+        theirs = timm.layers.resample_abs_pos_embed(
+            stored, [height // 14, width // 14], num_prefix_tokens=first
+        ).numpy()
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_its_authors_names_of_registers_become_what_timm_makes_of_them(monkeypatch):
+    torch, theirs = pytest.importorskip("torch"), pytest.importorskip("timm.models.vision_transformer")
+    monkeypatch.setattr(vit, "_DEPTH", 1)
+    arrays = by_its_authors(timms("dinov2-s14-reg", 28)[0])
+    module = SimpleNamespace(no_embed_class=True, pos_embed=torch.zeros(1, 4, 384))
+    module.patch_embed = SimpleNamespace(grid_size=(2, 2), proj=SimpleNamespace(weight=torch.zeros(384, 3, 14, 14)))
+    wanted = theirs.checkpoint_filter_fn({name: torch.tensor(array) for name, array in arrays.items()}, module)
+    ours = {name: array for name, array in in_timms_names(arrays).items() if name != "mask_token"}
+    assert ours.keys() == wanted.keys()
+    for name, array in ours.items():
+        np.testing.assert_array_equal(array, wanted[name].numpy())
 
 
 def test_features_are_those_of_transformers(tmp_path):

@@ -139,6 +139,10 @@ def test_a_run_starts_where_another_ended(run, arrays, as_a_user, tmp_path):
     still = ("--learning_rate=1e-12", "--epochs=1", f"--init={first.folder}")
     second = run("baseline", *still, folder="second")
     assert second.rows[-1]["test_accuracy"] == pytest.approx(first.rows[-1]["test_accuracy"], abs=1e-6)
+    (first.folder / "model.safetensors").rename(tmp_path / "kept.safetensors")  # as if it had been stopped at its end
+    again = run("baseline", *still, folder="again")
+    assert again.rows[-1]["test_accuracy"] == second.rows[-1]["test_accuracy"]
+    (tmp_path / "kept.safetensors").rename(first.folder / "model.safetensors")
     assert run("baseline", *still[:2], folder="third").rows[-1]["test_accuracy"] != second.rows[-1]["test_accuracy"]
     with np.load(arrays) as held:
         four = {name: held[name] for name in held.files if name != "class_names"}
