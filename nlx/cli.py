@@ -74,8 +74,8 @@ class Clean:
     """Of a folder of pictures: filters made of their own patches, or a frozen pretrained network, see init."""
     init: Path | None = None
     """Weights of a ResNet, a VGG-16, a ViT, DINOv2 or CLIP's image tower: safetensors with torchvision's or timm's
-    names, or timm:NAME, fetched from the hub, such as timm:vit_small_patch14_dinov2.lvd142m; or the folder of a run or
-    of an orbax checkpoint. With features=frozen."""
+    names, or timm:NAME, fetched from the hub, such as timm:vit_small_patch14_dinov2.lvd142m, or the folder of a run
+    or orbax checkpoint. With features=frozen."""
     model: str | None = None
     """What network init is of. Default: what the weights' names or the run's config.json say; of CLIP's towers names do
     not say which GELU is theirs: clip-b32-quick and clip-b16-quick are OpenAI's. With features=frozen."""
