@@ -181,11 +181,12 @@ def stored(name: str, arrays: dict[str, np.ndarray]) -> Path:
 
 
 def sparse(num_classes: int, each: int) -> dict[str, np.ndarray]:
-    """Classes of which half of the labels are those of one other class each."""
+    """Classes of which half of the labels are those of ten other classes each."""
     made = points((each,) * num_classes, 1.0, 64, 0.0)
-    rng = np.random.default_rng(0)
-    others = (made["label"] + 1) % num_classes
-    wrong = rng.random(len(others)) < 0.5
+    rng, size = np.random.default_rng(0), len(made["label"])
+    ten = np.stack([rng.choice(num_classes - 1, 10, replace=False) for _ in range(num_classes)])
+    others = (made["label"] + 1 + ten[made["label"], rng.integers(0, 10, size)]) % num_classes
+    wrong = rng.random(size) < 0.5
     return made | {"noisy_label": np.where(wrong, others, made["label"]).astype(np.int32)}
 
 

@@ -1,0 +1,156 @@
+"""How a whole run's memory and time grow with the number of examples, for 1,000 classes of features.
+
+  python benchmarks/scale.py                                          # four sizes of every recipe
+  python benchmarks/scale.py --only noise_layer --sizes 1300000       # one recipe at the size of ImageNet
+
+Each run is a process of its own: one epoch, export and all files. Its peak is what the system counts (the largest
+resident set), the plan's memory what the recipe states with --plan=cpu:1. Growth is the peak's, or the time's, from
+each size to the next, for a million more examples: alike where it is linear. The rows are printed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tyro
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.protocols.common import table
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES: dict[str, tuple[str, ...]] = {
+    "baseline": (),
+    "elr": (),
+    "sop": (),
+    "can": ("--start=random",),
+    "noise_layer": (),
+    "noise_types": ("--clean_fraction=0.1", "--pretrain_epochs=1", "--types_epochs=1"),
+    "crf": ("--clean_fraction=0.1", "--transition=trusted"),
+    "self_learning": ("--start_epoch=1",),
+}
+HEAD = ("recipe", "examples", "seconds", "peak, MiB", "plan's memory, MiB", "MiB per million", "seconds per million")
+_PLANNED = re.compile(r"memory of each device, MiB: ([\d,.]+)")
+_TESTS = 1_000
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run."""
+
+    sizes: tuple[int, ...] = (40_000, 80_000, 160_000, 320_000)
+    """Training examples, from few to many."""
+    classes: int = 1_000
+    """Classes."""
+    dim: int = 16
+    """Features of an example."""
+    width: int = 16
+    """Units of the network's one hidden layer."""
+    batch_size: int = 1_024
+    """Examples of a step."""
+    only: str = ""
+    """Of the recipes, those whose name contains this."""
+
+
+class Grown(NamedTuple):
+    """What one run took.
+
+    Attributes:
+      size: its training examples.
+      seconds: from start to exit.
+      peak: largest resident set, MiB.
+      planned: what the recipe states, MiB; None where it states nothing.
+    """
+
+    size: int
+    seconds: float
+    peak: float
+    planned: float | None
+
+
+def write_features(path: Path, size: int, options: Options) -> None:
+    """Classes around random centres, every fifth label wrong."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((options.classes, options.dim), np.float32) * 2
+    arrays = {}
+    for part, n in (("", size), ("test_", _TESTS)):
+        label = rng.integers(0, options.classes, n, dtype=np.int32)
+        label[: options.classes] = np.arange(min(n, options.classes))
+        arrays |= {f"{part}features": centres[label] + rng.standard_normal((n, options.dim), np.float32)}
+        arrays |= {f"{part}label": label}
+    wrong = rng.random(size) < 0.2
+    drawn = rng.integers(0, options.classes, size, dtype=np.int32)
+    np.savez(path, **arrays, noisy_label=np.where(wrong, drawn, arrays["label"]))
+
+
+def run(name: str, data: Path, size: int, options: Options, folder: Path) -> Grown:
+    """Run a recipe, and ask it for its plan.
+
+    Raises:
+      RuntimeError: it failed; the message has the end of what it said.
+    """
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, f"{ROOT}/recipes/{name}.py", f"--dataset=npz:{data}", "--epochs=1", *RECIPES[name]]
+    command += [f"--widths={options.width}", f"--batch_size={options.batch_size}"]
+    if name == "noise_types":
+        command.remove("--epochs=1")  # its stages have their own
+    plan = subprocess.run([*command, "--plan=cpu:1"], env=environment, capture_output=True, text=True)
+    stated = _PLANNED.search(plan.stdout + plan.stderr)
+    began = time.monotonic()
+    with (folder / "said").open("w+") as said:
+        process = subprocess.Popen([*command, f"--run_dir={folder / 'run'}"], env=environment, stdout=said, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)  # it has been waited for
+        if process.returncode:
+            said.seek(0)
+            raise RuntimeError(f"{name} with {size:,} examples ended with {process.returncode}: {said.read()[-500:]}")
+    peak = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    planned = float(stated.group(1).replace(",", "")) if stated else None
+    return Grown(size, time.monotonic() - began, peak, planned)
+
+
+def rows_of(name: str, grown: list[Grown]) -> Iterator[list[str]]:
+    """A row for each size, with the growth since the one before."""
+    growth = ["", *(f"{(b.peak - a.peak) / (b.size - a.size) * 1e6:,.0f}" for a, b in pairwise(grown))]
+    slower = ["", *(f"{(b.seconds - a.seconds) / (b.size - a.size) * 1e6:,.0f}" for a, b in pairwise(grown))]
+    for one, more, later in zip(grown, growth, slower, strict=True):
+        planned = "" if one.planned is None else f"{one.planned:,.0f}"
+        yield [name, f"{one.size:,}", f"{one.seconds:.0f}", f"{one.peak:,.0f}", planned, more, later]
+
+
+def main() -> int:
+    """Run every recipe at every size, and print the table."""
+    options = tyro.cli(Options, description=__doc__, use_underscores=True)
+    names = [name for name in RECIPES if options.only in name]
+    if not names or not options.sizes or min(options.sizes) < options.classes or min(options.classes, options.dim) < 2:
+        print(
+            "error: `only` names no recipe, or there are fewer examples than classes, or of these below 2",
+            file=sys.stderr,
+        )
+        return 2
+    grown: dict[str, list[Grown]] = {name: [] for name in names}
+    for size in sorted(options.sizes):
+        with tempfile.TemporaryDirectory() as made:
+            data = Path(made) / "features.npz"
+            write_features(data, size, options)
+            for name in names:
+                with tempfile.TemporaryDirectory() as folder:
+                    grown[name].append(run(name, data, size, options, Path(folder)))
+                print(f"{name}: {grown[name][-1]}", file=sys.stderr)
+    print("\n".join(table(list(HEAD), [row for name in names for row in rows_of(name, grown[name])])))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
