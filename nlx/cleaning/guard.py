@@ -150,15 +150,6 @@ def unpredicted(judged: Judge, posterior: Posterior) -> list[int]:
     return np.flatnonzero(_nearly_gone(count, _expected(judged.beliefs, size))).tolist()
 
 
-def agreement(judged: Judge, posterior: Posterior) -> dict[str, Interval] | None:
-    """How well the classifier, and judges that have not seen them, predict the given labels, and the difference."""
-    probs = beliefs_of(posterior).get("classifier")
-    if probs is None or isinstance(probs, Top):
-        return None
-    own, theirs = (_of_given(judged, scores) for scores in (probs[judged.rows], judged.models.scores(judged.given, judged.one_class)))
-    return {"classifier": interval_of(own), "judges": interval_of(theirs), "difference": interval_of(own - theirs)}
-
-
 def _expected(beliefs: np.ndarray, size: int) -> np.ndarray:
     """Examples of each class among ``size`` of them, as judges believe, ``[K]``."""
     return np.asarray(beliefs.mean(axis=0) * size)
@@ -215,11 +206,7 @@ def beliefs_of(posterior: Posterior) -> dict[str, Any]:
 
 def _hits(judged: Judge, labels: np.ndarray) -> np.ndarray:
     """How well models of other labels predict held-out given ones: hits ``[m]``, or each fold's average precision."""
-    return _of_given(judged, judged.models.scores(labels, judged.one_class))
-
-
-def _of_given(judged: Judge, scores: np.ndarray) -> np.ndarray:
-    """How well scores predict given labels: hits ``[m]``, or each fold's average precision."""
+    scores = judged.models.scores(labels, judged.one_class)
     if judged.one_class:
         return np.take_along_axis(judged.given, np.argmax(scores, axis=1)[:, None], axis=1)[:, 0].astype(float)
     folds = judged.models.rows_of_folds
