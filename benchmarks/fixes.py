@@ -95,7 +95,7 @@ FIXES = (
         seeded=True,
     ),
     Fix("CAN's defaults on worst", "can", ("--dataset=npz:FEATURES", "--labels=worst", "--evaluate_every=30")),
-    Fix("T of 1,000 classes, sparse 0.5", "noise_layer", ("--dataset=npz:MANY", "--epochs=40")),
+    Fix("T of 1,000 classes, sparse 0.5", "noise_layer", ("--dataset=npz:MANY", "--epochs=15")),
 )
 
 
