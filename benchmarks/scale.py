@@ -83,7 +83,7 @@ def write_features(path: Path, size: int, options: Options) -> None:
     """Classes around random centres, every fifth label wrong."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((options.classes, options.dim), np.float32) * 2
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for part, n in (("", size), ("test_", _TESTS)):
         label = rng.integers(0, options.classes, n, dtype=np.int32)
         label[: options.classes] = np.arange(min(n, options.classes))
@@ -91,7 +91,8 @@ def write_features(path: Path, size: int, options: Options) -> None:
         arrays |= {f"{part}label": label}
     wrong = rng.random(size) < 0.2
     drawn = rng.integers(0, options.classes, size, dtype=np.int32)
-    np.savez(path, **arrays, noisy_label=np.where(wrong, drawn, arrays["label"]))
+    arrays["noisy_label"] = np.where(wrong, drawn, arrays["label"])
+    np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
 def run(name: str, data: Path, size: int, options: Options, folder: Path) -> Grown:

@@ -7,9 +7,9 @@ Two vocabularies, words and objects: --dataset=tags --field=no_link.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 
@@ -33,6 +33,11 @@ class CRFOptions(RecipeOptions):
     """Options of the CRF, after those of every recipe."""
 
     single_label_rate: ClassVar[float] = 0.01  # at higher ones its posterior feeds on itself
+    several_labels: ClassVar[Mapping[str, Any]] = {
+        "optimizer": "adam",
+        "batch_size": 32,
+        "epochs": 40,
+    }  # see docs/crf.md
     field: Literal["no_link", "hidden", "no_hidden", "no_pairwise"] = "no_link"
     """A row of the paper's Table 1. no_pairwise: no interactions; no_hidden: of noisy with clean labels; hidden: both
     with hidden units; no_link: likewise, but the noisy labels do not see the image (the paper's best)."""
@@ -75,8 +80,7 @@ def train(options: CRFOptions, run: Run) -> Result:
     defaults, given = (40.0, 5.0) if data.multi_label else (8.0, 0.25), (options.alpha_start, options.alpha_end)
     start, end = (d if value is None else value for d, value in zip(defaults, given, strict=True))
     alpha = annealed(start, end, max(1, round(options.alpha_share * steps)))
-    noisy, share = data.train.observed, data.train.trusted_share
-    generator = options.generator or default_generator()
+    noisy, share, generator = data.train.observed, data.train.trusted_share, options.generator or default_generator()
     if data.multi_label:
         refuse_idle(options, "for two vocabularies", "transition")
         hidden = options.hidden if options.field in ("no_link", "hidden") else 0

@@ -15,7 +15,7 @@ from nlx import target
 from nlx.arguments import ArgumentError
 from nlx.data import Dataset, ImageFiles
 from nlx.data.prepare import IMAGENET, Augmentation, normalization, preparer, several, six_views
-from nlx.experiment.options import Dtype, RecipeOptions, Schedule, refuse_idle
+from nlx.experiment.options import Dtype, Optimizer, RecipeOptions, Schedule, refuse_idle
 from nlx.models import Model, build, prepared
 from nlx.models.mixing import mixing
 from nlx.models.pixels import Pixels, pixels_of
@@ -37,6 +37,7 @@ class Training:
       dropout: rate.
       weight_decay: L2 penalty on all weights.
       dtype: of the backbone's computation.
+      optimizer: name of the backbone's.
     """
 
     model: str
@@ -48,6 +49,7 @@ class Training:
     dropout: float = 0.0
     weight_decay: float = 0.0
     dtype: Dtype = "float32"
+    optimizer: Optimizer = "sgd"
 
 
 DEFAULTS = {
@@ -61,6 +63,7 @@ DEFAULTS = {
 
 _FEWEST_BATCHES, _MOST_EPOCHS = 8, 100  # of an epoch and of a training on a small set
 _FEWEST_STEPS, _STEPS_PER_CLASS = 300, 30
+_ADAM = 0.001  # its learning rate, whatever the data
 
 
 def kind_of(data: Dataset) -> str:
@@ -90,6 +93,8 @@ def training_for(options: RecipeOptions, data: Dataset) -> Training:
         refuse_idle(options, "for features", "six_crops", *(["augmentation"] if options.augmentation != "none" else []))
     given = {field.name: getattr(options, field.name) for field in fields(Training)}
     size, default = len(data.train), DEFAULTS[kind_of(data)]
+    if data.multi_label:
+        default = replace(default, **options.several_labels)
     if not size:
         raise ArgumentError(
             f"`validation_fraction`={options.validation_fraction} leaves no example to train on; lower it"
@@ -104,9 +109,13 @@ def training_for(options: RecipeOptions, data: Dataset) -> Training:
     steps = max(_FEWEST_STEPS, _STEPS_PER_CLASS * data.num_classes)
     epochs = max(default.epochs, min(_MOST_EPOCHS, math.ceil(steps * batch / size)))
     rate = default.learning_rate if data.multi_label else min(default.learning_rate, options.single_label_rate)
+    if (options.optimizer or default.optimizer).startswith("adam"):
+        rate = min(rate, _ADAM)
     dtype: Dtype = "float32" if target.platform() == "cpu" else "bfloat16"
     default = replace(default, batch_size=batch, epochs=epochs, learning_rate=rate, dtype=dtype)
     training = replace(default, **{name: value for name, value in given.items() if value is not None})
+    if not training.optimizer.startswith("adam"):
+        refuse_idle(options, "without `optimizer`=adam or adamw", "adam_epsilon")
     if training.schedule != "step":
         refuse_idle(options, f"with `schedule`={training.schedule}", "decay_every")
     if training.model not in ("mlp", "convnet"):
@@ -204,16 +213,16 @@ def build_optimizer(
 
     def rule(rate: float) -> optax.GradientTransformation:
         decay = training.weight_decay
-        if options.optimizer == "adamw":
+        if training.optimizer == "adamw":
             about = {"eps": options.adam_epsilon, "weight_decay": decay, "mask": _kernels}
             return optax.adamw(rate, b1=options.momentum, **about)
-        if options.optimizer == "adam":
+        if training.optimizer == "adam":
             step = optax.adam(rate, b1=options.momentum, eps=options.adam_epsilon)
-        elif options.optimizer == "lars":
+        elif training.optimizer == "lars":
             about = {"momentum": options.momentum, "weight_decay": decay, "weight_decay_mask": _kernels}
             return optax.lars(rate, trust_ratio_mask=_kernels, **about)
         else:
-            step = optax.sgd(rate, momentum=options.momentum or None, nesterov=options.optimizer == "nesterov")
+            step = optax.sgd(rate, momentum=options.momentum or None, nesterov=training.optimizer == "nesterov")
         return optax.chain(optax.add_decayed_weights(decay), step)
 
     clipped = [] if options.clip is None else [optax.clip_by_global_norm(options.clip)]

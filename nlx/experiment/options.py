@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from nlx.arguments import ArgumentError
 from nlx.data.prepare import Augmentation
@@ -13,6 +14,7 @@ from nlx.models import NAMES
 
 Schedule = Literal["step", "cosine", "constant"]
 Dtype = Literal["float32", "bfloat16"]
+Optimizer = Literal["sgd", "nesterov", "adam", "adamw", "lars"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class RecipeOptions:
 
     single_label_rate: ClassVar[float] = math.inf
     # The largest learning rate by default where an example has one label: a recipe may need a smaller one.
+    several_labels: ClassVar[Mapping[str, Any]] = {}
+    # A recipe's own defaults where an example has several labels: fields of nlx.experiment.defaults.Training.
 
     dataset: str = "web"
     """web (the WEB set where it lies under DATA_DIR/web, else the embedded sample web/sample), digits, mnist,
@@ -86,10 +90,10 @@ class RecipeOptions:
     batch_size: int | None = None
     """Examples per step, over all devices (paper 50). Default by data: 50 for digits and images above 64 pixels, else
     128."""
-    optimizer: Literal["sgd", "nesterov", "adam", "adamw", "lars"] = "sgd"
-    """Optimizer (paper: sgd). nesterov: sgd with Nesterov's momentum; adamw: Adam whose weight decay is apart from the
-    gradient and spares biases and normalizations; lars: layer by layer in proportion to the weights, for batches of
-    thousands, decay and proportion of kernels alone."""
+    optimizer: Optimizer | None = None
+    """Optimizer. Default: sgd (paper), of the CRF with several labels adam (its paper). nesterov: sgd with Nesterov's
+    momentum; adamw: Adam whose weight decay is apart from the gradient and spares biases and normalizations; lars:
+    layer by layer in proportion to the weights, for batches of thousands, decay and proportion of kernels alone."""
     average: float = 0.0
     """Predict by a running mean of the backbone's weights that keeps this share at a step, such as 0.999, and takes one
     copy more of them. Default: by the weights themselves."""
@@ -105,7 +109,8 @@ class RecipeOptions:
     remat: bool = False
     """Compute the blocks of ResNets and ViTs again for the gradient: less memory, about a third more time."""
     learning_rate: float | None = None
-    """First learning rate (paper 0.01). Default by data: 0.05 for features, mnist and the samples, else 0.01."""
+    """First learning rate (paper 0.01). Default: 0.001 for Adam, else by data: 0.05 for features, mnist and the
+    samples, 0.01 for others."""
     method_rate: float = 1.0
     """Learning rate of what the method trains beside the backbone, as a multiple of the backbone's (paper 1)."""
     momentum: float = 0.9
@@ -170,8 +175,6 @@ class RecipeOptions:
         require(self, "[0, inf)", "in_memory_gib", "posterior_gib")
         require(self, "(0, 1]", "training_fraction", "decay_every")
         require(self, "(0, inf)", "adam_epsilon")
-        if not self.optimizer.startswith("adam"):
-            refuse_idle(self, "without `optimizer`=adam or adamw", "adam_epsilon")
         if self.mix == "none":
             refuse_idle(self, "without `mix`", "mix_alpha")
         for name in ("seed", "noise_seed"):

@@ -95,6 +95,25 @@ def test_a_recipe_may_need_a_smaller_rate_for_single_labels(monkeypatch):
     assert training_for(RecipeOptions(learning_rate=1.0), dataset(np.zeros((80, 5), np.float32))).learning_rate == 1.0
 
 
+def test_several_labels_may_have_a_recipes_own_defaults(monkeypatch):
+    monkeypatch.setattr(RecipeOptions, "several_labels", {"optimizer": "adam", "batch_size": 32})
+    one, many = dataset(np.zeros((1024, 5), np.float32)), dataset(np.zeros((1024, 5), np.float32))
+    many = replace(many, train=replace(many.train, noisy_label=np.zeros((1024, 2), np.uint8)))
+    assert many.multi_label
+    chosen = [training_for(RecipeOptions(), data) for data in (one, many)]
+    assert [(t.optimizer, t.learning_rate, t.batch_size) for t in chosen] == [("sgd", 0.05, 128), ("adam", 0.001, 32)]
+    told = training_for(RecipeOptions(optimizer="sgd", batch_size=8), many)
+    assert (told.optimizer, told.learning_rate, told.batch_size) == ("sgd", 0.05, 8)
+
+
+def test_adam_has_a_rate_of_its_own_and_alone_an_epsilon():
+    data = dataset(np.zeros((80, 5), np.float32))
+    assert [training_for(RecipeOptions(optimizer=o), data).learning_rate for o in ("adam", "adamw")] == [0.001] * 2
+    assert training_for(RecipeOptions(optimizer="adam", learning_rate=0.5, adam_epsilon=0.1), data).learning_rate == 0.5
+    with pytest.raises(ArgumentError, match="`adam_epsilon` does nothing without `optimizer`=adam"):
+        training_for(RecipeOptions(adam_epsilon=0.1), data)
+
+
 def test_a_default_batch_divides_over_the_devices(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 8)
     assert training_for(RecipeOptions(), dataset(np.zeros((1000, 8, 8, 1), np.uint8), "digits/0")).batch_size == 56
