@@ -28,7 +28,7 @@ class CleanNetOptions(RecipeOptions):
 
     clean_fraction: float = 0.1
     """Share of the training examples whose true label is trusted."""
-    warm_up: float = 0.2
+    warm_up: float = 0.1
     """Share of the epochs on the labels as they are, before CleanNet first learns, in (0, 1)."""
     every: float = 0.2
     """Share of the epochs between two of its turns, in (0, 1] (paper: classifier and CleanNet alternate)."""
@@ -36,8 +36,8 @@ class CleanNetOptions(RecipeOptions):
     """Features that stand for a class (paper 50)."""
     width: int = 128
     """Units of its layers and embeddings."""
-    cleannet_steps: int = 500
-    """Batches of a turn, of 64 verified and 64 other examples."""
+    cleannet_steps: int = 200
+    """Batches of a turn, of 64 verified and 64 other examples; few verified labels are learned by heart in many."""
     cleannet_rate: float = 0.002
     """Learning rate of its Adam."""
     margin: float = 0.1
@@ -66,7 +66,7 @@ def train(options: CleanNetOptions, run: Run) -> Result:
     require_one_label(data, "CleanNet is")
     trusted, pairs = data.train.trusted_label, data.train.paired
     if trusted is None:
-        raise ArgumentError("CleanNet learns from trusted labels; add `clean_fraction`=0.1, say")
+        raise ArgumentError("CleanNet learns from trusted labels; add `clean_fraction`=0.1, say, or a column of them")
     wrong = pairs & (trusted != data.train.observed)
     if not wrong.any() or not (pairs & ~wrong).any():
         raise ArgumentError("CleanNet needs right and wrong labels among the trusted; raise `clean_fraction`")

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
 from nlx.arguments import ArgumentError
@@ -31,6 +30,7 @@ _LEAST = 1e-6  # of a squared length, so that the cosine of a zero vector is 0 w
 _HALF = 64  # verified examples of a batch, and as many unverified ones
 
 Net = dict[str, Any]
+Moving = tuple[Net, Net, Net]  # CleanNet, and running means of its gradient and of the gradient's square
 
 
 class Relevance(NamedTuple):
@@ -60,7 +60,7 @@ def clean_net(
     references: int = 50,
     members: int = 1280,
     width: int = 128,
-    steps: int = 500,
+    steps: int = 200,
     rate: float = 0.002,
     margin: float = 0.1,
     reconstruction_weight: float = 0.1,
@@ -88,7 +88,8 @@ def clean_net(
       references: features that stand for a class, at least 1 (paper 50).
       members: random examples of a class that they are selected from, at least 1.
       width: units of the hidden layers and of the embeddings, at least 1.
-      steps: batches of a turn, at least 1; of 64 verified examples and 64 others.
+      steps: batches of a turn, at least 1; of 64 verified examples and 64 others. Many steps learn few verified labels
+        by heart.
       rate: learning rate of Adam, above 0.
       margin: rho, a wrong label's cosine may be this large, in [0, 1) (paper 0.1).
       reconstruction_weight: beta, at least 0 (paper 0.1).
@@ -106,17 +107,14 @@ def clean_net(
     References:
       Lee et al., CleanNet: Transfer Learning for Scalable Image Classifier Training with Label Noise, 2018, section 3.
     """
+    beta, gamma = reconstruction_weight, pseudo_weight
     if not (min(num_classes, references, members, width, steps) >= 1 and rate > 0 and 0 <= margin < 1):
         raise ArgumentError(
             "`num_classes`, `references`, `members`, `width` and `steps` must be at least 1, `rate` above 0 and "
             f"`margin` in [0, 1), got {num_classes}, {references}, {members}, {width}, {steps}, {rate} and {margin}"
         )
-    if not (reconstruction_weight >= 0 and pseudo_weight >= 0):
-        raise ArgumentError(
-            "`reconstruction_weight` and `pseudo_weight` must be at least 0, "
-            f"got {reconstruction_weight} and {pseudo_weight}"
-        )
-    optimizer = optax.adam(rate)
+    if not (beta >= 0 and gamma >= 0):
+        raise ArgumentError(f"`reconstruction_weight` and `pseudo_weight` must be at least 0, got {beta} and {gamma}")
 
     def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
         del key, outputs, num_classes
@@ -126,9 +124,8 @@ def clean_net(
         key: Array, params: Params, memory: Memory, outputs: Outputs, batch: Batch, step: Array
     ) -> tuple[Array, Memory, Metrics]:
         del key, params, step
-        trusted, given = _trusted(batch), batch["noisy_label"]
-        known = trusted != UNKNOWN
-        label = jnp.where(known, trusted, given)
+        known = (trusted := _trusted(batch)) != UNKNOWN
+        label = jnp.where(known, trusted, batch["noisy_label"])
         weight = jnp.where(known, 1.0, jnp.maximum(memory.cosine, 0.0))
         # Of no class: a known outlier, or an example without any label.
         losses = cross_entropy(outputs["logits"], jnp.maximum(label, 0), where=label >= 0)
@@ -165,19 +162,18 @@ def clean_net(
                 jnp.sum(part * share) / jnp.maximum(jnp.sum(share), 1.0)
                 for part, share in zip(parts, (share.astype(x.dtype) for share in shares), strict=True)
             ]
-            return means[0] + pseudo_weight * means[1] + reconstruction_weight * means[2]
+            return means[0] + gamma * means[1] + beta * means[2]
 
-        def descend(i: Array, carry: tuple[Net, optax.OptState]) -> tuple[Net, optax.OptState]:
-            net, state = carry
+        def descend(i: Array, moving: Moving) -> Moving:
             first, second = jax.random.split(jax.random.fold_in(batch_key, i))
             place = jax.random.randint(first, (_HALF,), 0, jnp.maximum(verified, 1))
             other = verified + jax.random.randint(second, (_HALF,), 0, jnp.maximum(others, 1))
             index = order[jnp.minimum(jnp.concatenate([place, other]), len(order) - 1)]
-            updates, state = optimizer.update(jax.grad(objective)(net, index), state)
-            return optax.apply_updates(net, updates), state
+            return _adam(moving, jax.grad(objective)(moving[0], index), i, rate)
 
         net = first_net(init_key, x.shape[1], width)
-        net, _ = jax.lax.fori_loop(0, steps, descend, (net, optimizer.init(net)))
+        still = jax.tree.map(jnp.zeros_like, net)
+        net, _, _ = jax.lax.fori_loop(0, steps, descend, (net, still, still))
         to = class_embeddings(net, reference, valid)[label]
         return Relevance(jnp.where(counts, cosine(query_embedding(net, x), to), 0.0))
 
@@ -273,6 +269,16 @@ def terms(net: Net, features: Array, to: Array, right: Array, wrong: Array, bala
 
 def _dense(layer: dict[str, Array], x: Array) -> Array:
     return x @ layer["weights"] + layer["bias"].reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def _adam(moving: Moving, slope: Net, i: Array, rate: float) -> Moving:
+    """One step of Adam, the ``i``-th from 0 (Kingma and Ba, 2015)."""
+    mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, moving[1], slope)
+    square = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, moving[2], slope)
+    t = i.astype(jnp.float32) + 1
+    size = rate * jnp.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+    net = jax.tree.map(lambda p, m, v: p - size * m / (jnp.sqrt(v) + 1e-8), moving[0], mean, square)
+    return net, mean, square
 
 
 def _standardized(features: Array, counts: Array) -> Array:
