@@ -75,7 +75,7 @@ MISTAKES = {
     "DivideMix, several labels": ("divide_mix", TAGS, "DivideMix is for one label per example"),
     "DivideMix, mixed twice": ("divide_mix", (*MINE, "--mix=mixup"), "--mix does nothing in DivideMix, which mixes"),
     "warm-up of DivideMix": ("divide_mix", (*MINE, "--warm_up=0"), "--warm_up must lie in (0, 1)"),
-    "CleanNet, several labels": ("clean_net", TAGS, "no true training labels to trust"),
+    "CleanNet, several labels": ("clean_net", TAGS, "CleanNet is for one label per example"),
     "CleanNet without trust": (
         "clean_net",
         (*MINE, "--clean_fraction=0"),
