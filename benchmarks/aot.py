@@ -34,6 +34,7 @@ from nlx.crf.rbm import RBM
 from nlx.data import Split
 from nlx.data.prepare import several
 from nlx.methods.can import Heads, can, paper_schedule
+from nlx.methods.clean_net import clean_net
 from nlx.methods.co_teaching import co_teaching
 from nlx.methods.crf import annealed, crf, crf_analytic
 from nlx.methods.divide_mix import divide_mix
@@ -139,6 +140,7 @@ def cases(s: Sizes) -> dict[str, Case]:
         "elr": Case(elr),
         "sop": Case(sop),
         "co_teaching": Case(lambda: co_teaching(lambda step: 0.3), around=pair),
+        "clean_net": Case(lambda: clean_net(k, refresh_after=lambda epochs: True, members=s.members), (), ()),
         "divide_mix": Case(lambda: divide_mix(warm_up=1), around=of_two_views),
         "self_learning": correcting(),
         "self_learning_short": correcting(keep_scores=False),
@@ -193,13 +195,15 @@ class Programs:
             return passes._posterior.lower(self.state, seen)
         if name == "scores":
             return passes._scores.lower(self.state, seen["inputs"])
-        size = self.memory.corrected.shape[0]
-        features = self._rows(size, (self._sizes.width,), np.float32)
+        size = jax.tree.leaves(self.memory)[0].shape[0]
+        width = jax.eval_shape(passes._eager_features, self.state, seen["inputs"]).shape[-1]
+        features = self._rows(size, (width,), np.float32)
         if name == "extract":
             return passes._extract.lower(features, self.state, seen["inputs"], seen["index"])
         key = jax.eval_shape(lambda state: key_for(state, REFRESH, 1), self.state)
         with jax.set_mesh(self._mesh):
-            labels = {"noisy_label": self._rows(size, (), np.int32)}
+            names = {"noisy_label", "trusted_label"} & seen.keys()
+            labels = {name: self._rows(size, (), np.int32) for name in sorted(names)}
             refresh: Any = passes._refresh
             return refresh.lower(key, self.memory, features, labels)
 

@@ -42,6 +42,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "agreement": ("--folds=2",),
     "baseline": (),
     "can": (),
+    "clean_net": (),
     "co_teaching": (),
     "crf": ("--transition=true",),
     "distill": ("--folds=2",),

@@ -19,6 +19,7 @@ from nlx import losses, methods
 from nlx.crf.rbm import RBM
 from nlx.methods import method as contract
 from nlx.methods.can import can, paper_schedule
+from nlx.methods.clean_net import clean_net
 from nlx.methods.co_teaching import co_teaching
 from nlx.methods.crf import annealed, crf, crf_analytic
 from nlx.methods.crowd import crowd
@@ -72,6 +73,7 @@ SINGLE_LABEL = {
     "joint_optimization": joint_optimization(start=2),
     "sop": sop(),
     "co_teaching": co_teaching(lambda step: 0.3),
+    "clean_net": clean_net(K, refresh_after=lambda epochs: True),
     "divide_mix": divide_mix(warm_up=1, unlabelled_weight=2.0),
     **{make.__name__: make(*SAID, **PEOPLE) for make in (crowd, crowd_layer, conal)},
     "dynamics": with_dynamics(plain(cross_entropy)),

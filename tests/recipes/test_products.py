@@ -107,6 +107,9 @@ def test_methods_of_the_literature_run(run):
     run("sop", "--average=0.9", folder="sop").check("sop", set(), {"unexplained"}, {"unexplained", "recovery"})
     joint = run("joint_optimization", folder="joint_optimization")
     joint.check("joint_optimization", set(), set(), {"prior_divergence", "entropy", "recovery"})
+    judged = run("clean_net", "--clean_fraction=0.2", "--epochs=3", folder="clean_net")
+    judged.check("clean_net", set(), {"relevance"}, {"relevance", "recovery"})
+    assert [row["relevance"] == 1 for row in judged.rows] == [True, False, False]
 
 
 def test_classes_that_the_classifier_does_not_predict_are_warned_of(arrays, as_a_user, tmp_path, monkeypatch):

@@ -105,6 +105,7 @@ def test_defaults_of_a_recipe_are_those_of_the_functions_it_calls(name):
     expected = {
         "agreement": 0,
         "can": 10,
+        "clean_net": 7,
         "co_teaching": 0,
         "crf": 3,
         "crowd": 1,
