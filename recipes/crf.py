@@ -33,11 +33,7 @@ class CRFOptions(RecipeOptions):
     """Options of the CRF, after those of every recipe."""
 
     single_label_rate: ClassVar[float] = 0.01  # at higher ones its posterior feeds on itself
-    several_labels: ClassVar[Mapping[str, Any]] = {
-        "optimizer": "adam",
-        "batch_size": 32,
-        "epochs": 40,
-    }  # see docs/crf.md
+    several_labels: ClassVar[Mapping[str, Any]] = {"optimizer": "adam", "batch_size": 32, "epochs": 40}
     field: Literal["no_link", "hidden", "no_hidden", "no_pairwise"] = "no_link"
     """A row of the paper's Table 1. no_pairwise: no interactions; no_hidden: of noisy with clean labels; hidden: both
     with hidden units; no_link: likewise, but the noisy labels do not see the image (the paper's best)."""

@@ -150,6 +150,7 @@ def test_the_cure_for_an_explicit_mesh_is_right():
     np.testing.assert_allclose(ours, case.call(*case.arrays), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRACED)
 def test_float64_other_generators_and_the_search_for_nans(name):
     """All at once: x64 with float64 arguments, another default generator and a key of it, debug_nans, strictness."""
