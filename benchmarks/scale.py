@@ -104,8 +104,6 @@ def run(name: str, data: Path, size: int, options: Options, folder: Path) -> Gro
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, f"{ROOT}/recipes/{name}.py", f"--dataset=npz:{data}", "--epochs=1", *RECIPES[name]]
     command += [f"--widths={options.width}", f"--batch_size={options.batch_size}"]
-    if name == "noise_types":
-        command.remove("--epochs=1")  # its stages have their own
     plan = subprocess.run([*command, "--plan=cpu:1"], env=environment, capture_output=True, text=True)
     stated = _PLANNED.search(plan.stdout + plan.stderr)
     began = time.monotonic()

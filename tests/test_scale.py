@@ -8,6 +8,7 @@ import pytest
 from benchmarks import scale
 from benchmarks.scale import Grown, Options, rows_of, run, write_features
 from nlx.data import load
+from tests.compiling import QUICK
 
 TINY = Options(sizes=(60, 120), classes=4, dim=3, width=4, batch_size=20)
 
@@ -41,8 +42,10 @@ def test_a_run_that_fails_says_why(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", scale.RECIPES)
-def test_every_recipe_is_measured(name, tmp_path):
+def test_every_recipe_is_measured(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", QUICK)  # of one device
     write_features(tmp_path / "made.npz", 400, TINY)
     found = run(name, tmp_path / "made.npz", 400, TINY, tmp_path)
     assert found.peak > 100
-    assert found.planned is None or 0 < found.planned < found.peak
+    assert found.planned is not None  # MiB to one decimal place, 0 for so few examples
+    assert 0 <= found.planned < found.peak

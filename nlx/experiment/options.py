@@ -86,10 +86,11 @@ class RecipeOptions:
     six_crops: bool = False
     """Average the test predictions over six crops (paper), for images decoded larger than the model sees them."""
     epochs: int | None = None
-    """Passes over the training set (paper 90). Default by data: 30 for features, mnist and the samples, else 90."""
+    """Passes over the training set (paper 90). Default by data: 30 for features, mnist and the samples, else 90; of the
+    CRF with several labels 40."""
     batch_size: int | None = None
     """Examples per step, over all devices (paper 50). Default by data: 50 for digits and images above 64 pixels, else
-    128."""
+    128; of the CRF with several labels 32."""
     optimizer: Optimizer | None = None
     """Optimizer. Default: sgd (paper), of the CRF with several labels adam (its paper). nesterov: sgd with Nesterov's
     momentum; adamw: Adam whose weight decay is apart from the gradient and spares biases and normalizations; lars:

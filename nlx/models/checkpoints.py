@@ -18,12 +18,8 @@ import tensorstore
 from nlx.arguments import ArgumentError
 
 _META, _PARTIAL = "_METADATA", ".orbax-checkpoint-tmp"
-_TRACES = (
-    "_CHECKPOINT_METADATA",
-    "manifest.ocdbt",
-    "_sharding",
-    "array_metadatas",
-)  # of a checkpoint without its leaves
+# What a checkpoint without its leaves has:
+_TRACES = ("_CHECKPOINT_METADATA", "manifest.ocdbt", "_sharding", "array_metadatas")
 _AVERAGE = re.compile(r"opt_state/\d+/average/(.+)")
 _LEFT_OUT = ("step", "opt_state")  # beside the params of a tree
 
