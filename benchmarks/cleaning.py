@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import nlx
-from benchmarks import promise
+from benchmarks import promises
 
 _STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # C, of which the noisy labels choose
 _TRIED = 5_000  # examples that it is chosen on
@@ -96,7 +96,7 @@ def main(options: Options) -> None:
     """Print the table: means over seeds, labels right and (AUC)."""
     found: dict[str, list[dict[str, list[float]]]] = {}
     for seed in options.seeds:
-        tried = list(promise.sets(promise.Options(features=options.features), seed))
+        tried = list(promises.sets(promises.Options(features=options.features), seed))
         if options.whole and options.features is not None:
             with np.load(options.features) as file:
                 x, y = file["features"].astype(np.float32), file["label"].astype(int)

@@ -4,6 +4,7 @@ import ast
 import graphlib
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,12 @@ def test_what_needs_flax_loads_when_it_is_asked_for():
         "nlx.cleaning; assert 'flax' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "recipes"])
+def test_no_script_hides_an_installed_package(folder):
+    """The folder of a script that is run comes first on the path, before what is installed."""
+    hidden = {path.stem for path in (ROOT / folder).iterdir()} & (
+        packages_distributions().keys() | sys.stdlib_module_names
+    )
+    assert not hidden

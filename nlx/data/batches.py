@@ -77,8 +77,11 @@ def gather(split: Split, rows: np.ndarray) -> HostBatch:
     """The given rows, int ``[B]``, as a batch; true labels stay behind, but for the trusted ones."""
     if isinstance(split.inputs, ImageFiles):
         files = split.inputs
-        read = {row: decode(files.paths[row], files.size, files.top) for row in dict.fromkeys(rows.tolist())}
-        inputs = np.stack([read[row] for row in rows.tolist()])
+        inputs = np.empty((len(rows), *files.shape[1:]), files.dtype)
+        place_of: dict[int, int] = {}  # of rows that are decoded
+        for place, row in enumerate(rows.tolist()):
+            first = place_of.setdefault(row, place)
+            inputs[place] = inputs[first] if first < place else decode(files.paths[row], files.size, files.top)
     else:
         inputs = split.inputs[rows]
     batch = {"inputs": inputs, "index": np.asarray(rows, np.int32)}

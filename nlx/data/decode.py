@@ -55,7 +55,9 @@ def decode(path: str, size: int, top: float | None = None) -> np.ndarray:
             left, top_edge = (width - side) / 2, (height - side) / 2
             box = (left, top_edge, left + side, top_edge + side)
             rgb = _as_rgb(image, top)
-            square = rgb.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
+            square = rgb
+            if rgb.size != (size, size):
+                square = rgb.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
             turn = _UPRIGHT.get(_orientation(image))
             return np.asarray(square if turn is None else square.transpose(turn))
     except Image.DecompressionBombError as error:
@@ -186,4 +188,5 @@ def _as_rgb(image: Image.Image, top: float | None) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    image.load()  # Pillow turns some upright as it reads them
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -1,7 +1,7 @@
 """How often the promises of nlx.clean hold: precision of the decided list, and intervals, on sets whose truth is known.
 
-python benchmarks/promise.py                             # digits and points, four seeds: 4 minutes on two cores
-python benchmarks/promise.py --features=cifar10n.npz     # and subsets with human noise, of an .npz with features,
+python benchmarks/promises.py                             # digits and points, four seeds: 4 minutes on two cores
+python benchmarks/promises.py --features=cifar10n.npz     # and subsets with human noise, of an .npz with features,
                                                          # label and noisy_worst, noisy_random1, noisy_aggregate
 """
 
