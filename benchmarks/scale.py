@@ -1,16 +1,18 @@
 """How a whole run's memory and time grow with the number of examples, for 1,000 classes of features.
 
-  python benchmarks/scale.py                                          # four sizes of every recipe
+  python benchmarks/scale.py --record                                 # every recipe at four sizes and ImageNet's
   python benchmarks/scale.py --only noise_layer --sizes 1300000       # one recipe at the size of ImageNet
 
 Each run is a process of its own: one epoch, export and all files. Its peak is what the system counts (the largest
 resident set), the plan's memory what the recipe states with --plan=cpu:1. Growth is the peak's, or the time's, from
-each size to the next, for a million more examples: alike where it is linear. The rows are printed.
+each size to the next, for a million more examples: alike where it is linear. A second table has the memory of each
+device by the plan for more of them, at the largest size.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -28,8 +30,10 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.protocols.common import table
+from nlx.experiment.run_folder import versions
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).resolve().parent / "results" / "scale.md"
 RECIPES: dict[str, tuple[str, ...]] = {
     "baseline": (),
     "elr": (),
@@ -49,8 +53,10 @@ _TESTS = 1_000
 class Options:
     """What to run."""
 
-    sizes: tuple[int, ...] = (40_000, 80_000, 160_000, 320_000)
+    sizes: tuple[int, ...] = (40_000, 80_000, 160_000, 320_000, 1_300_000)
     """Training examples, from few to many."""
+    devices: tuple[int, ...] = (1, 8, 64, 512)
+    """Devices that the largest size is planned for."""
     classes: int = 1_000
     """Classes."""
     dim: int = 16
@@ -61,6 +67,8 @@ class Options:
     """Examples of a step."""
     only: str = ""
     """Of the recipes, those whose name contains this."""
+    record: bool = False
+    """Whether to write the page to benchmarks/results/scale.md."""
 
 
 class Grown(NamedTuple):
@@ -96,27 +104,39 @@ def write_features(path: Path, size: int, options: Options) -> None:
 
 
 def run(name: str, data: Path, size: int, options: Options, folder: Path) -> Grown:
-    """Run a recipe, and ask it for its plan.
+    """Run a recipe, and ask it for its plan on one device.
 
     Raises:
       RuntimeError: it failed; the message has the end of what it said.
     """
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, f"{ROOT}/recipes/{name}.py", f"--dataset=npz:{data}", "--epochs=1", *RECIPES[name]]
-    command += [f"--widths={options.width}", f"--batch_size={options.batch_size}"]
-    plan = subprocess.run([*command, "--plan=cpu:1"], env=environment, capture_output=True, text=True)
-    stated = _PLANNED.search(plan.stdout + plan.stderr)
     began = time.monotonic()
     with (folder / "said").open("w+") as said:
-        process = subprocess.Popen([*command, f"--run_dir={folder / 'run'}"], env=environment, stdout=said, stderr=said)
+        command = [*_command(name, data, options), f"--run_dir={folder / 'run'}"]
+        process = subprocess.Popen(command, env=_environment(1), stdout=said, stderr=said)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)  # it has been waited for
         if process.returncode:
             said.seek(0)
             raise RuntimeError(f"{name} with {size:,} examples ended with {process.returncode}: {said.read()[-500:]}")
     peak = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    planned = float(stated.group(1).replace(",", "")) if stated else None
-    return Grown(size, time.monotonic() - began, peak, planned)
+    return Grown(size, time.monotonic() - began, peak, planned(name, data, options, 1))
+
+
+def planned(name: str, data: Path, options: Options, devices: int) -> float | None:
+    """Memory of each of so many devices, MiB, as the recipe states it; None where it states nothing."""
+    command = [*_command(name, data, options), f"--plan=cpu:{devices}"]
+    plan = subprocess.run(command, env=_environment(devices), capture_output=True, text=True)
+    stated = _PLANNED.search(plan.stdout + plan.stderr)
+    return float(stated.group(1).replace(",", "")) if stated else None
+
+
+def _command(name: str, data: Path, options: Options) -> list[str]:
+    given = [f"--dataset=npz:{data}", "--epochs=1", f"--widths={options.width}", f"--batch_size={options.batch_size}"]
+    return [sys.executable, f"{ROOT}/recipes/{name}.py", *given, *RECIPES[name]]
+
+
+def _environment(devices: int) -> dict[str, str]:
+    return {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(ROOT)}
 
 
 def rows_of(name: str, grown: list[Grown]) -> Iterator[list[str]]:
@@ -128,8 +148,29 @@ def rows_of(name: str, grown: list[Grown]) -> Iterator[list[str]]:
         yield [name, f"{one.size:,}", f"{one.seconds:.0f}", f"{one.peak:,.0f}", planned, more, later]
 
 
+def page_of(options: Options, grown: dict[str, list[Grown]], plans: dict[str, list[float | None]]) -> list[str]:
+    """The results' page, line by line."""
+    about = ", ".join(f"{package} {version}" for package, version in versions().items())
+    stated = [[name, *("" if mib is None else f"{mib:,.1f}" for mib in each)] for name, each in plans.items()]
+    return [
+        "# Growth with the number of examples",
+        "",
+        f"{options.classes:,} classes, {options.dim} features, a hidden layer of {options.width} units, batches of "
+        f"{options.batch_size:,}; each run is a process of its own: one epoch, export and all files. Growth is from "
+        "one size to the next, for a million more examples.",
+        "",
+        *table(list(HEAD), [row for name, sizes in grown.items() for row in rows_of(name, sizes)]),
+        "",
+        f"Memory of each device by the plan, MiB, at {max(options.sizes):,} examples:",
+        "",
+        *table(["recipe", *(f"{devices} devices" for devices in options.devices)], stated),
+        "",
+        f"`python benchmarks/scale.py`; {os.cpu_count()} cores, {platform.machine()}; {about}.",
+    ]
+
+
 def main() -> int:
-    """Run every recipe at every size, and print the table."""
+    """Run every recipe at every size, and print the page."""
     options = tyro.cli(Options, description=__doc__, use_underscores=True)
     names = [name for name in RECIPES if options.only in name]
     if not names or not options.sizes or min(options.sizes) < options.classes or min(options.classes, options.dim) < 2:
@@ -139,6 +180,7 @@ def main() -> int:
         )
         return 2
     grown: dict[str, list[Grown]] = {name: [] for name in names}
+    plans: dict[str, list[float | None]] = {}
     for size in sorted(options.sizes):
         with tempfile.TemporaryDirectory() as made:
             data = Path(made) / "features.npz"
@@ -147,7 +189,12 @@ def main() -> int:
                 with tempfile.TemporaryDirectory() as folder:
                     grown[name].append(run(name, data, size, options, Path(folder)))
                 print(f"{name}: {grown[name][-1]}", file=sys.stderr)
-    print("\n".join(table(list(HEAD), [row for name in names for row in rows_of(name, grown[name])])))
+                if size == max(options.sizes):
+                    plans[name] = [planned(name, data, options, devices) for devices in options.devices]
+    page = "\n".join(page_of(options, grown, plans))
+    print(page)
+    if options.record:
+        RESULTS.write_text(page + "\n")
     return 0
 
 

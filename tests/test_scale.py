@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import scale
-from benchmarks.scale import Grown, Options, rows_of, run, write_features
+from benchmarks.scale import Grown, Options, page_of, planned, rows_of, run, write_features
 from nlx.data import load
 from tests.compiling import QUICK
 
@@ -26,6 +26,14 @@ def test_growth_is_that_from_one_size_to_the_next():
     assert first == ["elr", "1,000", "10", "500", "", "", ""]
     assert second == ["elr", "2,000", "11", "502", "3", "2,000", "1,000"]
     assert third[-2:] == ["2,000", "1,000"]
+
+
+def test_the_page_has_growth_and_plans():
+    grown = {"elr": [Grown(1_000, 10.0, 500.0, 1.0), Grown(2_000, 11.0, 502.0, 3.0)]}
+    page = page_of(Options(sizes=(1_000, 2_000), devices=(1, 8)), grown, {"elr": [3.0, None]})
+    assert "| elr | 2,000 | 11 | 502 | 3 | 2,000 | 1,000 |" in page
+    assert "| elr | 3.0 |  |" in page
+    assert "at 2,000 examples" in "\n".join(page)
 
 
 @pytest.mark.parametrize("words", [["--only=nothing"], ["--sizes", "10", "--classes=20"]])
@@ -49,3 +57,4 @@ def test_every_recipe_is_measured(name, tmp_path, monkeypatch):
     assert found.peak > 100
     assert found.planned is not None  # MiB to one decimal place, 0 for so few examples
     assert 0 <= found.planned < found.peak
+    assert planned(name, tmp_path / "made.npz", TINY, 4) is not None
