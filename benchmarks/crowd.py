@@ -92,7 +92,7 @@ class Planted:
 class Scale:
     """Seconds and memory of an iteration of Dawid-Skene."""
 
-    sizes: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000)
+    sizes: tuple[int, ...] = (10_000, 100_000, 1_000_000, 3_000_000, 10_000_000, 30_000_000)
     """Answers; a tenth as many items, a thousandth as many annotators, ten classes."""
     peer: int = 1_000_000
     """The most answers that crowd-kit is given."""

@@ -3,8 +3,9 @@
   python benchmarks/scale.py --record                                 # every recipe at four sizes and ImageNet's
   python benchmarks/scale.py --only noise_layer --sizes 1300000       # one recipe at the size of ImageNet
 
-Each run is a process of its own: one epoch, export and all files. Its peak is what the system counts (the largest
-resident set), the plan's memory what the recipe states with --plan=cpu:1. Growth is the peak's, or the time's, from
+Each run is a process of its own: one epoch, export and all files, without the second opinion, which is another program
+(nlx.clean) and is asked only where all probabilities are kept. Its peak is what the system counts (the largest resident
+set), the plan's memory what the recipe states with --plan=cpu:1. Growth is the peak's, or the time's, from
 each size to the next, for a million more examples: alike where it is linear. A second table has the memory of each
 device by the plan for more of them, at the largest size.
 """
@@ -44,6 +45,8 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "crf": ("--clean_fraction=0.1", "--transition=trusted"),
     "self_learning": ("--start_epoch=1",),
 }
+FEWER = {"can": 16}
+"""Of which recipes the sizes are divided, by how much: CAN's posterior decodes every class for every example."""
 HEAD = ("recipe", "examples", "seconds", "peak, MiB", "plan's memory, MiB", "MiB per million", "seconds per million")
 _PLANNED = re.compile(r"memory of each device, MiB: ([\d,.]+)")
 _TESTS = 1_000
@@ -132,6 +135,7 @@ def planned(name: str, data: Path, options: Options, devices: int) -> float | No
 
 def _command(name: str, data: Path, options: Options) -> list[str]:
     given = [f"--dataset=npz:{data}", "--epochs=1", f"--widths={options.width}", f"--batch_size={options.batch_size}"]
+    given += ["--no_second_opinion"]
     return [sys.executable, f"{ROOT}/recipes/{name}.py", *given, *RECIPES[name]]
 
 
@@ -156,10 +160,12 @@ def page_of(options: Options, grown: dict[str, list[Grown]], plans: dict[str, li
         "# Growth with the number of examples",
         "",
         f"{options.classes:,} classes, {options.dim} features, a hidden layer of {options.width} units, batches of "
-        f"{options.batch_size:,}; each run is a process of its own: one epoch, export and all files. Growth is from "
-        "one size to the next, for a million more examples.",
+        f"{options.batch_size:,}; each run is a process of its own: one epoch, export and all files, without the "
+        "second opinion. Growth is from one size to the next, for a million more examples.",
         "",
         *table(list(HEAD), [row for name, sizes in grown.items() for row in rows_of(name, sizes)]),
+        "",
+        f"CAN's sizes are a {FEWER['can']}th, for its posterior decodes every class for every example.",
         "",
         f"Memory of each device by the plan, MiB, at {max(options.sizes):,} examples:",
         "",
@@ -181,14 +187,13 @@ def main() -> int:
         return 2
     grown: dict[str, list[Grown]] = {name: [] for name in names}
     plans: dict[str, list[float | None]] = {}
-    for size in sorted(options.sizes):
-        with tempfile.TemporaryDirectory() as made:
-            data = Path(made) / "features.npz"
-            write_features(data, size, options)
-            for name in names:
-                with tempfile.TemporaryDirectory() as folder:
-                    grown[name].append(run(name, data, size, options, Path(folder)))
-                print(f"{name}: {grown[name][-1]}", file=sys.stderr)
+    for name in names:
+        for size in sorted(options.sizes):
+            with tempfile.TemporaryDirectory() as folder:
+                data, own = Path(folder) / "features.npz", max(size // FEWER.get(name, 1), options.classes)
+                write_features(data, own, options)
+                grown[name].append(run(name, data, own, options, Path(folder)))
+                print(f"{name}: {grown[name][-1]}", file=sys.stderr, flush=True)
                 if size == max(options.sizes):
                     plans[name] = [planned(name, data, options, devices) for devices in options.devices]
     page = "\n".join(page_of(options, grown, plans))

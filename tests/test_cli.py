@@ -181,7 +181,20 @@ def test_answers_become_labels_and_pages(user, tmp_path):
     assert "data:image/png" in (tmp_path / "found" / "report.html").read_text()
     assert "to ask first: 20 (a)" in out or "to ask first: 20 (b)" in out
     assert (tmp_path / "found" / "tasks.json").exists()
-    assert len(read_labels(tmp_path / "found" / "labels.parquet")) == 21
+    listed = read_labels(tmp_path / "found" / "labels.parquet")
+    assert listed.origin.key.tolist() == list(map(str, range(21)))  # the user's own ids
+    assert len(list(csv.DictReader((tmp_path / "found" / "issues.csv").read_text().splitlines()))) == 21
+    page = (tmp_path / "found" / "report.html").read_text()
+    for heading in ("Whom to trust", "Answers most likely to be wrong", "What to ask next, and whom"):
+        assert f"<h2>{heading}</h2>" in page
+    assert "The first 20 of 61 rows" in page
+    assert "nlx crowd ANSWERS --trusted=decided.csv" in (tmp_path / "found" / "crowd.txt").read_text()
+    (tmp_path / "decided.csv").write_text("item,label\n20,dog\n")
+    code, out, err = call("crowd", "found/tasks.json", "--out=second", "--trusted=decided.csv", "--method=glad")
+    assert (code, err) == (0, "")
+    assert "worth beside others" not in out  # which that model does not know
+    again = read_labels(tmp_path / "second" / "labels.parquet")
+    assert again.extras["trusted"].tolist() == [False] * 20 + [True]
 
 
 def test_the_plan_adds_up_what_was_tried(monkeypatch):

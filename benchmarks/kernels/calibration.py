@@ -29,7 +29,7 @@ def consensus_of_numbers(answers: Answers, n: int, k: int) -> Beliefs:
     """What nlx.consensus believes of answers by number."""
     item, annotator, label = answers
     people, names = np.arange(int(annotator.max()) + 1), tuple(map(str, range(k)))
-    return believed(data.Answers(item, annotator, label, np.arange(n), people, names))
+    return believed(data.Answers(item, annotator, label, np.arange(n), people, names, np.zeros_like(people), ("",)))
 
 
 def sureness_table(answers: Answers, n: int, k: int, truth: np.ndarray) -> list[str]:

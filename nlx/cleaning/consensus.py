@@ -17,12 +17,17 @@ from numpy.typing import ArrayLike
 from nlx import crowd
 from nlx.arguments import ArgumentError
 from nlx.cleaning.beliefs import Beliefs, ModelName, believed
+from nlx.cleaning.readme import write_crowd_readme
 from nlx.data.answers import Answers, Repeats, answers_of
 from nlx.data.checks import memory
+from nlx.data.label_studio import config, tasks_of
 from nlx.files import replacing
 
+AGAIN = "nlx crowd ANSWERS --trusted=decided.csv --out=second"
 _COPIES = 5  # of everyone's matrix, while they are fitted
 _NAMED = 5  # annotators in a note
+_PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp")
+_SAMPLED = 100  # items whose names tell whether they are pictures
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,8 @@ class CrowdTable:
             "tied": np.asarray(self.votes.tied),
             "information": self._information(),
         }
+        if self.answers.trusted is not None:
+            columns["trusted"] = self.answers.trusted >= 0
         return pa.table({name: pa.array(values) for name, values in columns.items()})
 
     def annotators_table(self) -> pa.Table:
@@ -111,6 +118,8 @@ class CrowdTable:
             "often": [f"{names[i]} as {names[j]}" for i, j in zip(true, said, strict=True)],
             "often_rate": wrong.reshape(len(wrong), -1).max(axis=1).astype(np.float32),
         }
+        if len(self.answers.group_names) > 1:
+            columns["group"] = [self.answers.group_names[g] for g in self.answers.groups]
         table = pa.table({name: pa.array(values) for name, values in columns.items()})
         return table.take(pa.array(np.argsort(-np.asarray(q.low), kind="stable")))
 
@@ -139,7 +148,7 @@ class CrowdTable:
         place[rows] = np.arange(len(rows))
         asked = place[a.item] >= 0
         told[place[a.item[asked]], a.annotator[asked]] = -1.0
-        told[:, a.groups == 1] = -1.0
+        told[:, a.of_web] = -1.0
         best = told.argmax(axis=1)
         someone = told.max(axis=1) >= 0
         columns = {
@@ -152,31 +161,30 @@ class CrowdTable:
         return pa.table({name: pa.array(values) for name, values in columns.items()})
 
     def label_studio(self) -> list[dict[str, Any]]:
-        """Tasks for Label Studio: each answer as an annotation, the consensus as a prediction with its score.
-
-        Labels are choices, of a control ``label`` on an object ``item``; :func:`consensus` reads the export back.
+        """Tasks for Label Studio: answers are annotations, trusted labels ground truth, predictions the consensus and
+        labels from the web. :func:`consensus` reads them, and its export of them, back.
         """
         a = self.answers
-        tasks: list[dict[str, Any]] = [
-            {
-                "id": row + 1,
-                "data": {"item": str(name)},
-                "annotations": [],
-                "predictions": [{"model_version": "nlx", "score": float(p), "result": [_choice(a.class_names[label])]}],
-            }
-            for row, (name, label, p) in enumerate(zip(a.items, self.label, self.probability, strict=True))
-        ]
-        for item, who, said in zip(a.item.tolist(), a.annotator.tolist(), a.label.tolist(), strict=True):
-            annotation = {"completed_by": who + 1, "meta": {"annotator": str(a.annotators[who])}}
-            tasks[item]["annotations"].append({**annotation, "result": [_choice(a.class_names[said])]})
-        return tasks
+        names = np.array([*a.class_names, None], object)
+        known = np.full(len(self), -1) if a.trusted is None else a.trusted
+        return tasks_of(
+            a.item,
+            a.annotators[a.annotator].tolist(),
+            names[a.label].tolist(),
+            names=a.items.tolist(),
+            consensus=names[self.label].tolist(),
+            score=self.probability,
+            trusted=names[known].tolist(),
+        )
 
-    def write(self, folder: str | Path, *, tasks: bool = True) -> None:
-        """Write consensus.csv, annotators.csv, answers.parquet, questions.csv and, for Label Studio, tasks.json.
+    def write(self, folder: str | Path, *, tasks: bool = True, again: str = AGAIN) -> None:
+        """Write consensus.csv, annotators.csv, answers.parquet and questions.csv, crowd.txt, which says what they hold,
+        and, for Label Studio, tasks.json and label_config.xml.
 
         Args:
           folder: where; files of these names are replaced.
-          tasks: whether to write the last one, which is large.
+          tasks: whether to write the last two, of which the first is large.
+          again: the command of the next round, for crowd.txt.
 
         Raises:
           OSError: a file cannot be written.
@@ -188,9 +196,13 @@ class CrowdTable:
                 pyarrow.csv.write_csv(table, file)
         with replacing(folder / "answers.parquet") as file:
             pq.write_table(self.answers_table(), file)
+        write_crowd_readme(folder / "crowd.txt", again)
         if tasks:
             with replacing(folder / "tasks.json") as file:
                 file.write(json.dumps(self.label_studio(), ensure_ascii=False).encode())
+            pictures = all(str(item).lower().endswith(_PICTURES) for item in self.answers.items[:_SAMPLED])
+            with replacing(folder / "label_config.xml") as file:
+                file.write(config(self.answers.class_names, pictures=pictures).encode())
 
     def _names(self, labels: np.ndarray) -> pa.Array:
         names = pa.array([*self.answers.class_names, None])
@@ -198,7 +210,7 @@ class CrowdTable:
 
     def _information(self) -> np.ndarray:
         """What one more answer of the people as a whole is expected to say, in nats, ``[N]``."""
-        people = self.answers.groups == 0
+        people = ~self.answers.of_web
         weight = np.asarray(self.quality.answers)[people]
         pooled = np.average(self.confusion[people], axis=0, weights=weight + 1e-6)
         return np.asarray(crowd.expected_information(self.posterior, pooled[None].astype(np.float32)))[:, 0]
@@ -218,9 +230,10 @@ def consensus(
     """True labels from several people's answers, and what they say of those who answer.
 
     Args:
-      answers: a long table with the columns item, annotator and label, or one with a column for each annotator: a path
-        (.csv, .tsv, .parquet, Label Studio's .json, .npy), a frame, or columns by name; or three arrays; or a matrix
-        ``[N, A]``. Ids may be of any type; an empty cell, None, NaN or -1 is no answer.
+      answers: a long table with the columns item, annotator and label, maybe with the group of each annotator, or one
+        with a column for each annotator: a path (.csv, .tsv, .parquet, Label Studio's .json, .npy), a frame, or columns
+        by name; or rows ``(item, annotator, label)``; or a tuple of three arrays; or a matrix ``[N, A]``. Ids may be of
+        any type; an empty cell, None, NaN or -1 is no answer.
       method: the model of annotators, see :mod:`nlx.crowd`.
       web: one further label of items, from the web say, in the form ``{item: label}``, as a table with the columns item
         and label, or one for each item; it counts as one more annotator, who is like nobody else.
@@ -246,8 +259,8 @@ def consensus(
     """
     if method not in get_args(ModelName):
         raise ArgumentError(f"`method` must be one of {', '.join(get_args(ModelName))}, got {method!r}")
-    if not 0 < confidence < 1:
-        raise ArgumentError(f"`confidence` must lie between 0 and 1, got {confidence}")
+    if not isinstance(confidence, (int, float)) or not 0 < confidence < 1:
+        raise ArgumentError(f"`confidence` must lie between 0 and 1, got {confidence!r}")
     names = None if class_names is None else tuple(class_names)
     read = answers_of(answers, web=web, trusted=trusted, class_names=names, repeats=repeats)
     n, k = len(read.items), len(read.class_names)
@@ -256,28 +269,30 @@ def consensus(
             f"`answers` are by {len(read.annotators):,} annotators in {k:,} classes, whose matrices take "
             f"{needed / 2**30:.0f} of {free / 2**30:.0f} GiB: leave out annotators of few answers, or join classes"
         )
-    log_prior = None
-    if probs is not None:
-        given = np.asarray(probs, np.float64)
-        if given.shape != (n, k) or not np.allclose(given.sum(axis=1), 1, atol=1e-3) or (given < 0).any():
-            raise ArgumentError(f"`probs` must be [{n}, {k}], rows that sum to 1, got shape {list(given.shape)}")
-        log_prior = np.log(np.maximum(given, 1e-6)).astype(np.float32)
+    log_prior = None if probs is None else _log_prior(probs, n, k)
     return table_of(read, believed(read, method, log_prior), confidence)
+
+
+def _log_prior(probs: ArrayLike, n: int, k: int) -> np.ndarray:
+    try:
+        given = np.asarray(probs, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"`probs` must be numbers, [{n}, {k}]: {error}") from error
+    if given.shape != (n, k):
+        raise ArgumentError(f"`probs` must be [{n}, {k}], a row an item and a column a class, got {list(given.shape)}")
+    if (bad := np.flatnonzero(~(np.abs(given.sum(axis=1) - 1) < 1e-3) | (given < 0).any(axis=1))).size:
+        raise ArgumentError(f"`probs` must be rows that sum to 1, but row {bad[0]} is {given[bad[0]].tolist()}")
+    return np.log(np.maximum(given, 1e-6)).astype(np.float32)
 
 
 def table_of(answers: Answers, beliefs: Beliefs, confidence: float = 0.95) -> CrowdTable:
     """What beliefs about items and annotators say of answers, see :class:`CrowdTable`."""
     item, annotator, label = answers.item, answers.annotator, answers.label
     posterior, (n, k) = beliefs.posterior, beliefs.posterior.shape
-    people = answers.groups[annotator] == 0
-    votes = crowd.majority_vote(item, np.where(people, label, -1), num_items=n, num_classes=k)
-    alpha = crowd.krippendorff_alpha(item, np.where(people, label, -1), num_items=n, num_classes=k)
+    votes = crowd.majority_vote(item, answers.of_people, num_items=n, num_classes=k)
+    alpha = crowd.krippendorff_alpha(item, answers.of_people, num_items=n, num_classes=k)
     quality = crowd.annotator_quality(
         posterior, item, annotator, label, num_annotators=len(answers.annotators), confidence=confidence
     )
     probs = np.asarray(crowd.answer_probs(posterior, item, label))
     return CrowdTable(answers, beliefs, votes, quality, probs, float(alpha))
-
-
-def _choice(name: str) -> dict[str, Any]:
-    return {"from_name": "label", "to_name": "item", "type": "choices", "value": {"choices": [name]}}

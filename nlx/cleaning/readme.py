@@ -123,3 +123,37 @@ def write_readme(path: str | Path, table: LabelTable, precision: float | None = 
         lines += ["", f"--- {name}", *code.rstrip().splitlines()]
     with replacing(path) as file:
         file.write(("\n".join(lines) + "\n").encode())
+
+
+CROWD = """What several people's answers say, found by nlx.
+
+consensus.csv: a row an item. label and probability: the proposed class, and that it is right. answers: how many there
+are. majority, tied: the most frequent answer, and whether another is as frequent. information: what one more answer is
+expected to tell, in nats. trusted: whether its true label was known.
+annotators.csv: a row an annotator, the most trusted first. right, low, high: the share of right answers with its
+interval. often, often_rate: the most frequent mistake, and how often it is made. group: theirs, if there are several.
+answers.parquet: a row an answer, the most suspicious first. proposed: the item's proposed class. probability: that
+this answer is right.
+questions.csv: what to ask next, the most telling first. ask: whom, of those who have not answered the item; empty for
+someone new.
+tasks.json, label_config.xml: to import into Label Studio, where they are.
+
+The next round: write the items that you have looked at to a file decided.csv with the columns item and label, and give
+it beside the answers:
+
+    {command}
+"""
+
+
+def write_crowd_readme(path: str | Path, command: str) -> None:
+    """Write crowd.txt, which says what the tables of a crowd hold.
+
+    Args:
+      path: the file.
+      command: of the next round, with what a person has decided.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    with replacing(path) as file:
+        file.write(CROWD.format(command=command).encode())

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nlx.arguments import ArgumentError
-from nlx.data.columns import Columns, column_of, joined, read_table
-from nlx.data.dataset import DataError
-from nlx.data.names import alike, check_unused, clean_name, numbered
+from nlx.data.answer_forms import by_item, long_table
+from nlx.data.columns import Columns, joined, places_of
+from nlx.data.dataset import DataError, Split
+from nlx.data.label_studio import TRUSTED, WEB
+from nlx.data.names import alike, numbered
 
 Repeats = Literal["last", "all"]
-
-ROLES = {
-    "item": ("item", "task", "example", "index", "path", "image"),
-    "annotator": ("annotator", "worker", "rater", "user", "labeler", "performer"),
-    "label": ("label", "answer", "response", "class"),
-}
-"""Names of a long table's columns, the first the library's own."""
-WEB = "web"
-"""The annotator whom labels from the web are of."""
+_NUMBER = re.compile(r"-?\d+(\.0*)?")
 
 
 @dataclass(frozen=True)
@@ -39,6 +33,8 @@ class Answers:
       items: N names, as they were given.
       annotators: A names likewise.
       class_names: K names.
+      groups: the group of each annotator, int32 ``[A]``; what comes from the web is one of its own, the last.
+      group_names: of each group, an empty one where people are told apart by none.
       trusted: true class where it is known, -1 elsewhere, int32 ``[N]``; None for nowhere.
       notes: what reading them has found and a user should know.
     """
@@ -49,6 +45,8 @@ class Answers:
     items: np.ndarray
     annotators: np.ndarray
     class_names: tuple[str, ...]
+    groups: np.ndarray
+    group_names: tuple[str, ...]
     trusted: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
@@ -61,9 +59,14 @@ class Answers:
         n, a, k = len(self.items), len(self.annotators), len(self.class_names)
         return {"num_items": n, "num_annotators": a, "num_classes": k}
 
-    def by_item(self) -> tuple[np.ndarray, np.ndarray]:
-        """Annotators and labels by item, int32 ``[N, P]`` each with P the most answers to one; -1 for no more."""
+    def by_item(self, counts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Annotators and labels by item, int32 ``[N, P]`` each with P the most answers to one; -1 for no more.
+
+        Args:
+          counts: which answers there are, bool ``[M]``; None for all.
+        """
         order = np.argsort(self.item, kind="stable")
+        order = order if counts is None else order[counts[order]]
         item, n = self.item[order], len(self.items)
         size = np.bincount(item, minlength=n)
         place = np.arange(len(item)) - (np.cumsum(size) - size)[item]
@@ -72,10 +75,30 @@ class Answers:
         return annotators, labels
 
     @property
-    def groups(self) -> np.ndarray:
-        """People are one group, what comes from the web is another, int32 ``[A]``."""
+    def of_web(self) -> np.ndarray:
+        """Which annotator stands for labels from the web, bool ``[A]``; nobody where there is no other."""
         web = self.annotators.astype(str) == WEB
-        return (web & ~web.all()).astype(np.int32)
+        return np.asarray(web & ~web.all())
+
+    @property
+    def of_people(self) -> np.ndarray:
+        """The answers, -1 where they are labels from the web, int32 ``[M]``."""
+        return np.where(self.of_web[self.annotator], np.int32(-1), self.label)
+
+    def trusted_in(self, split: Split) -> Split:
+        """The split with the true labels that are known here as such that may be learnt from, of one item a row."""
+        if self.trusted is None:
+            return split
+        known = self.trusted >= 0
+        others = np.full(len(split), -1, np.int32) if split.label is None else split.label
+        trusted = known if split.trusted is None else known | split.trusted
+        return replace(split, label=np.where(known, self.trusted, others).astype(np.int32), trusted=trusted)
+
+    @property
+    def mostly_single(self) -> bool:
+        """Whether more items have one answer than have several."""
+        size = np.bincount(self.item, minlength=len(self.items))
+        return bool((size == 1).sum() > (size > 1).sum())
 
 
 def answers_of(
@@ -90,12 +113,14 @@ def answers_of(
     """Read answers in any of their forms.
 
     Args:
-      answers: a long table with the columns item, annotator and label (or task, worker, answer and the like), or a wide
-        one with a column for each annotator, maybe after one of items: a path (.csv, .tsv, .parquet, Label Studio's
-        .json, or .npy), a frame, or columns by name; or three arrays; or a matrix ``[N, A]``. An empty cell, None, NaN
-        or the number -1 is no answer.
-      web: one further label of items: by item, a table with the columns item and label, or ``[N]`` in their order.
-      trusted: true labels where they are known, likewise.
+      answers: a long table with the columns item, annotator and label (or task, worker, answer and the like), maybe
+        with the group of each annotator, or a wide one with a column for each annotator, maybe after one of items: a
+        path (.csv, .tsv, .parquet, Label Studio's .json, or .npy), a frame, or columns by name; or rows ``(item,
+        annotator, label)``, or a tuple of three arrays; or a matrix ``[N, A]``. An empty cell, None, NaN or the number
+        -1 is no answer. Ids in text files are text.
+      web: one further label of items: by item, a table with the columns item and label, a Series with items as its
+        index, or ``[N]`` in their order.
+      trusted: true labels where they are known, likewise. Label Studio's ground truth is such, too.
       class_names: the classes, which labels name or number; by default all labels that occur, in order.
       num_items: items are the numbers from 0 below it; None for the items that occur, as they come.
       repeats: what counts of several answers by one annotator to one item: the last one, or all.
@@ -106,118 +131,86 @@ def answers_of(
     Raises:
       DataError, ArgumentError: one sentence that names the row, column or argument, and the fix.
     """
+    if repeats not in get_args(Repeats):
+        raise ArgumentError(f"`repeats` must be one of {', '.join(get_args(Repeats))}, got {repeats!r}")
+    if class_names is not None and len(set(class_names)) < len(class_names):
+        twice = next(name for name in class_names if class_names.count(name) > 1)
+        raise ArgumentError(f"`class_names` has {twice!r} twice: give each class once")
     if isinstance(answers, Answers):
         return answers
     where = str(answers) if isinstance(answers, (str, Path)) else "`answers`"
-    table, notes = _long(answers, where)
+    table, notes = long_table(answers, where)
     order = pc.unique(table["item"]) if num_items is None else pa.array(np.arange(num_items))
-    extra = {name: _by_item(values, f"`{name}`", order) for name, values in (("web", web), ("trusted", trusted))}
-    if extra["web"] is not None:
+    of_web, truth = (by_item(values, f"`{name}`", order) for name, values in (("web", web), (TRUSTED, trusted)))
+    if (told := table.pop(TRUSTED, None)) is not None:
+        own = {"item": table["item"].filter(pc.is_valid(told)), "label": pc.drop_null(told)}
+        truth = own if truth is None else {name: joined([column, truth[name]]) for name, column in own.items()}
+    if of_web is not None:
         if WEB in set(map(str, pc.unique(table["annotator"]).to_pylist())):
             raise ArgumentError(f"an annotator is called {WEB!r} already: rename that one, or leave `web` out")
-        more = dict(extra["web"], annotator=pa.array([WEB] * len(extra["web"]["item"])))
-        table = {role: joined([table[role], more[role]]) for role in ROLES}
-    said = [table["label"]] + ([extra["trusted"]["label"]] if extra["trusted"] is not None else [])
+        size = len(of_web["item"])
+        more = {**of_web, "annotator": pa.array([WEB] * size), "group": pa.nulls(size)}
+        table = {role: joined([column, more[role]]) for role, column in table.items()}
+    said = [table["label"]] + ([truth["label"]] if truth is not None else [])
     if len(pc.drop_null(table["label"])) == 0:
         raise DataError(f"{where} holds no answer: give at least one label that is not missing.")
     numbers, names = _classes(said, class_names, where)
     item, items = _numbers(table["item"], num_items, where)
     annotator, annotators = _numbers(table["annotator"], None, where)
-    counts = (numbers[0] >= 0) & (annotator >= 0)
-    if (nobody := np.flatnonzero(counts & (item < 0))).size:
-        raise DataError(f"{where} row {nobody[0]} has no item ({len(nobody)} such): name it, or remove the row.")
-    kept = np.flatnonzero(counts)
+    for role, missing in (("item", item < 0), ("annotator", annotator < 0)):
+        if (nobody := np.flatnonzero((numbers[0] >= 0) & missing)).size:
+            raise DataError(f"{where} row {nobody[0]} has no {role} ({len(nobody)} such): name it, or remove the row.")
+    kept = np.flatnonzero(numbers[0] >= 0)
     if repeats == "last":
-        kept = _last(kept, item, annotator)
-        if (again := int(counts.sum()) - len(kept)) > 0:
+        kept, everyone = _last(kept, item, annotator), len(kept)
+        if (again := everyone - len(kept)) > 0:
             notes += (f"of several answers by one annotator to one item the last one counts: {again:,} left out",)
     certain = None
-    if extra["trusted"] is not None:
-        certain = np.full(len(items), -1, np.int32)
-        places = pc.index_in(joined([extra["trusted"]["item"]]), pa.array(items)).to_numpy(zero_copy_only=False)
-        if (gone := np.flatnonzero(np.isnan(places.astype(float)))).size:
-            raise DataError(
-                f"`trusted` names {extra['trusted']['item'][gone[0]]}, which no answer is about: remove it."
-            )
-        certain[places.astype(int)] = numbers[1]
+    if truth is not None:
+        certain = _certain(truth, numbers[1], items, names)
+        if (new := sorted(set(certain.tolist()) - set(numbers[0].tolist()) - {-1})) and class_names is None:
+            notes += (f"`trusted` alone has labels {', '.join(repr(names[c]) for c in new)}, which nobody answered",)
+    groups = _groups(table.get("group"), annotator, annotators, where)
     item, annotator, label = (x[kept].astype(np.int32) for x in (item, annotator, numbers[0]))
-    return Answers(item, annotator, label, items, annotators, names, certain, (*notes, *alike(names)))
+    notes = (*notes, *alike(names))
+    return Answers(item, annotator, label, items, annotators, names, *groups, certain, notes)
 
 
-def _long(answers: Any, where: str) -> tuple[Columns, tuple[str, ...]]:
-    """Any form as columns item, annotator and label, and what is not used of it."""
-    if isinstance(answers, (str, Path)):
-        answers = read_table(Path(answers).expanduser())
-    if isinstance(answers, (tuple, list)) and len(answers) == 3 and np.ndim(answers[0]) == 1:
-        columns = {role: column_of(x, f"{where}: {role}") for role, x in zip(ROLES, answers, strict=True)}
-        if len({len(x) for x in columns.values()}) > 1:
-            raise ArgumentError(f"{where} must be three arrays of one length, got {[len(x) for x in answers]}")
-        return columns, ()
-    if not hasattr(answers, "keys") and not hasattr(answers, "column_names"):
-        return _melted(*_matrix(answers, where)), ()
-    names = getattr(answers, "column_names", None) or list(answers.keys())
-    columns = {str(name): column_of(answers[name], f"{where}: column {str(name)!r}") for name in names}
-    if len({len(x) for x in columns.values()}) > 1:
-        raise DataError(f"{where} has columns of different lengths: give one row an answer.")
-    spelled = {clean_name(name).lower(): name for name in columns}
-    found = {role: next((spelled[n] for n in aliases if n in spelled), None) for role, aliases in ROLES.items()}
-    if found["annotator"] is None and found["label"] is None:
-        ids = found["item"]
-        people = {name: x for name, x in columns.items() if name != ids}
-        if len(people) < 2:
-            raise DataError(
-                f"{where} has no columns of annotators: give item, annotator and label, or a column for each."
-            )
-        return _melted(columns[ids] if ids else None, people), ()
-    if absent := [role for role, name in found.items() if name is None]:
-        raise DataError(
-            f"{where} has no column '{absent[0]}', only {', '.join(map(repr, columns))}: name it so, or give a column "
-            f"for each annotator and no other."
-        )
-    used = {role: name for role, name in found.items() if name is not None}
-    notes = check_unused(f"{where}: column", list(columns), set(used.values()) | set(ROLES))
-    return {role: columns[name] for role, name in used.items()}, notes
+def _certain(trusted: Columns, labels: np.ndarray, items: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    """The true class of each item, int32 ``[N]``, -1 where it is not known."""
+    places = places_of(trusted["item"], pa.array(items))
+    if (gone := np.flatnonzero(places < 0)).size:
+        raise DataError(f"`trusted` names {trusted['item'][gone[0]]}, which no answer is about: remove it.")
+    certain = np.full(len(items), -1, np.int32)
+    certain[places] = labels
+    if (other := np.flatnonzero(certain[places] != labels)).size:
+        row = other[0]
+        two = sorted((names[labels[row]], names[certain[places[row]]]))
+        raise DataError(f"`trusted` has two labels for {trusted['item'][row]}, {two[0]!r} and {two[1]!r}: keep one.")
+    return certain
 
 
-def _matrix(answers: Any, where: str) -> tuple[None, Columns]:
-    try:
-        matrix = np.asarray(answers)
-    except ValueError as error:
-        raise ArgumentError(f"{where} must be a matrix [N, A]: its rows differ in length") from error
-    if matrix.ndim != 2 or matrix.size == 0:
-        raise ArgumentError(
-            f"{where} must be three arrays item, annotator, label, a matrix [N, A] with gaps, or a table, got an array "
-            f"of shape {list(matrix.shape)}"
-        )
-    return None, {str(i): column_of(matrix[:, i], f"{where} column {i}") for i in range(matrix.shape[1])}
-
-
-def _melted(items: pa.Array | None, people: Columns) -> Columns:
-    """A column for each annotator as a long table, item after item."""
-    n, a = len(next(iter(people.values()))), len(people)
-    rows = np.repeat(np.arange(n), a)
-    stacked = joined(list(people.values()))
-    order = (np.arange(a)[None, :] * n + np.arange(n)[:, None]).ravel()
-    item = pa.array(rows) if items is None else items.take(pa.array(rows))
-    return {"item": item, "annotator": pa.array(list(people) * n), "label": stacked.take(pa.array(order))}
-
-
-def _by_item(values: Any, where: str, order: pa.Array) -> Columns | None:
-    """Labels of items, one each, as columns item and label."""
-    if values is None:
-        return None
-    if isinstance(values, (str, Path)):
-        where, values = str(values), read_table(Path(values).expanduser())
-    names = getattr(values, "column_names", None) or (list(values.keys()) if hasattr(values, "keys") else None)
-    if names is not None and {"item", "label"} <= set(map(str, names)):
-        return {role: column_of(values[role], f"{where}: column {role!r}") for role in ("item", "label")}
-    if isinstance(values, Mapping):
-        return {"item": column_of(list(values), where), "label": column_of(list(values.values()), where)}
-    labels = column_of(values, where)
-    if len(labels) != len(order):
-        raise ArgumentError(f"{where} must be labels by item, or one for each of {len(order)} items, got {len(labels)}")
-    known = pc.is_valid(labels)
-    return {"item": order.filter(known), "label": labels.filter(known)}
+def _groups(
+    column: pa.Array | None, annotator: np.ndarray, annotators: np.ndarray, where: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The group of each annotator, and the groups' names; the web's is the last one."""
+    groups, names = np.zeros(len(annotators), np.int64), [""]
+    if column is not None:
+        coded = column.cast(pa.string()).fill_null("").dictionary_encode()
+        numbers, names = coded.indices.to_numpy(), coded.dictionary.to_pylist()
+        there = annotator >= 0
+        groups[annotator[there]] = numbers[there]
+        if (other := np.flatnonzero(there & (groups[annotator] != numbers))).size:
+            who = annotator[other[0]]
+            two = sorted((names[numbers[other[0]]], names[groups[who]]))
+            raise DataError(f"{where}: {annotators[who]} is of the groups {two[0]!r} and {two[1]!r}: name one.")
+    web = annotators.astype(str) == WEB
+    if web.any() and not web.all():
+        groups[web] = len(names)
+        names = [*names, WEB]
+        used, groups = np.unique(groups, return_inverse=True)
+        names = [names[g] for g in used]
+    return groups.astype(np.int32), tuple(names)
 
 
 def _numbers(column: pa.Array, size: int | None, where: str) -> tuple[np.ndarray, np.ndarray]:
@@ -225,10 +218,14 @@ def _numbers(column: pa.Array, size: int | None, where: str) -> tuple[np.ndarray
     if size is None:
         coded = column.dictionary_encode()
         return coded.indices.fill_null(-1).to_numpy(), coded.dictionary.to_numpy(zero_copy_only=False)
+    given = column
+    if pa.types.is_string(column.type):  # of a CSV file, or of Label Studio
+        column = pc.if_else(pc.match_substring_regex(column, r"^\d{1,18}$"), column, None)
+        column = column.cast(pa.int64())
     numbers = column.fill_null(-1).to_numpy() if pa.types.is_integer(column.type) else np.full(len(column), -1)
     if (bad := np.flatnonzero((numbers < 0) | (numbers >= size))).size:
         raise DataError(
-            f"{where} row {bad[0]} is about item {column[bad[0]]} ({len(bad)} such): items must be rows of the "
+            f"{where} row {bad[0]} is about item {given[bad[0]]} ({len(bad)} such): items must be rows of the "
             f"training set, whole numbers from 0 to {size - 1}."
         )
     return numbers, np.arange(size)
@@ -239,7 +236,9 @@ def _classes(
 ) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """Class numbers of labels, -1 where there is none, and the classes."""
     whole = joined(columns).dictionary_encode()
-    texts = ["" if number and text == "-1" else text for text, number in _texts(whole.dictionary)]
+    texts = list(map(str, whole.dictionary.to_pylist()))
+    if all(map(_NUMBER.fullmatch, texts)):
+        texts = ["" if float(text) == -1 else text for text in texts]
     (numbers,), names = numbered([np.array(texts, dtype=str)], class_names)
     told = [
         int(t) if n == -2 and t.isdigit() and int(t) < len(names) else n for t, n in zip(texts, numbers, strict=True)
@@ -252,10 +251,6 @@ def _classes(
     numbers = np.append(numbers, -1)
     coded = numbers[whole.indices.fill_null(len(numbers) - 1).to_numpy()]
     return np.split(coded, np.cumsum([len(column) for column in columns])[:-1]), names
-
-
-def _texts(values: pa.Array) -> list[tuple[str, bool]]:
-    return [(str(value), not isinstance(value, str)) for value in values.to_pylist()]
 
 
 def _last(rows: np.ndarray, item: np.ndarray, annotator: np.ndarray) -> np.ndarray:

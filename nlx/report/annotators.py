@@ -15,6 +15,9 @@ from nlx.data.answers import Answers
 from nlx.data.dataset import Dataset
 from nlx.report.figures import new_figure, save, short
 
+SHOWN = ("annotators.png", "annotators.csv", "answers.parquet", "questions.csv")
+"""What a report shows of a crowd."""
+AGAIN = "python recipes/crowd.py --answers=ANSWERS --trusted=decided.csv"
 _SHOWN = 40  # annotators, half of them from either end
 _MOST_TASKS = 200_000  # answers that are written for Label Studio unasked
 
@@ -47,7 +50,7 @@ def annotator_plot(table: CrowdTable, path: str | Path) -> None:
     save(figure, path)
 
 
-def annotator_pictures(answers: Answers) -> Callable[[Path, LabelTable, Dataset], list[Path]]:
+def annotator_pictures(answers: Answers, beliefs: Beliefs) -> Callable[[Path, LabelTable, Dataset], list[Path]]:
     """What draws annotators.png of a run's cleaned labels, and writes the tables of a crowd beside it.
 
     These are annotators.csv, answers.parquet, questions.csv, consensus.csv and, for Label Studio, tasks.json of up to
@@ -55,6 +58,7 @@ def annotator_pictures(answers: Answers) -> Callable[[Path, LabelTable, Dataset]
 
     Args:
       answers: of the training set's examples.
+      beliefs: about them without the classifier, which say who repeats whom.
     """
 
     def write(folder: Path, table: LabelTable, data: Dataset) -> list[Path]:
@@ -67,10 +71,9 @@ def annotator_pictures(answers: Answers) -> Callable[[Path, LabelTable, Dataset]
             num_annotators=len(answers.annotators),
             groups=answers.groups,
         )
-        alone = np.zeros(len(answers), bool), np.arange(len(answers.annotators))
-        said = table_of(answers, Beliefs(table.posterior, np.asarray(confusion), *alone))
-        said.write(folder, tasks=len(answers) <= _MOST_TASKS)
+        said = table_of(answers, beliefs._replace(posterior=table.posterior, confusion=np.asarray(confusion)))
+        said.write(folder, tasks=len(answers) <= _MOST_TASKS, again=AGAIN)
         annotator_plot(said, folder / "annotators.png")
-        return [folder / "annotators.png"]
+        return [folder / name for name in SHOWN]
 
     return write

@@ -129,7 +129,7 @@ def _label(label: np.ndarray, names: Sequence[str]) -> str:
 
 def _told(labels: LabelTable, order: np.ndarray) -> dict[str, list[str]]:
     """What else is known of these rows, in words: the user's own id or path, and why the label is doubted."""
-    origin, why = labels.origin, reasons(labels)
+    origin, why = labels.origin, reasons(labels, order)
     key = {} if origin is None or origin.name is None or origin.key is None else {str(origin.name): origin.key[order]}
-    told = key | ({"reason": [why[row] for row in order]} if any(why) else {})
+    told = key | ({"reason": why} if any(why) else {})
     return {name: [visible(value) for value in np.asarray(values).tolist()] for name, values in told.items()}

@@ -6,6 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
 from nlx.cleaning.table import LabelTable
 from nlx.data.dataset import Inputs
 from nlx.files import replacing
@@ -20,8 +24,12 @@ _HEADINGS = {
     "curves": "Training",
     "quality": "Quality of the annotations",
     "transitions": "From latent to noisy labels",
+    "annotators.csv": "Whom to trust",
+    "answers.parquet": "Answers most likely to be wrong",
+    "questions.csv": "What to ask next, and whom",
 }
 _MOST_LISTED = 20  # entries of a list among the facts
+_MOST_ROWS = 20  # of a table beside the labels
 
 
 def write_report(
@@ -45,7 +53,7 @@ def write_report(
       facts: what was run: method, data, sizes.
       summary: what came out: scores under ``last`` and ``best`` (numbers, or ``value`` and ``epoch``), and further
         entries, which are listed below the scores.
-      plots: PNG files to show, in this order.
+      plots: PNG files to show, and tables (.csv, .parquet) of which the first rows are, in this order.
       table: the cleaned labels.
       class_names: K names.
       inputs: the training set's images, uint8 ``[n, H, W, C]`` or files, for thumbnails; feature vectors and None
@@ -56,7 +64,7 @@ def write_report(
 
     Raises:
       ValueError: class names or images do not fit the table.
-      OSError: a plot cannot be read or the page cannot be written.
+      OSError: a plot or table cannot be read or the page cannot be written.
     """
     if len(class_names) != table.posterior.shape[1]:
         raise ValueError(f"class_names has {len(class_names)} names for {table.posterior.shape[1]} classes")
@@ -107,10 +115,32 @@ def _scores(summary: Mapping[str, Any]) -> str:
 
 
 def _figures(plots: Sequence[Path]) -> Iterator[str]:
-    for plot in plots:
-        name = _HEADINGS.get(Path(plot).stem, _words(Path(plot).stem))
-        picture = embedded(Path(plot).read_bytes(), name)
-        yield f"<h2>{escape(name)}</h2>\n<figure>{picture}</figure>"
+    for plot in map(Path, plots):
+        name = _HEADINGS.get(plot.name, _HEADINGS.get(plot.stem, _words(plot.stem)))
+        shown = _first_rows(plot) if plot.suffix in (".csv", ".parquet") else _picture(plot, name)
+        yield f"<h2>{escape(name)}</h2>\n{shown}"
+
+
+def _picture(path: Path, name: str) -> str:
+    return f"<figure>{embedded(path.read_bytes(), name)}</figure>"
+
+
+def _first_rows(path: Path) -> str:
+    """The first rows of a table, and where the others are."""
+    whole = pq.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path)
+    first = whole.slice(0, _MOST_ROWS)
+    numbers = [
+        field.name for field in first.schema if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+    ]
+    rows = [[_shown("", value) for value in row.values()] for row in first.to_pylist()]
+    more = f"The first {len(rows)} of {len(whole):,} rows: all" if len(whole) > len(rows) else "All"
+    note = f'<p class="soft">{more} are in {escape(path.name)}.</p>'
+    return (
+        page.table(
+            [_words(name) for name in first.column_names], rows, numbers=list(map(_words, numbers)), caption=path.name
+        )
+        + note
+    )
 
 
 def _flat(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

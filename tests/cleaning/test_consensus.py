@@ -8,6 +8,7 @@ import pytest
 import nlx
 from nlx.arguments import ArgumentError
 from nlx.cleaning import consensus as module
+from nlx.data import DataError
 from nlx.data.answers import answers_of
 from nlx.data.crowds import planted_crowd
 
@@ -77,6 +78,59 @@ def test_label_studio_gives_back_what_it_was_given(crowd, found, tmp_path):
     assert (read.item.tolist(), read.label.tolist()) == ([0], [0])
 
 
+def exported(tasks, folder):
+    (folder / "tasks.json").write_text(json.dumps(tasks))
+    return folder / "tasks.json"
+
+
+def choice(*names, control="label", **more):
+    return {"from_name": control, "to_name": "item", "type": "choices", "value": {"choices": list(names)}, **more}
+
+
+def test_what_is_known_beside_peoples_answers_goes_to_label_studio_and_back(tmp_path):
+    table = {"item": ["a.jpg", "b.jpg", "c.jpg"], "annotator": ["x", "y", "y"], "label": ["ant", "bee", None]}
+    found = nlx.consensus(table, web={"a.jpg": "bee"}, trusted={"b.jpg": "ant"})
+    found.write(tmp_path)
+    back = answers_of(tmp_path / "tasks.json")
+    assert (back.items.tolist(), back.annotators.tolist()) == (["a.jpg", "b.jpg", "c.jpg"], ["x", "web", "y"])
+    assert back.trusted.tolist() == [-1, 0, -1]
+    assert back.of_web.tolist() == [False, True, False]
+    again = nlx.consensus(back)
+    np.testing.assert_allclose(again.posterior, found.posterior, atol=1e-6)
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    assert not any("completed_by" in a for task in tasks for a in task["annotations"])  # only members may be named
+    config = (tmp_path / "label_config.xml").read_text()
+    assert '<Image name="item" value="$item"/>' in config
+    assert '<Choice value="bee"/>' in config
+    assert found.items_table()["trusted"].to_pylist() == [False, True, False]
+
+
+def test_label_studios_other_forms(tmp_path):
+    several = [{"id": 1, "data": {}, "annotations": [{"completed_by": 1, "result": [choice("ant", "bee")]}]}]
+    with pytest.raises(DataError, match=r"task 1 has an answer of several choices \(ant, bee\)"):
+        answers_of(exported(several, tmp_path))
+    result = [choice("blurry", control="quality"), choice("ant")]
+    two = [{"id": 1, "data": {}, "annotations": [{"completed_by": 1, "result": result}]}]
+    assert answers_of(exported(two, tmp_path), class_names=("ant", "bee")).class_names == ("ant", "bee")
+    two[0]["annotations"][0]["result"] = [choice("blurry", control="quality"), choice("ant", control="kind")]
+    with pytest.raises(DataError, match=r"choices of several controls \(kind, quality\)"):
+        answers_of(exported(two, tmp_path))
+    short = [
+        {"id": 1, "item": "a", "label": "ant", "annotator": 3},
+        {"id": 2, "item": "b", "label": "bee", "annotator": 4},
+    ]
+    read = answers_of(exported(short, tmp_path))
+    assert (read.items.tolist(), read.annotators.tolist()) == (["a", "b"], ["3", "4"])
+
+
+def test_groups_have_matrices_that_lean_on_their_own(crowd):
+    _, table = crowd
+    kind = np.array([name.split()[0] for name in table["annotator"]])
+    found = nlx.consensus({**table, "group": kind})
+    assert set(found.annotators_table()["group"].to_pylist()) == set(kind)
+    assert not np.allclose(found.confusion, nlx.consensus(table).confusion, atol=1e-3)
+
+
 def test_trusted_labels_are_certain_and_a_classifier_may_say_more(crowd):
     true, table = crowd
     certain = nlx.consensus(table, trusted={1000: NAMES[(true[0] + 1) % 3]})
@@ -108,7 +162,11 @@ def test_matrices_that_no_memory_holds_are_refused(crowd, monkeypatch):
     [
         ({"method": "guess"}, "`method` must be one of dawid_skene"),
         ({"confidence": 1.0}, "`confidence` must lie between 0 and 1"),
+        ({"confidence": "a"}, "`confidence` must lie between 0 and 1"),
         ({"probs": np.ones((150, 3))}, "rows that sum to 1"),
+        ({"probs": np.full((150, 3), np.nan)}, "but row 0 is"),
+        ({"probs": np.ones((150, 2)) / 2}, r"a row an item and a column a class, got \[150, 2\]"),
+        ({"probs": "x"}, "`probs` must be numbers"),
     ],
 )
 def test_a_mistake_is_one_sentence(crowd, options, message):

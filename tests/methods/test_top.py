@@ -45,12 +45,24 @@ def test_rows_are_those_of_all_classes_up_to_half_precision(top):
     assert top[5, int(PROBS[5].argmax())] == PROBS[5].max()
 
 
+def test_single_entries_are_those_of_the_rows(top):
+    for classes in (PROBS.argmax(1), LABELS, RNG.integers(0, K, N)):
+        np.testing.assert_array_equal(top.entries(classes), top[np.arange(N)][np.arange(N), classes])
+
+
+def test_the_likeliest_are_found_without_sorting_all():
+    text = jax.jit(likeliest).lower(PROBS, LABELS).compile().as_text()
+    assert " sort(" not in text
+
+
 def test_labels_scores_and_reasons_are_the_same_and_come_back_from_a_file(top, tmp_path):
     names = tuple(map(str, range(K)))
     whole, short = (label_table(p, LABELS, class_names=names, extras={"other": p}) for p in (PROBS, top))
     for column in ("cleaned_label", "probability", "label_score", "issue_rank"):
         np.testing.assert_array_equal(getattr(short, column), getattr(whole, column))
-    assert len(reasons(short)) == len(reasons(whole))
+    assert reasons(short) == reasons(whole)
+    some = np.array([5, 0, 9])
+    assert reasons(whole, some) == [reasons(whole)[row] for row in some]
     for table, kept in ((whole, False), (short, True)):
         write_readme(tmp_path / "README.txt", table)
         assert ("the likeliest (classes, probs)" in (tmp_path / "README.txt").read_text()) == kept

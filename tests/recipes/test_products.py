@@ -16,7 +16,7 @@ from nlx.cleaning.label_files import read_labels
 from nlx.data import Dataset, Split
 from nlx.experiment.main import run_recipe
 from nlx.training.evaluation import against
-from recipes import crf, linear
+from recipes import crf, crowd, linear
 
 MINE = ("--dataset=npz:{arrays}", "--labels=web", "--batch_size=32", "--epochs=2")
 NETWORK = ("--widths", "16")
@@ -220,6 +220,23 @@ def test_a_crowd_leaves_its_annotators_and_answers(run):
     assert people[1]["annotator"].startswith("skilled")
     assert not people[-1]["annotator"].startswith("skilled")
     assert pq.read_table(products.folder / "answers.parquet").num_rows == 900
+    assert "<h2>Whom to trust</h2>" in products.page
+    assert "--trusted=decided.csv" in (products.folder / "crowd.txt").read_text()
+
+
+def test_answers_of_a_crowd_come_with_trusted_labels_and_from_label_studio(tmp_path):
+    train = Split(np.zeros((4, 2), np.float32), np.array([0, 1, 1, 0], np.int32), None)
+    data = Dataset("mine", ("ant", "bee"), train, None)
+    (tmp_path / "said.csv").write_text("item,annotator,label\n0,a,ant\n1,a,bee\n1,b,bee\n3,b,bee\n")
+    (tmp_path / "true.csv").write_text("item,label\n0,bee\n")
+    options = crowd.CrowdOptions(answers=str(tmp_path / "said.csv"), trusted=tmp_path / "true.csv", web=True)
+    answers, seen = crowd.answered(options, data)
+    assert seen.train.trusted_label.tolist() == [1, -1, -1, -1]
+    assert seen.train.noisy_label.tolist() == [0, 1, 1, 1]  # people's; of the third, which nobody has seen, the web's
+    assert answers.of_web.tolist() == [False, False, True]
+    nlx.consensus(answers).write(tmp_path)
+    back, _ = crowd.answered(crowd.CrowdOptions(answers=str(tmp_path / "tasks.json")), data)
+    assert (len(back), back.trusted.tolist(), back.of_web.tolist()) == (8, [1, -1, -1, -1], [False, True, False])
 
 
 def test_noise_types_leave_a_type_for_each_example_and_a_ranking(run):
