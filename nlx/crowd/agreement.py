@@ -84,11 +84,11 @@ def krippendorff_alpha(items: ArrayLike, labels: ArrayLike, *, num_items: int, n
     answers = jnp.sum(counts, axis=1)
     counts = jnp.where(answers[:, None] > 1, counts, 0.0)
     answers = jnp.sum(counts, axis=1)
-    # Of an item and of all, pairs of different answers: all pairs less those of the same class.
-    differing = answers**2 - jnp.sum(counts**2, axis=1)
+    # Of an item and of all, pairs of different answers, added up: less those of the same class would lose digits.
+    differing = jnp.sum(counts * (answers[:, None] - counts), axis=1)
     observed = jnp.sum(differing / jnp.maximum(answers - 1, 1.0))
     total, of_class = jnp.sum(answers), jnp.sum(counts, axis=0)
-    expected = (total**2 - jnp.sum(of_class**2)) / jnp.maximum(total - 1, 1.0)
+    expected = jnp.sum(of_class * (total - of_class)) / jnp.maximum(total - 1, 1.0)
     return jnp.where(expected > 0, 1 - observed / jnp.where(expected > 0, expected, 1.0), jnp.nan)
 
 

@@ -1,5 +1,6 @@
 """Models of annotators against loops in float64, planted crowds, plans against scatters, and what may go wrong."""
 
+import math
 from functools import partial
 
 import jax
@@ -320,3 +321,84 @@ def test_a_mistake_is_told(change, message):
     arguments = {"items": ITEM, "annotators": WHO, "labels": SAID, **SIZES, **change}
     with pytest.raises((ValueError, TypeError), match=message):
         crowd.dawid_skene(**arguments)
+
+
+def said_by_a_crowd(seed=3, skew=None):
+    """300 items, 20 people and 4 classes, with abstentions, repeated answers and items that nobody has seen."""
+    rng = np.random.default_rng(seed)
+    true = rng.choice(4, 300, p=skew)
+    item, who = rng.integers(0, 280, 1200), rng.integers(0, 20, 1200)
+    label = np.where(rng.random(1200) < 0.7, true[item], rng.choice(4, 1200, p=skew))
+    return item, who, np.where(rng.random(1200) < 0.05, -1, label)
+
+
+def test_votes_are_those_counted_one_by_one():
+    item, _, label = said_by_a_crowd()
+    votes = crowd.majority_vote(item, label, num_items=300, num_classes=4)
+    for i in range(300):
+        own = [int(j) for n, j in zip(item, label, strict=True) if n == i and j >= 0]
+        counts = [own.count(j) for j in range(4)]
+        assert votes.counts[i].tolist() == counts
+        assert int(votes.label[i]) == (counts.index(max(counts)) if own else -1)
+        assert bool(votes.tied[i]) == (bool(own) and counts.count(max(counts)) > 1)
+
+
+def test_quality_is_wilsons_interval_of_what_is_known():
+    item, who, label = said_by_a_crowd()
+    posterior = np.random.default_rng(0).dirichlet(np.full(4, 0.2), 300)
+    found = crowd.annotator_quality(posterior.astype(np.float32), item, who, label, num_annotators=21, confidence=0.9)
+    z = 1.6448536269514722
+    for a in range(20):
+        p = [posterior[i, j] for i, b, j in zip(item, who, label, strict=True) if b == a and j >= 0]
+        n, share = len(p), sum(p) / len(p)
+        worth = max(n * (1 - np.mean([x * (1 - x) for x in p]) / (share * (1 - share))), 0)
+        middle = (share * worth + z**2 / 2) / (worth + z**2)
+        reach = z * math.sqrt(share * (1 - share) * worth + z**2 / 4) / (worth + z**2)
+        assert float(found.answers[a]) == n
+        expected = (share, max(middle - reach, 0), min(middle + reach, 1))
+        assert [float(x[a]) for x in (found.right, found.low, found.high)] == pytest.approx(expected, abs=2e-5)
+    assert (float(found.low[20]), float(found.high[20])) == (0, 1)  # of whom nothing is known
+
+
+def alpha_by_pairs(item, label):
+    """Of all pairs of answers to an item, and of all answers, in float64."""
+    of_item = {i: [int(j) for n, j in zip(item, label, strict=True) if n == i and j >= 0] for i in set(item.tolist())}
+    paired = [own for own in of_item.values() if len(own) > 1]
+    total = sum(map(len, paired))
+    observed = sum(sum(a != b for a in own for b in own) / (len(own) - 1) for own in paired) / total
+    every = np.bincount([j for own in paired for j in own], minlength=4).astype(np.float64)
+    return 1 - observed * total * (total - 1) / sum(every[a] * every[b] for a in range(4) for b in range(4) if a != b)
+
+
+@pytest.mark.parametrize("skew", [None, (0.97, 0.01, 0.01, 0.01)])
+def test_alpha_is_that_of_all_pairs(skew):
+    item, _, label = said_by_a_crowd(skew=skew)
+    if skew is not None:
+        label = np.random.default_rng(1).permutation(label)  # agreement by chance: alpha near 0
+    alpha = crowd.krippendorff_alpha(item, label, num_items=300, num_classes=4)
+    assert float(alpha) == pytest.approx(alpha_by_pairs(item, label), abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:The (inplace|copy) keyword")
+def test_crowd_kit_says_the_same():
+    """Its methods know no pull towards what annotators share, and start from the majority's shares."""
+    kit, pandas = pytest.importorskip("crowdkit.aggregation"), pytest.importorskip("pandas")
+    item, who, label = said_by_a_crowd()
+    kept = np.unique(item * 20 + who, return_index=True)[1]  # one answer by each to an item
+    item, who, label = (x[kept][label[kept] >= 0] for x in (item, who, label))
+    table = pandas.DataFrame({"task": item, "worker": who, "label": label})
+    sizes = {"num_items": 300, "num_annotators": 20, "num_classes": 4}
+    votes = crowd.majority_vote(item, label, num_items=300, num_classes=4)
+    theirs = kit.MajorityVote().fit_predict(table)
+    clear = [i for i in theirs.index if not votes.tied[i]]
+    assert [int(votes.label[i]) for i in clear] == theirs[clear].tolist()
+    ours = np.asarray(
+        crowd.dawid_skene(item, who, label, **sizes, strength=0.0, smoothing=0.0, iterations=100).posterior
+    )
+    model = kit.DawidSkene(n_iter=100, tol=-np.inf).fit(table)
+    rows = model.probas_.index.to_numpy()
+    np.testing.assert_allclose(ours[rows], model.probas_[[0, 1, 2, 3]].to_numpy(), atol=0.01)
+    coin = np.asarray(crowd.one_coin(item, who, label, **sizes, iterations=100).posterior)
+    one = kit.OneCoinDawidSkene(n_iter=100, tol=-np.inf).fit(table)
+    same = coin[rows].argmax(1) == one.probas_[[0, 1, 2, 3]].to_numpy().argmax(1)
+    assert same.mean() > 0.98
