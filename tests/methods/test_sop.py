@@ -84,3 +84,15 @@ def test_it_memorizes_less_and_finds_the_labels_that_are_wrong():
 def test_rates_out_of_range_are_told(options):
     with pytest.raises(ArgumentError, match="`given_rate` and `others_rate` must be at least 0"):
         sop(**options)
+
+
+def test_numbers_of_many_examples_are_begun_without_copies_of_them():
+    n, k = 5000, 1000
+    begin = jax.jit(lambda key: sop().init(key, {}, k, n)[1])
+    taken = begin.lower(jax.random.key(0)).compile().memory_analysis().temp_size_in_bytes
+    assert taken < n * k
+    rows = begin(jax.random.key(0))
+    for x in (rows.given, rows.others[:, :k]):
+        assert float(jnp.mean(x)) == pytest.approx(0, abs=5e-10)
+        assert float(jnp.std(x)) == pytest.approx(1e-8, rel=0.05)
+    assert abs(np.corrcoef(rows.given, rows.others[:, 0])[0, 1]) < 0.05
