@@ -129,16 +129,18 @@ def voc(layout: Layout, year: int) -> Dataset:
     """
     root, parts = layout.root / f"VOC{year}", []
     for part in ("trainval", "test") if year == 2007 else ("train", "val"):
-        columns, rows = [], None
+        columns, first = [], layout.rows(f"VOC{year}/ImageSets/Main/{VOC_CLASSES[0]}_{part}.txt", 2)
         for name in VOC_CLASSES:
             rows = layout.rows(f"VOC{year}/ImageSets/Main/{name}_{part}.txt", 2)
+            if len(rows.cells) != len(first.cells):
+                raise layout.wrong(rows.where, f"has {len(rows.cells)} rows, other classes have {len(first.cells)}")
+            for number, (own, other) in enumerate(zip(rows.column(0), first.column(0), strict=True), rows.first):
+                if own != other:
+                    raise layout.wrong(rows.where, f"row {number} names {own!r}, and that of other classes {other!r}")
             columns.append(layout.numbers(rows, 1, 2, least=-1) == 1)
-            if len(columns[-1]) != len(columns[0]):
-                raise layout.wrong(rows.where, f"has {len(columns[-1])} rows, other classes have {len(columns[0])}")
-        assert rows is not None
         label = np.stack(columns, axis=1).astype(np.uint8)
-        names = [f"{name}.jpg" for name in rows.column(0)]
-        parts.append(Listed(rows.where, root / "JPEGImages", names, label, label))
+        names = [f"{name}.jpg" for name in first.column(0)]
+        parts.append(Listed(first.where, root / "JPEGImages", names, label, label))
     return layout.dataset(VOC_CLASSES, parts[:1], parts[1])
 
 

@@ -169,6 +169,13 @@ def change(path, old, new):
             "",
             "has 39 rows, other classes have 40",
         ),
+        (
+            "voc2007",
+            "VOCdevkit/VOC2007/ImageSets/Main/cow_test.txt",
+            "100000 -1\n100001 -1\n",
+            "100001 -1\n100000 -1\n",
+            "row 1 names '100001', and that of other classes '100000'",
+        ),
     ],
 )
 def test_a_broken_list_is_refused_with_its_row(data_dir, name, file, old, new, match):
