@@ -153,13 +153,17 @@ def svhn(layout: Layout, extra: bool = False) -> Dataset:
             raise layout.wrong(path, "no such file")
         try:
             content = loadmat(path, variable_names=("X", "y"))
-            images, label = content["X"].transpose(3, 0, 1, 2), content["y"].reshape(-1).astype(np.int32) % 10
+            images, y = content["X"].transpose(3, 0, 1, 2), content["y"].reshape(-1)
+            bad = np.flatnonzero(~np.isin(y, np.arange(11)))
         except Exception as error:  # a broken file can raise anything
             raise layout.wrong(path, f"cannot be read ({' '.join(str(error).split())})") from error
-        if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3) or len(images) != len(label):
-            raise layout.wrong(path, f"'X' is {images.dtype} {list(images.shape)} for {len(label)} labels 'y'")
-        if len(bad := np.flatnonzero((content["y"].reshape(-1) < 0) | (content["y"].reshape(-1) > 10))):
-            raise layout.wrong(path, f"'y' row {bad[0]} is no digit")
+        if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3) or len(images) != len(y):
+            raise layout.wrong(path, f"'X' is {images.dtype} {list(images.shape)} for {len(y)} labels 'y'")
+        if not len(y):
+            raise layout.wrong(path, "holds no pictures")
+        if len(bad):
+            raise layout.wrong(path, f"'y' row {bad[0]} is {y[bad[0]]}, no whole number from 0 to 10")
+        label = y.astype(np.int32) % 10
         parts.append((np.ascontiguousarray(images), label))
     train = parts[0] if not extra else [np.concatenate(pair) for pair in zip(parts[0], parts[2], strict=True)]
     test = Split(parts[1][0], None, parts[1][1])

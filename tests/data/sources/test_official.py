@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from benchmarks.miniatures import CLOTHES, Maker
 from nlx.data import DataError, ImageFiles, load
@@ -210,6 +211,23 @@ def test_what_does_not_belong_there_is_named(data_dir, name, file, match):
             loaded(name, data_dir)
     finally:
         path.unlink() if before is None else path.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("y", "match"),
+    [
+        ([1.0, 1.5], "'y' row 1 is 1.5, no whole number from 0 to 10"),
+        ([np.nan, 2.0], "'y' row 0 is nan, no whole number"),
+        ([3, -1], "'y' row 1 is -1, no whole number"),
+        ([], "holds no pictures"),
+    ],
+)
+def test_digits_that_are_none_are_refused(tmp_path, y, match):
+    path = tmp_path / "svhn" / "train_32x32.mat"
+    path.parent.mkdir()
+    savemat(path, {"X": np.zeros((32, 32, 3, len(y)), np.uint8), "y": np.array(y)})
+    with pytest.raises(DataError, match=rf"^{path}: {match}.*: get svhn as its page has it"):
+        loaded("svhn", tmp_path)
 
 
 def test_what_is_missing_is_named(tmp_path):
