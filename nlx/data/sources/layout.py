@@ -16,7 +16,7 @@ from nlx.data.csv_text import read_text
 from nlx.data.dataset import DataError, Dataset, ImageFiles, Inputs, Split
 from nlx.data.decode import decode_all
 from nlx.data.origin import Origin
-from nlx.data.pictures import find_files
+from nlx.data.pictures import SUFFIXES, find_files
 
 
 class Listed(NamedTuple):
@@ -92,7 +92,7 @@ class Layout:
         Args:
           file: below the folder.
           columns: how many each row has; the last one takes what is left.
-          heading: whether the first row names them.
+          heading: whether the first row names them; a picture there is refused.
           separator: between columns; white space by default.
 
         Raises:
@@ -101,14 +101,41 @@ class Layout:
         path = self.root / file
         if not path.is_file():
             raise self.wrong(path, "no such file")
-        first = 1 + heading
-        cells = [line.strip().split(separator, columns - 1) for line in read_text(path).rstrip().splitlines()[heading:]]
+        first, lines = 1 + heading, read_text(path).rstrip().splitlines()
+        if heading and any(word.lower().endswith(SUFFIXES) for word in lines[:1] and lines[0].split()):
+            raise self.wrong(path, "row 1 names a picture in place of the columns")
+        cells = [line.strip().split(separator, columns - 1) for line in lines[heading:]]
         for number, row in enumerate(cells, start=first):
             if len(row) != columns or not all(row):
                 raise self.wrong(path, f"row {number} has {len(row)} columns in place of {columns}")
         if not cells:
             raise self.wrong(path, "has no rows")
         return Rows(path, first, cells)
+
+    def once(self, rows: Rows) -> list[str]:
+        """The first column.
+
+        Raises:
+          DataError: names the first row that repeats another.
+        """
+        seen: dict[str, int] = {}
+        for number, name in enumerate(rows.column(0), rows.first):
+            if seen.setdefault(name, number) != number:
+                raise self.wrong(rows.where, f"row {number} repeats {name!r} of row {seen[name]}")
+        return list(seen)
+
+    def table(self, rows: Rows, below: int) -> dict[str, int]:
+        """The numbers of the second column, below a limit, by the names in the first.
+
+        Raises:
+          DataError: names the first row that has another number, or one that contradicts an earlier row.
+        """
+        found: dict[str, int] = {}
+        values = self.numbers(rows, 1, below).tolist()
+        for number, (name, value) in enumerate(zip(rows.column(0), values, strict=True), rows.first):
+            if found.setdefault(name, value) != value:
+                raise self.wrong(rows.where, f"row {number} gives {name!r} {value}, an earlier row {found[name]}")
+        return found
 
     def numbers(self, rows: Rows, column: int, below: int, least: int = 0) -> np.ndarray:
         """A column of whole numbers from ``least`` on and below a limit, int32 ``[n]``.
@@ -159,8 +186,11 @@ class Layout:
           trust: whether true labels may be learnt from where only some are known.
 
         Raises:
-          DataError: a picture is missing, in a sentence that names its row.
+          DataError: there are no pictures, or one is missing, in a sentence that names its row.
         """
+        for parts in (train, [test]):
+            if not any(len(part.names) for part in parts):
+                raise self.wrong(parts[0].where, "has no pictures")
         paths = [tuple(path for part in parts for path in self._paths(part)) for parts in (train, [test])]
         in_memory = sum(map(len, paths)) * self.image_size**2 * 3 <= self.in_memory_gib * 2**30
 

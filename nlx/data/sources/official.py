@@ -26,10 +26,13 @@ def imagenet(layout: Layout) -> Dataset:
     """``train/`` and ``val/``, in each a folder for every class, as torchvision's scripts leave them."""
     parts = [class_folders(layout.folder(part)) for part in ("train", "val")]
     train, test = ([Path(name).parts[0] for name in names] for names in parts)
-    classes = sorted(set(train))
-    for part, names in zip(("train", "val"), parts, strict=True):
-        if not names:
-            raise layout.wrong(layout.root / part, "holds no folders of pictures")
+    made = (path.name for path in (layout.root / "train").iterdir() if path.is_dir() and path.name[0] != ".")
+    classes = sorted({*made, *train})
+    if not classes:
+        raise layout.wrong(layout.root / "train", "holds no folders of pictures")
+    for part, names in (("train", train), ("val", test)):
+        if lacking := sorted(set(classes) - set(names)):
+            raise layout.wrong(layout.root / part / lacking[0], "holds no pictures of this class")
     if strange := sorted(set(test) - set(classes)):
         raise layout.wrong(layout.root / "val" / strange[0], "is no class of train; sort val into its classes")
     labels = [np.searchsorted(classes, part).astype(np.int32) for part in (train, test)]
@@ -47,20 +50,26 @@ def clothing1m(layout: Layout, labels: str) -> Dataset:
     only for scores.
     """
     at = "annotations/" if (layout.root / "annotations").is_dir() else ""
-    classes = layout.rows(f"{at}category_names_eng.txt", 1).column(0)
-    tables = []
-    for kind in ("noisy", "clean"):
-        rows = layout.rows(f"{at}{kind}_label_kv.txt", 2)
-        tables.append(dict(zip(rows.column(0), layout.numbers(rows, 1, len(classes)).tolist(), strict=True)))
-    noisy_of, clean_of = tables
+    classes = layout.once(layout.rows(f"{at}category_names_eng.txt", 1))
+    noisy_of, clean_of = (
+        layout.table(layout.rows(f"{at}{kind}_label_kv.txt", 2), len(classes)) for kind in ("noisy", "clean")
+    )
+    seen: dict[str, str] = {}
 
     def part(name: str, table: dict[str, int], among: Container[str] | None = None) -> Listed:
         rows = layout.rows(f"{at}{name}_key_list.txt", 1)
-        for number, key in enumerate(rows.column(0), start=1):
+        for number, key in enumerate(layout.once(rows), start=1):
+            if seen.setdefault(key, name) != name:
+                raise layout.wrong(
+                    rows.where, f"row {number} names {key!r}, which {seen[key]}_key_list.txt has as well"
+                )
             if key not in table:
                 raise layout.wrong(rows.where, f"row {number} names {key!r}, which has no label")
-        rows = rows if among is None else rows._replace(cells=[row for row in rows.cells if row[0] in among])
-        return rows.listed(layout.root, np.array([table[key] for key in rows.column(0)], np.int32))
+        kept = [
+            (number, row[0]) for number, row in enumerate(rows.cells, rows.first) if among is None or row[0] in among
+        ]
+        keys, row = [key for _, key in kept], np.array([number for number, _ in kept])
+        return Listed(rows.where, layout.root, keys, np.array([table[key] for key in keys], np.int32), row=row)
 
     train = [part("noisy_train", noisy_of)]
     if labels != "noisy":
@@ -77,14 +86,17 @@ def food101n(layout: Layout, labels: str) -> Dataset:
     ``noisy``: the labels alone. ``verified``: those that were verified as right are true ones, and trusted.
     """
     ours, tested = "Food-101N_release", "food-101"
-    classes = layout.rows(f"{ours}/meta/classes.txt", 1, heading=True).column(0)
+    classes = layout.once(layout.rows(f"{ours}/meta/classes.txt", 1, heading=True))
     listed = layout.rows(f"{ours}/meta/imagelist.tsv", 1, heading=True)
     test = layout.rows(f"{tested}/meta/test.txt", 1)
     label, known = (layout.of_class(rows, classes) for rows in (listed, test))
     true = None
     if labels == "verified":
         checked = layout.rows(f"{ours}/meta/verified_train.tsv", 2, heading=True)
-        right = dict(zip(checked.column(0), layout.numbers(checked, 1, 2).tolist(), strict=True))
+        right, names = layout.table(checked, 2), set(listed.column(0))
+        for number, name in enumerate(checked.column(0), checked.first):
+            if name not in names:
+                raise layout.wrong(checked.where, f"row {number} names {name!r}, which {listed.where.name} does not")
         true = np.where([right.get(name) == 1 for name in listed.column(0)], label, np.int32(-1))
     test = test._replace(cells=[[f"{name}.jpg"] for name in test.column(0)])
     train = listed.listed(layout.root / ours / "images", label, true=true)
@@ -93,7 +105,7 @@ def food101n(layout: Layout, labels: str) -> Dataset:
 
 def webvision(layout: Layout, mini: bool = False) -> Dataset:
     """``info/`` with its lists, ``google/`` and ``flickr/``, and ``val_images_256/``; the test set is its val."""
-    classes = layout.rows("info/synsets.txt", 2).column(0)
+    classes = layout.once(layout.rows("info/synsets.txt", 2))
     limit = min(_MINI, len(classes)) if mini else len(classes)
 
     def part(file: str, folder: Path) -> Listed:

@@ -1,5 +1,6 @@
 """Readers of official layouts, on miniatures of them: labels by class, what is known of them, and what is refused."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,24 @@ def test_verified_food_is_trusted_and_the_rest_unknown(data_dir):
     assert (train.label == np.where(right, train.noisy_label, -1)).all()
 
 
+def test_a_missing_picture_of_the_verified_has_its_row(data_dir, tmp_path):
+    shutil.copytree(data_dir / "clothing1m", tmp_path / "clothing1m")
+    (tmp_path / "clothing1m/images/0/clean_train3,0.jpg").unlink()
+    with pytest.raises(DataError, match=r"clean_train_key_list.txt: row 4 names 'images/0/clean_train3,0.jpg', which"):
+        loaded("clothing1m", tmp_path, labels="verified")
+
+
+def test_food_that_was_verified_has_to_be_listed(data_dir):
+    path = data_dir / "food101n/Food-101N_release/meta/verified_train.tsv"
+    text = path.read_text()
+    change(path, "dish_000/", "dish_009/")
+    try:
+        with pytest.raises(DataError, match=r"tsv: row 2 names 'dish_009/\w+.jpg', which imagelist.tsv does not: get"):
+            loaded("food101n", data_dir, labels="verified")
+    finally:
+        path.write_text(text)
+
+
 @pytest.mark.parametrize(("name", "extra"), [("webvision", 53), ("svhn_extra", 10)])
 def test_a_larger_version_has_both_parts(data_dir, name, extra):
     data = loaded(name, data_dir)
@@ -161,6 +180,35 @@ def change(path, old, new):
             "1/9",
             "flickr.txt: row 7 names .*, which is not",
         ),
+        (
+            "clothing1m",
+            "clothing1m/clean_label_kv.txt",
+            ",1.jpg 1\n",
+            ",1.jpg 1\nimages/1/clean_train0,1.jpg 1\nimages/1/clean_train0,1.jpg 2\n",
+            "row 7 gives 'images/1/clean_train0,1.jpg' 2, an earlier row 1",
+        ),
+        (
+            "clothing1m",
+            "clothing1m/noisy_train_key_list.txt",
+            "train1,0",
+            "train0,0",
+            "row 2 repeats 'images/0/noisy_train0,0.jpg' of row 1",
+        ),
+        (
+            "clothing1m",
+            "clothing1m/clean_test_key_list.txt",
+            "0/clean_test1,",
+            "0/noisy_train1,",
+            "row 2 names 'images/0/noisy_train1,0.jpg', which noisy_train_key_list.txt has as well",
+        ),
+        ("clothing1m", "clothing1m/category_names_eng.txt", "Shawl", "Vest", "row 13 repeats 'Vest' of row 11"),
+        (
+            "food101n",
+            "food101n/Food-101N_release/meta/imagelist.tsv",
+            "class_name/key\n",
+            "",
+            "row 1 names a picture in place of the columns",
+        ),
         ("webvision", "webvision/info/synsets.txt", " name, other name", "", "synsets.txt: row 1 has 1 columns"),
         ("voc2007", "VOCdevkit/VOC2007/ImageSets/Main/cow_test.txt", " -1\n", "  7\n", "cow_test.txt: row 1 has '7'"),
         (
@@ -211,6 +259,24 @@ def test_what_does_not_belong_there_is_named(data_dir, name, file, match):
             loaded(name, data_dir)
     finally:
         path.unlink() if before is None else path.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "empty"),
+    [
+        ("imagenet", "imagenet/val/n01440765", "n01440765: holds no pictures of this class"),
+        ("imagenet", "imagenet/train/n01440765", "train/n01440765: holds no pictures of this class"),
+        ("animal10n", "animal10n/training", "training: has no pictures"),
+        ("animal10n", "animal10n/testing", "testing: has no pictures"),
+    ],
+)
+def test_folders_without_pictures_are_named(data_dir, tmp_path, name, folder, empty):
+    copy = tmp_path / name
+    shutil.copytree(data_dir / name, copy)
+    for picture in (tmp_path / folder).iterdir():
+        picture.unlink()
+    with pytest.raises(DataError, match=empty):
+        loaded(name, tmp_path)
 
 
 @pytest.mark.parametrize(
