@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -118,6 +119,20 @@ def test_what_is_missing_is_named(tmp_path, capsys, monkeypatch):
     assert re.search(
         r"lacks: SMP needs \d+\.\d MiB on each device, there are 100\.0: take more devices, --remat", told.err
     )
+
+
+def test_foreign_pictures_have_to_be_there(data_dir, tmp_path, capsys):
+    shutil.copytree(data_dir / "cifar-10-batches-py", tmp_path / "cifar-10-batches-py")
+    about = {"dry_run": True, "plan": "cpu:1", "runs": tmp_path / "runs"}
+    assert called(["layer-fig5"], tmp_path, *(o for o in SMALL if not o.startswith(("image", "clean"))), **about) == 1
+    assert f"error: layer-fig5 lacks: {tmp_path}/cifar-100-python/train: no such file" in capsys.readouterr().err
+
+
+def test_what_the_arrays_must_hold_is_told(tmp_path, capsys):
+    assert called(["can-4"], tmp_path, *SMALL[2:4], dry_run=True, plan="cpu:1", runs=tmp_path / "runs") == 1
+    told = capsys.readouterr().err
+    assert f"error: can-4 lacks: {tmp_path}/amt.npz: no such file: save the features of AMT and SD4 there" in told
+    assert "features [n, 5376], noisy_label, test_features and test_label." in told
 
 
 def test_rows_that_cannot_be_compiled_are_named_and_the_others_planned(data_dir, tmp_path, capsys, monkeypatch):

@@ -17,6 +17,7 @@ from benchmarks.protocols.planner import GIB, Needs, Planner, counted
 from benchmarks.protocols.runner import Entry
 from nlx.arguments import ArgumentError
 from nlx.data import DataError, Dataset, load
+from nlx.data.loading import FOREIGN
 from nlx.experiment.defaults import crop_size
 from nlx.experiment.options import RecipeOptions
 from nlx.experiment.plan import MIB, Plan
@@ -55,13 +56,21 @@ def read(options: RecipeOptions) -> Dataset:
     """The data that a row needs, as its run would have them; noise is left aside, which would look at all pictures.
 
     Raises:
-      DataError, OSError: they are not there, or not as they should be.
+      DataError, OSError: they are not there, or not as they should be; or foreign pictures are not.
     """
+    arrays = Path(options.dataset.removeprefix("npz:"))
+    if arrays.name == "amt.npz" and not arrays.is_file():
+        raise DataError(
+            f"{arrays}: no such file: save the features of AMT and SD4 there with np.savez, features [n, 5376], "
+            "noisy_label, test_features and test_label."
+        )
     if options.dataset == "web" and not (options.data_dir / "web" / "labels.csv").is_file():
         raise DataError(
             f"{options.data_dir / 'web' / 'labels.csv'}: no such file: lay WEB out as docs/full_size.md says."
         )
     outliers = (options.noise or "").startswith("outlier")
+    if outliers and options.dataset in FOREIGN:  # without which the data's own pictures would be cut up
+        load(FOREIGN[options.dataset], data_dir=options.data_dir)
     return load(
         options.dataset,
         test=options.test,

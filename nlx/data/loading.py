@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +29,8 @@ LABELLED = (*_HUMAN, *(name for name, about in OFFICIAL.items() if about.labels)
 
 _ARRAYS = ("digits", "mnist", "fashion_mnist", "tags", *FORMS, *_HUMAN, "npz")
 _KINDS = tuple(name.partition(":")[0] for name in KNOWN)
-_ELSEWHERE: dict[str, Callable[[Any], Dataset]] = {
-    "mnist": fashion_mnist,
-    "fashion_mnist": mnist,
-    "cifar10": partial(cifar, "cifar100"),
-    "cifar100": partial(cifar, "cifar10"),
-}  # where outliers come from, if it can be had
+FOREIGN = {"mnist": "fashion_mnist", "fashion_mnist": "mnist", "cifar10": "cifar100", "cifar100": "cifar10"}
+"""Where outliers come from, if it can be had."""
 
 
 def load(
@@ -176,10 +170,10 @@ def _load(
 
 
 def _elsewhere(kind: str, spec: NoiseSpec, data_dir: str | Path | None) -> Dataset | None:
-    if spec.kind != "outlier" or kind not in _ELSEWHERE:
+    if spec.kind != "outlier" or kind not in FOREIGN:
         return None
     try:
-        return _ELSEWHERE[kind](data_dir)
+        return _load(FOREIGN[kind], "", None, data_dir, 0, {}, synthetic=False)
     except DataError:  # `with_noise` then makes outliers of the data themselves, and the name of the data set says so
         return None
 

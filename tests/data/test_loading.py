@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nlx.data import DataError, Dataset, ImageFiles, Split, load, loading
+from nlx.data import DataError, Dataset, ImageFiles, Split, load
 
 
 @pytest.fixture
@@ -122,13 +122,13 @@ def test_outliers_of_one_mnist_are_the_other(monkeypatch, name, other):
         raise DataError("not to be found")
 
     monkeypatch.setattr(f"nlx.data.loading.{name}", lambda data_dir: tiny(name, clean, clean))
-    monkeypatch.setitem(loading._ELSEWHERE, name, lambda data_dir: bright)
+    monkeypatch.setattr(f"nlx.data.loading.{other}", lambda data_dir: bright)
     assert load(name).name == name
     assert load(name, noise="pair:0.5").name == f"{name}/pair:0.5"
     dataset = load(name, noise="outlier:1")
     assert dataset.name == f"{name}/outlier:1+{other}"
     assert (dataset.train.inputs == 255).all()
-    monkeypatch.setitem(loading._ELSEWHERE, name, missing)
+    monkeypatch.setattr(f"nlx.data.loading.{other}", missing)
     dataset = load(name, noise="outlier:1")
     assert dataset.name == f"{name}/outlier:1"
     assert dataset.train.outlier.all()
