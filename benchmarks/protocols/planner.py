@@ -15,7 +15,7 @@ from jax.stages import Compiled, Lowered
 from benchmarks.protocols.runner import Entry
 from nlx.arguments import ArgumentError
 from nlx.data import Dataset, ImageFiles, Split
-from nlx.data.sources.official import OFFICIAL
+from nlx.data.sources.counts import COUNTS
 from nlx.experiment.options import RecipeOptions
 from nlx.experiment.plan import Plan, plan_of
 from nlx.experiment.run import Run
@@ -23,9 +23,7 @@ from nlx.target import planned_for
 from nlx.training.trainer import Trainer
 
 GIB = 2**30
-# Of the sets that no table of official layouts has: training and test pictures, classes, noisy words.
-_ELSEWHERE = {"web": (97_836, 4_952, 20), "coco_captions": (82_783, 20_252, 73), "cifar10": (50_000, 10_000, 10)}
-_AMT, _FEATURES = (7_354, 1_000, 4), 5_376
+_FEATURES = 5_376  # of AMT
 _WORDS = 1_000
 _FLOPS = 4e14  # of a chip in bfloat16 at 40 % of an H100's peak; float32 convolutions run there in TF32, at half of it
 _SHARE = 0.2  # trusted in data that are only counted
@@ -76,12 +74,8 @@ class _Trial(Run):
 def counted(entry: Entry) -> Dataset:
     """A data set of the size of the authors', without any of its pictures, in memory where a run would have them."""
     o = entry.options
-    if o.dataset in OFFICIAL:
-        about = OFFICIAL[o.dataset]
-        sizes = about.train[0 if o.labels is None else about.labels.index(o.labels)], about.test, about.classes
-    else:
-        sizes = _AMT if o.dataset.startswith("npz:") else _ELSEWHERE[o.dataset]
-    n, tests, k = sizes
+    about = COUNTS["npz:amt.npz" if o.dataset.startswith("npz:") else o.dataset]
+    n, tests, k = about.of(o.labels), about.test, about.classes
     several = o.dataset in ("web", "coco_captions", "voc2007", "voc2012")
     small = o.dataset.startswith(("cifar", "svhn"))
     side = 32 if small else o.image_size

@@ -221,7 +221,7 @@ class Dataset:
             named = np.zeros((len(test), self.num_classes), label.dtype)
             named[:, [index[name] for name in other.class_names if name in index]] = label[:, common]
             test = replace(test, label=named)
-        return replace(self, name=f"{self.name}+{other.name}", test=test)
+        return replace(self, name=f"{self.name}+{other.name}", test=test, notes=(*self.notes, *other.notes))
 
     def keep(self, fraction: float, seed: int) -> Dataset:
         """A random part of the training split, to see what less data do.

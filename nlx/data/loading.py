@@ -11,6 +11,7 @@ from nlx.data.dataset import DataError, Dataset
 from nlx.data.noise import NoiseSpec, parse_noise, with_noise
 from nlx.data.sources.cifar import FORMS, cifar, cifar_n
 from nlx.data.sources.coco import coco_captions, coco_tags
+from nlx.data.sources.counts import told
 from nlx.data.sources.digits import DEFAULT_NOISE, digits
 from nlx.data.sources.idx import fashion_mnist, mnist
 from nlx.data.sources.image_folder import folder
@@ -105,6 +106,8 @@ def load(
     }
     spec = None if noise is None else parse_noise(noise)
     loaded = _load(kind, path, labels, data_dir, image_size, options, synthetic=spec is not None)
+    if kind != "web":
+        loaded = told(loaded, kind, labels)
     if spec is not None:
         loaded = with_noise(loaded, spec, noise_seed, _elsewhere(kind, spec, data_dir))
     if test is None:
@@ -165,7 +168,7 @@ def _load(
         return official(kind, data_dir, labels, image_size, options["in_memory_gib"])
     if data_dir is not None and (Path(data_dir).expanduser() / "web" / "labels.csv").exists():
         real = Path(data_dir).expanduser() / "web"
-        return folder(real, image_size, **options, name="web", multi_label=True)
+        return told(folder(real, image_size, **options, name="web", multi_label=True), kind, labels)
     return web_sample()
 
 

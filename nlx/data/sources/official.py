@@ -1,9 +1,10 @@
-"""Data sets of pictures as their authors hand them out: a short reader for each, and a table of what is to be there."""
+"""Data sets of pictures as their authors hand them out: a short reader for each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -183,73 +184,43 @@ def svhn(layout: Layout, extra: bool = False) -> Dataset:
 
 
 class Official(NamedTuple):
-    """A data set, and what is to be there.
+    """A data set.
 
     Attributes:
       read: from its folder and, where it has several, a choice of labels.
       folder: below the data folder.
-      classes, test: how many there are.
-      train: likewise, for each of the labels.
       page: where it comes from.
       labels: which it has; the first is the default.
     """
 
     read: Callable[..., Dataset]
     folder: str
-    classes: int
-    train: tuple[int, ...]
-    test: int
     page: str
     labels: tuple[str, ...] = ()
 
 
 _VOC_PAGE = "http://host.robots.ox.ac.uk/pascal/VOC"
+_WEBVISION_PAGE = "https://data.vision.ee.ethz.ch/cvl/webvision/dataset2017.html"
+_SVHN_PAGE = "http://ufldl.stanford.edu/housenumbers"
+_CLOTHES = ("noisy", "verified", "clean", "scored")
 OFFICIAL: dict[str, Official] = {
-    "imagenet": Official(imagenet, "imagenet", 1000, (1_281_167,), 50_000, "https://image-net.org/download.php"),
-    "clothing1m": Official(
-        *(
-            clothing1m,
-            "clothing1m",
-            14,
-            (1_000_000, 1_024_637, 1_047_570, 1_024_637),
-            10_526,
-            "https://github.com/Cysu/noisy_label",
-        ),
-        ("noisy", "verified", "clean", "scored"),
-    ),
-    "food101n": Official(
-        *(food101n, "food101n", 101, (310_009, 310_009), 25_250, "https://kuanghuei.github.io/Food-101N"),
-        ("noisy", "verified"),
-    ),
-    "webvision": Official(
-        *(webvision, "webvision", 1000, (2_439_574,), 50_000),
-        "https://data.vision.ee.ethz.ch/cvl/webvision/dataset2017.html",
-    ),
-    "webvision_mini": Official(
-        *(lambda layout: webvision(layout, mini=True), "webvision", 50, (65_944,), 2_500),
-        "https://data.vision.ee.ethz.ch/cvl/webvision/dataset2017.html",
-    ),
-    "animal10n": Official(animal10n, "animal10n", 10, (50_000,), 5_000, "https://dm.kaist.ac.kr/datasets/animal-10n"),
-    "voc2007": Official(lambda layout: voc(layout, 2007), "VOCdevkit", 20, (5_011,), 4_952, f"{_VOC_PAGE}/voc2007"),
-    "voc2012": Official(lambda layout: voc(layout, 2012), "VOCdevkit", 20, (5_717,), 5_823, f"{_VOC_PAGE}/voc2012"),
-    "svhn": Official(svhn, "svhn", 10, (73_257,), 26_032, "http://ufldl.stanford.edu/housenumbers"),
-    "svhn_extra": Official(
-        *(
-            lambda layout: svhn(layout, extra=True),
-            "svhn",
-            10,
-            (604_388,),
-            26_032,
-            "http://ufldl.stanford.edu/housenumbers",
-        )
-    ),
+    "imagenet": Official(imagenet, "imagenet", "https://image-net.org/download.php"),
+    "clothing1m": Official(clothing1m, "clothing1m", "https://github.com/Cysu/noisy_label", _CLOTHES),
+    "food101n": Official(food101n, "food101n", "https://kuanghuei.github.io/Food-101N", ("noisy", "verified")),
+    "webvision": Official(webvision, "webvision", _WEBVISION_PAGE),
+    "webvision_mini": Official(partial(webvision, mini=True), "webvision", _WEBVISION_PAGE),
+    "animal10n": Official(animal10n, "animal10n", "https://dm.kaist.ac.kr/datasets/animal-10n"),
+    "voc2007": Official(partial(voc, year=2007), "VOCdevkit", f"{_VOC_PAGE}/voc2007"),
+    "voc2012": Official(partial(voc, year=2012), "VOCdevkit", f"{_VOC_PAGE}/voc2012"),
+    "svhn": Official(svhn, "svhn", _SVHN_PAGE),
+    "svhn_extra": Official(partial(svhn, extra=True), "svhn", _SVHN_PAGE),
 }
 
 
 def official(
     name: str, data_dir: str | Path | None, labels: str | None, image_size: int, in_memory_gib: float
 ) -> Dataset:
-    """A data set of :data:`OFFICIAL`, with a note where it is not all there.
+    """A data set of :data:`OFFICIAL`.
 
     Args:
       name: which.
@@ -269,10 +240,4 @@ def official(
         raise layout.wrong(layout.root, "no such folder")
     chosen = labels or next(iter(about.labels), None)
     data = about.read(layout) if chosen is None else about.read(layout, chosen)
-    whole = about.train[0 if chosen is None else about.labels.index(chosen)], about.test
-    there = len(data.train), len(data.test or ())
-    named = replace(data, name=f"{name}/{labels}" if labels else name)
-    if there == whole:
-        return named
-    note = "{:,} pictures to train on and {:,} to test on, where its authors have {:,} and {:,}"
-    return replace(named, notes=(note.format(*there, *whole),))
+    return replace(data, name=f"{name}/{labels}" if labels else name)

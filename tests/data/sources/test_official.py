@@ -9,6 +9,7 @@ from scipy.io import savemat
 
 from benchmarks.miniatures import CLOTHES, Maker
 from nlx.data import DataError, ImageFiles, load
+from nlx.data.sources.counts import COUNTS, Counts
 from nlx.data.sources.official import OFFICIAL
 
 ROOT = Path(__file__).parents[3]
@@ -306,7 +307,32 @@ def test_what_is_missing_is_named(tmp_path):
 
 def test_the_page_lists_every_set_with_its_counts():
     page = (ROOT / "docs" / "data.md").read_text()
-    for name, about in OFFICIAL.items():
-        counts = ", ".join(f"{count:,}" for count in dict.fromkeys(about.train))
-        assert f"| `{name}` | {about.classes:,} | {counts} | {about.test:,} | " in page, name
+    rows = [[cell.strip() for cell in line.split("|")] for line in page.splitlines() if line.startswith("| `")]
+    for name, about in COUNTS.items():
+        (row,) = (row for row in rows if f"`{name}`" in row[1].split(", "))
+        counts = dict.fromkeys((about.train, *about.by_labels.values()))
+        wanted = [f"{about.classes:,}", ", ".join(f"{n:,}" for n in counts), f"{about.test:,}" if about.test else "–"]
+        assert row[2:5] == wanted, name
+    assert COUNTS.keys() >= OFFICIAL.keys()
+    for about in OFFICIAL.values():
         assert about.page in page
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100n", "coco_captions", "web"])
+def test_other_sets_that_are_not_all_there_are_told_too(data_dir, name):
+    data = loaded(name, data_dir)
+    count = COUNTS[name]
+    has = f"{name} has {len(data.train):,} examples to train on and {len(data.test or ()):,} to test on here"
+    assert data.notes[-1] == (f"{has}, where its authors have {count.train:,} and {count.test:,}")
+
+
+def test_what_is_all_there_gets_no_note(data_dir, monkeypatch):
+    monkeypatch.setitem(COUNTS, "food101n", Counts(3, 12, 6))
+    assert loaded("food101n", data_dir).notes == ()
+    monkeypatch.setitem(COUNTS, "clothing1m", Counts(14, 1, 28, {"verified": 84}))
+    assert loaded("clothing1m", data_dir, labels="verified").notes == ()
+    assert "where its authors have 1 and 28" in loaded("clothing1m", data_dir).notes[0]
+    monkeypatch.setitem(COUNTS, "web", Counts(20, 80, 0))
+    assert not any("authors" in note for note in loaded("web", data_dir).notes)
+    *_, note = loaded("web", data_dir, test="voc2007").notes  # of what is tested on
+    assert note.startswith("voc2007 has 80 examples to train on and 40 to test on here")
