@@ -16,6 +16,7 @@ from nlx.data.dataset import DataError, Split
 
 CHANNELS = (1, 3)
 _ROUNDED = 0.01  # of a column's range is more than float32 may take away from a number
+UNKNOWN = "write -1 there, in an array of int32,"
 MAX_CLASSES = 1_000_000  # a larger class number is a marker or an accident, and would ask for that many outputs
 
 
@@ -56,6 +57,30 @@ def checked_labels(where: str, labels: np.ndarray, without: str = "remove these 
             f"class numbers go in one dimension [n]."
         )
     return labels.astype(np.uint8)
+
+
+def partly_known(where: str, labels: np.ndarray) -> np.ndarray:
+    """True labels, of which some may be unknown.
+
+    Args:
+      where: beginning of the sentence if it fails.
+      labels: as for :func:`checked_labels`, or with rows of -1 or NaN, which are unknown.
+
+    Returns:
+      int32 ``[n]`` or uint8 ``[n, K]``; where some are unknown, -1 in their rows, int32 ``[n]`` or int8 ``[n, K]``.
+    """
+    if labels.ndim not in (1, 2) or labels.dtype.kind not in "if" or len(labels) == 0:
+        return checked_labels(where, labels)
+    flat = labels.reshape(len(labels), -1)
+    unknown = (np.isnan(flat) | (flat == -1)).all(axis=1)
+    if not unknown.any():
+        return checked_labels(where, labels, UNKNOWN)
+    filled = np.where(unknown[:, None], 0, flat).reshape(labels.shape)
+    whole = filled.dtype.kind == "f" and (filled == np.round(filled)).all()
+    checked = checked_labels(where, filled.astype(np.int64) if whole else filled, UNKNOWN)
+    checked = checked.astype(np.int32 if checked.ndim == 1 else np.int8)
+    checked[unknown] = -1
+    return checked
 
 
 def _cure(labels: np.ndarray) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -15,12 +16,13 @@ from jax.experimental import multihost_utils
 from PIL import Image
 
 from nlx.data.dataset import DataError
-from nlx.data.records import opened
+from nlx.data.records import named, opened
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 _RANGES = (1.0, 255, 1023, 4095, 16383, 65535)  # largest values of floats and of 8, 10, 12, 14 and 16 bits
 _ORIENTATION = 0x0112  # in EXIF
 _MOST_TOLD = 10
+_IN_MEMORY = re.compile(r" <_io\.BytesIO [^>]*>")  # how Pillow calls what is no file of its own
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -62,9 +64,10 @@ def decode(path: str, size: int, top: float | None = None) -> np.ndarray:
             return np.asarray(square if turn is None else square.transpose(turn))
     except Image.DecompressionBombError as error:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise DataError(f"{path}: has more than {most} megapixels: make it smaller.") from error
+        raise DataError(f"{named(path)}: has more than {most} megapixels: make it smaller.") from error
     except Exception as error:  # a decoder may raise anything on a broken file
-        raise DataError(f"{path}: not a readable picture ({error}): replace it, or remove its row.") from error
+        why = _IN_MEMORY.sub("", str(error))
+        raise DataError(f"{named(path)}: not a readable picture ({why}): replace it, or remove its row.") from error
 
 
 def decode_all(paths: Sequence[str], size: int, top: float | None = None) -> np.ndarray:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 MARK = "::"
 COLUMN = "bytes"  # of an Arrow file
+SOURCE = b"source"  # in whose metadata stands the file that its pictures were copied from
 PICTURE = ("image/encoded", "image", "img")  # features of a record, and columns of a table
 _MOST_OPEN = 4096  # files; ImageNet has 1,024
 
@@ -31,6 +32,16 @@ def opened(path: str) -> str | io.BytesIO:
         number = bisect_right(ends, int(row))
         return io.BytesIO(batches[number][int(row) - (ends[number - 1] if number else 0)].as_buffer())
     return io.BytesIO(picture_of(features_of(array_record_reader(file).read([int(row)])[0])))
+
+
+def named(path: str) -> str:
+    """What to call a picture in a sentence: its path, or the file that a user gave and its row."""
+    file, mark, row = path.rpartition(MARK)
+    if not mark:
+        return path
+    if file.endswith(".arrow"):
+        file = pa.ipc.open_file(pa.memory_map(file)).schema.metadata[SOURCE].decode()
+    return f"{file} row {row}"
 
 
 def file_of(path: str) -> str:

@@ -11,6 +11,7 @@ from zipfile import ZipFile
 import numpy as np
 
 from nlx.data.checks import (
+    UNKNOWN,
     as_text,
     check_class_range,
     check_length,
@@ -18,13 +19,13 @@ from nlx.data.checks import (
     checked_labels,
     checked_names,
     memory,
+    partly_known,
 )
 from nlx.data.dataset import DataError, Dataset, Split
 from nlx.data.names import alike, check_unused, clean_name, meant_as_none, numbered
 
 Arrays = dict[str, np.ndarray]
 MARKERS = (99, 255, 999, 9999, 65535, 99999)  # that stand for no label, where nothing else comes near
-_WRITE = "write -1 there, in an array of int32,"
 KEYS = ("image", "features", "label", "trusted", "test_image", "test_features", "test_label", "class_names")
 
 
@@ -219,7 +220,10 @@ def _input_keys(path: Path, arrays: Arrays) -> tuple[str, str | None]:
 
 
 def _labels(path: Path, arrays: Arrays, key: str, noisy_key: str) -> np.ndarray:
-    noisy, labels = arrays[noisy_key], _partly_known(f"{path}: '{key}'", arrays[key], key == "label" != noisy_key)
+    where, optional = f"{path}: '{key}'", key == "label" != noisy_key
+    noisy, labels = arrays[noisy_key], (partly_known if optional else checked_labels)(where, arrays[key])
+    if not (labels >= 0).any():
+        raise DataError(f"{where} is unknown in every row: leave it out.")
     if labels.ndim != (1 if noisy.shape[1:] == (1,) else noisy.ndim):
         raise DataError(
             f"{path}: '{key}' has shape {labels.shape} but '{noisy_key}' {noisy.shape}: give both as class numbers [n] "
@@ -251,24 +255,6 @@ def _numbered(path: Path, arrays: Arrays, keys: list[str], noisy_key: str) -> Ar
     return {**dict(zip(keys, columns, strict=True)), "class_names": np.array(names)}
 
 
-def _partly_known(where: str, labels: np.ndarray, allowed: bool) -> np.ndarray:
-    """Checked labels; where allowed, rows of -1 or NaN are unknown, and -1 in the result."""
-    if not allowed or labels.ndim not in (1, 2) or labels.dtype.kind not in "if" or len(labels) == 0:
-        return checked_labels(where, labels)
-    flat = labels.reshape(len(labels), -1)
-    unknown = (np.isnan(flat) | (flat == -1)).all(axis=1)
-    if unknown.all():
-        raise DataError(f"{where} is unknown in every row: leave it out.")
-    if not unknown.any():
-        return checked_labels(where, labels, _WRITE)
-    filled = np.where(unknown[:, None], 0, flat).reshape(labels.shape)
-    whole = filled.dtype.kind == "f" and (filled == np.round(filled)).all()
-    checked = checked_labels(where, filled.astype(np.int64) if whole else filled, _WRITE)
-    checked = checked.astype(np.int32 if checked.ndim == 1 else np.int8)
-    checked[unknown] = -1
-    return checked
-
-
 def _classes(path: Path, arrays: Arrays, given: Arrays) -> tuple[tuple[str, ...], str]:
     """Class names, and the words for where their number comes from."""
     if "class_names" in arrays:
@@ -280,7 +266,7 @@ def _classes(path: Path, arrays: Arrays, given: Arrays) -> tuple[tuple[str, ...]
     if given[key].ndim == 1 and k - 1 in MARKERS:
         rows, others = np.flatnonzero(given[key] == k - 1), given[key][given[key] < k - 1]
         if len(others) == 0 or others.max() < (k - 1) // 2:
-            fix = _WRITE if key == "label" else "remove these rows"
+            fix = UNKNOWN if key == "label" else "remove these rows"
             raise DataError(
                 f"{path}: '{key}' row {rows[0]} is {k - 1} ({len(rows)} such rows), far above the others: {fix} "
                 f"if it means no label, or name {k} classes in 'class_names' if it is one."

@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nlx.data.cache import cache_dir, cached
-from nlx.data.checks import check_class_range, checked_labels
+from nlx.data.checks import check_class_range, checked_labels, partly_known
 from nlx.data.dataset import DataError, Dataset, ImageFiles, Inputs, Split
 from nlx.data.decode import decode_all
 from nlx.data.names import clean_name
 from nlx.data.origin import Origin
-from nlx.data.records import COLUMN, MARK, PICTURE, array_record_reader, features_of, picture_of
+from nlx.data.records import COLUMN, MARK, PICTURE, SOURCE, array_record_reader, features_of, picture_of
 from nlx.files import replacing
 
 LABEL = ("label", "labels", "fine_label", "image/class/label", "target")
@@ -34,11 +34,13 @@ class _Shard(NamedTuple):
 
     Attributes:
       file: that pictures are read from.
+      source: that the user gave.
       noisy: labels to learn from, int ``[n]``.
-      label: true ones where the file has both, or None.
+      label: true ones where the file has both, -1 where one is unknown, or None.
     """
 
     file: str
+    source: str
     noisy: np.ndarray
     label: np.ndarray | None
 
@@ -56,7 +58,8 @@ def hugging_face(path: str, image_size: int, in_memory_gib: float, clean: bool =
       clean: whether the labels are right.
 
     Returns:
-      The data set, named after the folder. Where there is ``noisy_label``, ``label`` is the true one.
+      The data set, named after the folder. Where there is ``noisy_label``, ``label`` is the true one, or -1 or null for
+      an unknown one, the others then being trusted.
 
     Raises:
       DataError: no such files, or one that is broken or has no such columns.
@@ -74,6 +77,8 @@ def array_record(
     pattern: str, image_size: int, in_memory_gib: float, clean: bool = False, names: Sequence[str] | None = None
 ) -> Dataset:
     """ArrayRecord files of ``tf.train.Example`` with an encoded picture and its label, as TFDS writes them.
+
+    A record with ``noisy_label`` whose true ``label`` is unknown has -1 there, or none.
 
     Args:
       pattern: of the files, whose names tell train from test or validation.
@@ -135,7 +140,16 @@ def _dataset(
     classes = tuple(map(clean_name, names or map(str, range(1 + max(int(label.max()) for label in every)))))
     for part in shards.values():
         for shard in part:
-            check_class_range(f"{shard.file}: labels", shard.noisy, len(classes), "the file")
+            for label in (shard.noisy, shard.label):
+                if label is not None:
+                    check_class_range(f"{shard.source}: labels", label, len(classes), "the file")
+    both = [shard.label is not None for shard in shards["train"]]
+    if len(set(both)) > 1:
+        lacking = shards["train"][both.index(False)].source
+        raise DataError(f"{lacking}: has no {NOISY}, which other files have: write it in all of them.")
+    for shard in shards["test"]:
+        if shard.label is not None and len(rows := np.flatnonzero(shard.label < 0)):
+            raise DataError(f"{shard.source}: labels row {rows[0]} is unknown: remove it, for it is to be tested on.")
     total = sum(len(shard.noisy) for part in shards.values() for shard in part)
     in_memory = total * image_size**2 * 3 <= in_memory_gib * 2**30
 
@@ -148,7 +162,7 @@ def _dataset(
         origin = Origin(np.arange(len(paths)))
         if part == "test":
             return Split(inputs, None, noisy if label is None else label, origin=origin)
-        return Split(inputs, noisy, noisy if label is None and clean else label, origin=origin)
+        return Split(inputs, noisy, noisy if label is None and clean else label, origin=origin).partly_trusted()
 
     return Dataset(name, classes, split("train"), split("test") if shards["test"] else None)
 
@@ -175,9 +189,10 @@ def _of_parquet(file: str) -> _Shard:
         raise DataError(
             f"{file}: has the columns {', '.join(columns)}: there must be a picture, {PICTURE[1]}, and a {LABEL[0]}."
         )
-    arrow = cache_dir() / "arrow" / f"{_digest(file)}.arrow"
+    noisy = NOISY if NOISY in columns else label
+    arrow = cache_dir() / "arrow" / f"pictures_{_digest(file)}.arrow"
     if not arrow.is_file():
-        schema = pa.schema([(COLUMN, pa.large_binary())])
+        schema = pa.schema([(COLUMN, pa.large_binary())], {SOURCE: str(Path(file).resolve()).encode()})
         with replacing(arrow) as stored, pa.ipc.new_file(stored, schema) as writer:
             for batch in source.iter_batches(_BLOCK, columns=[picture]):
                 pictures = batch.column(0)
@@ -185,9 +200,13 @@ def _of_parquet(file: str) -> _Shard:
                 if pictures.null_count:
                     raise DataError(f"{file}: column {picture!r} has rows without bytes: save the pictures in it.")
                 writer.write_batch(pa.record_batch([pictures.cast(pa.large_binary())], schema=schema))
-    wanted = [name for name in (label, NOISY) if name in columns]
-    arrays = [checked_labels(f"{file}: {n!r}", source.read([n]).column(0).to_numpy()) for n in wanted]
-    return _Shard(str(arrow), arrays[-1], arrays[0] if len(arrays) == 2 else None)
+    given = checked_labels(f"{file}: {noisy!r}", source.read([noisy]).column(0).to_numpy())
+    if noisy == label:
+        return _Shard(str(arrow), file, given, None)
+    true = source.read([label]).column(0)
+    true = true.cast(pa.int64()) if pa.types.is_null(true.type) else true
+    true = true.fill_null(-1) if pa.types.is_integer(true.type) else true
+    return _Shard(str(arrow), file, given, partly_known(f"{file}: {label!r}", true.to_numpy()))
 
 
 def _names_of(file: Path) -> tuple[str, ...] | None:
@@ -207,13 +226,16 @@ def _of_array_record(file: str) -> _Shard:
             stop = min(start + _BLOCK, reader.num_records())
             for features in map(features_of, reader.read(start, stop)):
                 picture_of(features)
-                label = next(name for name in LABEL if name in features)
-                found["label"].append(features[label].int64_list.value[0])
-                if NOISY in features:
-                    found[NOISY].append(features[NOISY].int64_list.value[0])
+                label = next((name for name in LABEL if name in features), "")
+                given = {"label": features[label].int64_list.value, NOISY: features[NOISY].int64_list.value}
+                if not any(given.values()):
+                    raise KeyError("no label")
+                for name, values in given.items():
+                    found[name].append(values[0] if values else -1)
         if not found["label"]:
             raise ValueError("no records")
-        return {name: np.array(values, np.int64) for name, values in found.items() if values}
+        arrays = {name: np.array(values, np.int64) for name, values in found.items()}
+        return arrays if (arrays[NOISY] >= 0).any() else {"label": arrays["label"]}
 
     try:
         arrays: dict[str, Any] = cached(f"labels_{_digest(file)}", read)
@@ -221,5 +243,7 @@ def _of_array_record(file: str) -> _Shard:
         raise DataError(
             f"{file}: cannot be read as tf.train.Example records with {PICTURE[1]} and {LABEL[0]}: write it anew."
         ) from error
-    noisy = checked_labels(f"{file}: labels", arrays.get(NOISY, arrays["label"]))
-    return _Shard(file, noisy, checked_labels(f"{file}: label", arrays["label"]) if NOISY in arrays else None)
+    if NOISY not in arrays:
+        return _Shard(file, file, checked_labels(f"{file}: 'label'", arrays["label"]), None)
+    noisy = checked_labels(f"{file}: {NOISY!r}", arrays[NOISY])
+    return _Shard(file, file, noisy, partly_known(f"{file}: 'label'", arrays["label"]))

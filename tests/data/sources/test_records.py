@@ -34,7 +34,7 @@ def write_parquet(path, shades, names=("ant", "bee", "cat"), **columns):
     path.parent.mkdir(parents=True, exist_ok=True)
     pictures = [{"bytes": png(shade), "path": None} for shade in shades]
     about = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
-    table = pa.table({"image": pictures, "label": [int(s) // 10 % 3 for s in shades], **columns})
+    table = pa.table({"image": pictures, **{"label": [int(s) // 10 % 3 for s in shades], **columns}})
     pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(about)}), path, row_group_size=4)
 
 
@@ -45,7 +45,8 @@ def write_records(path, shades, **features):
         example = tf_example_pb2.Example()
         example.features.feature["image"].bytes_list.value.append(png(shade))
         for name, values in {"label": [int(s) // 10 % 3 for s in shades], **features}.items():
-            example.features.feature[name].int64_list.value.append(values[row])
+            if values[row] is not None:
+                example.features.feature[name].int64_list.value.append(values[row])
         writer.write(example.SerializeToString())
     writer.close()
 
@@ -90,6 +91,49 @@ def test_noisy_labels_beside_true_ones(tmp_path):
         assert train.label.tolist() == [0, 1, 2, 0]
 
 
+@pytest.mark.parametrize("unknown", [-1, None])
+@pytest.mark.parametrize("kind", ["hf", "array_record"])
+def test_true_labels_may_be_unknown_beside_noisy_ones(tmp_path, kind, unknown):
+    columns = {"label": [unknown, 1, unknown, 0], "noisy_label": [0, 0, 1, 1]}
+    path = tmp_path / ("set.parquet" if kind == "hf" else "set.array_record")
+    (write_parquet if kind == "hf" else write_records)(path, SHADES[:4], **columns)
+    train = load(f"{kind}:{path}").train
+    assert train.noisy_label.tolist() == [0, 0, 1, 1]
+    assert train.label.tolist() == [-1, 1, -1, 0]
+    assert train.trusted.tolist() == [False, True, False, True]
+    path.rename(path.with_stem("set-test"))
+    (write_parquet if kind == "hf" else write_records)(path, SHADES[:4], **columns)
+    with pytest.raises(DataError, match=r"set-test\.\w+: labels row 0 is unknown: remove it, for it is to be tested"):
+        load(f"{kind}:{tmp_path}" + "/*record" * (kind != "hf"))
+
+
+def test_true_labels_of_pandas_are_floats_where_some_are_unknown(tmp_path):
+    write_parquet(tmp_path / "set.parquet", SHADES[:3], label=[np.nan, 1.0, 2.0], noisy_label=[0, 0, 1])
+    assert load(f"hf:{tmp_path / 'set.parquet'}").train.label.tolist() == [-1, 1, 2]
+
+
+def test_a_noisy_label_is_in_all_records_or_in_none(tmp_path):
+    write_records(tmp_path / "a.array_record", SHADES[:3], noisy_label=[0, None, 1])
+    with pytest.raises(DataError, match=r"a.array_record: 'noisy_label' row 1 is -1, no class number"):
+        load(f"array_record:{tmp_path}/a*")
+    write_parquet(tmp_path / "some" / "train-0.parquet", SHADES[:3], noisy_label=[0, 0, 1])
+    write_parquet(tmp_path / "some" / "train-1.parquet", SHADES[:3])
+    with pytest.raises(DataError, match=r"train-1.parquet: has no noisy_label, which other files have: write it in a"):
+        load(f"hf:{tmp_path}/some")
+
+
+@pytest.mark.parametrize("in_memory", [2, 0])
+def test_a_broken_picture_has_the_name_of_its_file_and_row(tmp_path, monkeypatch, in_memory):
+    monkeypatch.setitem(globals(), "png", lambda shade, png=png: b"nothing" if shade == 20 else png(shade))
+    write_parquet(tmp_path / "set.parquet", SHADES[:6])
+    write_records(tmp_path / "set.array_record", SHADES[:6])
+    for name in ("hf:{}/set.parquet", "array_record:{}/set.array_record"):
+        file = name.format(tmp_path).partition(":")[2]
+        told = rf"^{file} row 2: not a readable picture \(cannot identify image file\): replace it, or remove its row"
+        with pytest.raises(DataError, match=told):
+            gather(load(name.format(tmp_path), in_memory_gib=in_memory).train, np.arange(6))
+
+
 def test_what_cannot_be_read_is_named(tmp_path):
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     (tmp_path / "broken.array_record").write_bytes(b"nothing")
@@ -101,7 +145,7 @@ def test_what_cannot_be_read_is_named(tmp_path):
         ("hf:{}/text.parquet", "has the columns text: there must be a picture, image, and a label"),
         ("hf:{}/none", "none: holds no .parquet file"),
         ("hf:{}/test.parquet", "is there no file to train on"),
-        ("hf:{}/few.parquet", "labels row 2 is 2, out of range: the file gives 2 classes"),
+        ("hf:{}/few.parquet", "few.parquet: labels row 2 is 2, out of range: the file gives 2 classes"),
         ("array_record:{}/none*", "there is no such file: write a pattern"),
         ("array_record:{}/broken.array_record", "cannot be read as tf.train.Example records"),
         ("tfds:none", "holds no .array_record files: prepare them by `tfds build none"),
