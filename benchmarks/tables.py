@@ -22,6 +22,7 @@ import signal
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.protocols import can, crf, defaults, layer, leaderboard, pictures, self_learning, types
+from benchmarks.protocols.changes import read_changes
 from benchmarks.protocols.common import Protocol
 from benchmarks.protocols.data import Missing
 from benchmarks.protocols.full import FULL
@@ -44,6 +46,7 @@ from nlx.experiment.console import Console
 from nlx.experiment.run_folder import versions, write_json
 from nlx.experiment.signals import Stopped
 from nlx.target import devices_of
+from nlx.training.checkpoint import CheckpointError
 from nlx.training.loop import Diverged
 from nlx.training.observers import Interrupted
 
@@ -69,6 +72,9 @@ PROTOCOLS: dict[str, Protocol] = {
     "leaderboard": leaderboard.leaderboard,
     "pictures": pictures.pictures,
 }
+OF_FULL = ("dry_run", "data_dir", "weights", "runs", "options")
+OF_SMALL = ("quick", "workers", "shared")
+STOPPED = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True)
@@ -104,8 +110,8 @@ class Options:
     """Options of all of its rows to change, such as model=resnet8 epochs=1."""
     quick: bool = False
     """One seed, a third of the epochs, fewer cases, nothing tuned: to see that it runs, not what a method is worth."""
-    seeds: int = 3
-    """Seeds of each method."""
+    seeds: int | None = None
+    """Seeds of each method. Default: 3 of the small form, one of the full form."""
     workers: int | None = None
     """Runs at a time, each in a process with a core of its own. Default: as many as there are cores, up to four, and
     one on a machine with an accelerator."""
@@ -124,35 +130,36 @@ def main() -> int:
         "say whether --small or --full" * (options.small == options.full)
         or f"no table is named; say which of {', '.join(known)}, or all" * (not names)
         or f"there is no table {', '.join(unknown)}; choose from {', '.join(known)}, or all" * bool(unknown)
-        or "--dry_run is of --full" * (options.dry_run and not options.full)
+        or idle(options)
         or "--plan is of --dry_run" * (options.plan != "here" and not options.dry_run)
-        or f"--seeds={options.seeds} must be at least 1" * (options.seeds < 1)
+        or f"--seeds={options.seeds} must be at least 1" * (options.seeds is not None and options.seeds < 1)
         or f"--workers={options.workers} must be at least 1" * (options.workers is not None and options.workers < 1)
     )
     if problem:
         console.say(f"error: {problem}")
         return 1
-    if options.full:
-        return full_size(names, options, console)
     cores = min(4, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else 1
     workers = options.workers or (cores if jax.default_backend() == "cpu" else 1)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with (
-        contextlib.suppress(KeyboardInterrupt, Stopped, Interrupted),
-        tempfile.TemporaryDirectory(prefix="nlx-compiled-") as compiled,
-        Runner(
-            console,
-            options.seeds,
-            options.shared.resolve(),
-            quick=options.quick,
-            workers=workers,
-            compiled=compiled,
-        ) as runner,
-    ):
-        written = [name for name in names if write_table(name, options, runner)]
-        return 0 if written else 1
-    console.say("stopped; the runs that ended are kept, and the same command goes on from there")
-    return 128 + signal.SIGTERM
+    with contextlib.suppress(KeyboardInterrupt, Stopped, Interrupted):
+        if options.full:
+            return full_size(names, options, console)
+        runner_of = partial(Runner, console, options.seeds or 3, options.shared.resolve(), quick=options.quick)
+        with (
+            tempfile.TemporaryDirectory(prefix="nlx-compiled-") as compiled,
+            runner_of(workers=workers, compiled=compiled) as runner,
+        ):
+            written = [name for name in names if write_table(name, options, runner)]
+            return 0 if written else 1
+    console.say("stopped; what is saved is kept, and the same command goes on from there")
+    return STOPPED
+
+
+def idle(options: Options) -> str:
+    """A sentence on the first option that is of the other form; empty where there is none."""
+    form, names = ("small", OF_SMALL) if options.full else ("full", OF_FULL)
+    given = next((name for name in names if getattr(options, name) != getattr(Options, name)), None)
+    return "" if given is None else f"--{given} is of --{form}: leave it out"
 
 
 def full_size(names: list[str], options: Options, console: Console) -> int:
@@ -162,36 +169,28 @@ def full_size(names: list[str], options: Options, console: Console) -> int:
     except ArgumentError as error:
         console.say(f"error: --plan={error}")
         return 1
+    try:
+        given = options.options if options.seeds is None else (*options.options, f"seeds={options.seeds}")
+        changes = read_changes(given, [entry for name in names for entry in FULL[name].rows.values()])
+    except ArgumentError as error:
+        console.say(f"error: {error}")
+        return 1
     lacking = False
     for name in names:
         try:
-            rows = prepared_rows(FULL[name], options.data_dir, options.weights, changed(options.options))
-            ahead = {label: e for label, e in rows.items() if options.dry_run or not ended(options.runs, name, label)}
+            rows = prepared_rows(FULL[name], options.data_dir, options.weights, changes)
+            begun = {label: ended(options.runs, name, label, entry) for label, entry in rows.items()}
+            ahead = {label: entry for label, entry in rows.items() if options.dry_run or not begun[label]}
             lines, missing = dry_run(name, FULL[name], ahead, options.runs, planner)
             if not (missing or options.dry_run):
                 lines = run_table(name, FULL[name], rows, options.runs, RESULTS)
-        except (DataError, ArgumentError, Diverged) as error:
+        except (DataError, ArgumentError, CheckpointError, Diverged, OSError) as error:
             lines, missing = [], [str(error)]
         print("\n".join(lines))
         for sentence in missing:
             console.say(f"error: {name} lacks: {sentence}")
         lacking = lacking or bool(missing)
     return int(lacking)
-
-
-def changed(options: tuple[str, ...]) -> dict[str, Any]:
-    """Options of recipes from NAME=VALUE, as numbers, truth or nothing where they look so."""
-    pairs = [option.partition("=") for option in options]
-    words = {"true": True, "false": False, "none": None}
-
-    def value(text: str) -> Any:
-        if text.lower() in words:
-            return words[text.lower()]
-        with contextlib.suppress(ValueError):
-            return float(text) if "." in text else int(text)
-        return text
-
-    return {name: value(text) for name, _, text in pairs}
 
 
 def write_table(name: str, options: Options, runner: Runner) -> bool:
@@ -238,4 +237,8 @@ def without_nan(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    if code == STOPPED:
+        os._exit(code)  # Python would wait for what XLA still compiles
+    sys.exit(code)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -13,11 +14,14 @@ import pytest
 from benchmarks import tables
 from benchmarks.miniatures import Maker
 from benchmarks.protocols import full_run, plan, planner
+from benchmarks.protocols.changes import read_changes
 from benchmarks.protocols.full import FULL
 from nlx.experiment import plan as planned
 from nlx.experiment.console import Console
+from nlx.experiment.signals import Stopped
 from nlx.training import trainer
 from nlx.training.mesh import make_mesh
+from nlx.training.observers import Interrupted
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("model=mlp", "image_size=8", "batch_size=4", "six_crops=false", "init=none", "clean_fraction=0.1")
@@ -156,16 +160,133 @@ def test_devices_that_are_not_known_are_told(data_dir, capsys):
     assert "error: --plan=mars is neither here, nor cpu:N, nor a TPU slice such as v5e:2x4" in capsys.readouterr().err
 
 
+RUN = (*SMALL[:5], "epochs=2", "start_epoch=1", "members=4", "prototypes=2", "augmentation=none")
+
+
 @pytest.mark.slow
-def test_a_table_runs_to_its_end_and_is_not_run_again(data_dir, tmp_path, monkeypatch):
+def test_a_table_runs_to_its_end_and_is_not_run_again(data_dir, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
-    options = (*SMALL[:5], "epochs=2", "start_epoch=1", "members=4", "prototypes=2", "augmentation=none")
-    assert called(["self-2"], data_dir, *options, runs=tmp_path / "runs") == 0
+    assert called(["self-2"], data_dir, *RUN, runs=tmp_path / "runs") == 0
     score = json.loads((tmp_path / "self-2-full.json").read_text())["SMP"]["recovery"]
     assert 0 <= score <= 1
     assert f"| SMP | 77.36 | {100 * score:.2f} |" in (tmp_path / "self-2-full.md").read_text()
     monkeypatch.setattr(full_run, "run_recipe", lambda *_, **__: pytest.fail("it has been run"))
-    assert called(["self-2"], data_dir, *options, runs=tmp_path / "runs") == 0
+    assert called(["self-2"], data_dir, *RUN, runs=tmp_path / "runs") == 0
+
+
+@pytest.fixture
+def at_once(monkeypatch, tmp_path):
+    """Tables whose recipes only leave what says that they have run."""
+    ran = []
+
+    def run_recipe(options, train):
+        ran.append(options)
+        options.run_dir.mkdir(parents=True, exist_ok=True)
+        (options.run_dir / "config.json").write_text("{}")
+        score = 0.5 if options.seeds == 1 else {"mean": 0.5, "std": 0.01}
+        (options.run_dir / "summary.json").write_text(json.dumps({"last": {"recovery": score}}))
+
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(full_run, "run_recipe", run_recipe)
+    monkeypatch.setattr(tables, "dry_run", lambda *_: ([], []))
+    return ran
+
+
+def test_a_row_that_was_run_with_other_options_is_refused(data_dir, tmp_path, capsys, at_once):
+    runs = tmp_path / "runs"
+    assert called(["self-2"], data_dir, *RUN, runs=runs) == 0
+    assert called(["self-2"], data_dir, *RUN, runs=runs) == 0
+    assert len(at_once) == 1
+    for dry_run in (False, True):
+        assert called(["self-2"], data_dir, *RUN, "epochs=4", runs=runs, dry_run=dry_run) == 1
+        told = capsys.readouterr()
+        assert f"{runs}/self-2/SMP holds a run with epochs=2, not 4: choose another --runs, or delete" in told.err
+    assert "77.36" not in told.out
+    next(runs.glob("*/*.options.json")).unlink()
+    assert called(["self-2"], data_dir, *RUN, runs=runs) == 1
+    assert (
+        "SMP.options.json beside it, which says of what, is missing: choose another --runs" in capsys.readouterr().err
+    )
+    assert len(at_once) == 1
+
+
+def test_several_seeds(data_dir, tmp_path, capsys, at_once):
+    assert called(["self-2"], data_dir, seeds=3, runs=tmp_path / "runs") == 0
+    assert at_once[0].seeds == 3
+    assert "| 50.00 ± 1.00 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("epochs", "--options epochs has no value: write epochs=VALUE"),
+        ("epochs=abc", "--options epochs=abc: epochs must be a whole number"),
+        ("epochs=1.5", "--options epochs=1.5: epochs must be a whole number"),
+        ("learning_rate=fast", "--options learning_rate=fast: learning_rate must be a number"),
+        ("epcohs=3", "--options epcohs=3: no row has an option epcohs: take epochs"),
+        ("optimizer=sgdd", "--options optimizer=sgdd: optimizer must be one of sgd, nesterov, adam, adamw, lars"),
+        ("keep_good=maybe", "--options keep_good=maybe: keep_good must be true or false"),
+        ("widths=8,x", "--options widths=8,x: widths must be whole numbers with commas between"),
+        ("run_dir=here", "--options run_dir=here: the table sees to run_dir: take --runs"),
+        ("dataset=cloths", "lacks: unknown dataset 'cloths'"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_told(option, sentence, data_dir, tmp_path, capsys):
+    assert called(["self-2"], data_dir, option, dry_run=True, plan="cpu:1", runs=tmp_path / "runs") == 1
+    assert sentence in capsys.readouterr().err
+
+
+def test_options_are_read_as_their_recipe_has_them(tmp_path):
+    rows = FULL["self-2"].rows
+    given = ("learning_rate=1e-4", "epochs=3", "keep_good=True", "widths=8,4", "noise=None", "mix=none")
+    changes = read_changes(given, rows.values())
+    (entry,) = plan.prepared_rows(FULL["self-2"], tmp_path, tmp_path / "w", changes).values()
+    o = entry.options
+    assert (o.learning_rate, o.epochs, o.keep_good, o.widths, o.noise) == (1e-4, 3, True, (8, 4), None)
+    assert o.mix == "none"
+    assert o.init == tmp_path / "w" / "resnet50.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("init", "found"),
+    [
+        ("timm:resnet50.a1_in1k", "timm:resnet50.a1_in1k"),
+        ("runs/old", "runs/old"),
+        ("/old.safetensors", "/old.safetensors"),
+        ("old.safetensors", "weights/old.safetensors"),
+    ],
+)
+def test_weights_are_named_without_their_folder_or_as_they_are(init, found, tmp_path):
+    rows = {"plain": FULL["self-2"].rows["SMP"].but(init=init)}
+    for full, changes in ((FULL["self-2"], {"init": init}), (FULL["self-2"]._replace(rows=rows), {})):
+        (entry,) = plan.prepared_rows(full, tmp_path, Path("weights"), changes).values()
+        assert str(entry.options.init) == found
+
+
+def test_all_data_that_are_missing_are_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(planner.Planner, "__call__", lambda *_: None)
+    for name, year in (("can-2", 2007), ("can-3", 2012)):
+        assert called([name], tmp_path, *SMALL[:5], dry_run=True, plan="cpu:1", runs=tmp_path / "runs") == 1
+        told = capsys.readouterr().err
+        assert f"lacks: {tmp_path}/web/labels.csv: no such file" in told
+        assert f"lacks: {tmp_path}/VOCdevkit: no such folder: get voc{year}" in told
+
+
+@pytest.mark.parametrize("stop", [Stopped(3), Interrupted()])
+def test_a_stop_is_one_sentence(stop, data_dir, tmp_path, capsys, monkeypatch, at_once):
+    def stopped(*_, **__):
+        raise stop
+
+    monkeypatch.setattr(full_run, "run_recipe", stopped)
+    monkeypatch.setattr(sys, "argv", ["tables.py", "self-2", "--full", f"--data_dir={data_dir}", f"--runs={tmp_path}"])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert tables.main() == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "stopped; what is saved is kept, and the same command goes on from there"
+    )
 
 
 def test_the_page_has_every_table():
@@ -182,3 +303,12 @@ def test_the_command_wants_one_of_two_sizes(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["tables.py", "self-2", "--full", "--plan=cpu:1"])
     assert tables.main() == 1
     assert "--plan is of --dry_run" in capsys.readouterr().err
+    for form, option, other in (
+        ("--full", "--quick", "--small"),
+        ("--full", "--workers=2", "--small"),
+        ("--small", "--dry_run", "--full"),
+        ("--small", "--runs=here", "--full"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["tables.py", "self-2", form, option])
+        assert tables.main() == 1
+        assert f"error: {option.partition('=')[0]} is of {other}: leave it out" in capsys.readouterr().err

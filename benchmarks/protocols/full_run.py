@@ -10,13 +10,46 @@ from typing import Any
 from benchmarks.protocols.common import table
 from benchmarks.protocols.full import Full
 from benchmarks.protocols.runner import Entry
+from nlx.arguments import ArgumentError
 from nlx.experiment.main import run_recipe
 from nlx.experiment.run_folder import write_json
 
+_ABOUT_THE_CALL = ("run_dir", "resume", "data_dir", "checkpoint_seconds")
 
-def ended(run_dir: Path, name: str, label: str) -> bool:
-    """Whether a row has been run."""
-    return (folder_of(run_dir, name, label) / "summary.json").is_file()
+
+def ended(run_dir: Path, name: str, label: str, entry: Entry) -> bool:
+    """Whether a row has been run.
+
+    Raises:
+      ArgumentError: it has been begun with other options, or nothing says with which.
+    """
+    folder, record = folder_of(run_dir, name, label), record_of(run_dir, name, label)
+    if not (folder / "config.json").is_file():
+        return False
+    cure = "choose another --runs, or delete that folder"
+    if not record.is_file():
+        raise ArgumentError(
+            f"{folder} holds a run, and {record.name} beside it, which says of what, is missing: {cure}"
+        )
+    before, now = json.loads(record.read_text()), said(entry)
+    for option in sorted({*before, *now}):
+        if before.get(option) != now.get(option):
+            was, is_now = before.get(option), now.get(option)
+            raise ArgumentError(f"{folder} holds a run with {option}={was}, not {is_now}: {cure}")
+    return (folder / "summary.json").is_file()
+
+
+def said(entry: Entry) -> dict[str, Any]:
+    """What decides a row's figures: its recipe and its options."""
+    options = {name: value for name, value in vars(entry.options).items() if name not in _ABOUT_THE_CALL}
+    plain = {name: v if isinstance(v, bool | int | float | None) else str(v) for name, v in options.items()}
+    return {"recipe": entry.train.__module__, **plain}
+
+
+def record_of(run_dir: Path, name: str, label: str) -> Path:
+    """Where it is kept what a row was begun with."""
+    folder = folder_of(run_dir, name, label)
+    return folder.parent / f"{folder.name}.options.json"
 
 
 def folder_of(run_dir: Path, name: str, label: str) -> Path:
@@ -33,14 +66,18 @@ def run_table(name: str, full: Full, rows: dict[str, Entry], run_dir: Path, resu
     found: dict[str, Any] = {}
     for label, entry in rows.items():
         folder = folder_of(run_dir, name, label)
-        if not ended(run_dir, name, label):
+        if not ended(run_dir, name, label, entry):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            write_json(record_of(run_dir, name, label), said(entry))
             resume = (folder / "config.json").is_file()
             run_recipe(replace(entry.options, run_dir=folder, resume=resume), entry.train)
         found[label] = json.loads((folder / "summary.json").read_text())["last"]
 
     def figure(label: str) -> str:
         value = found[label].get(full.measure)
-        return "–" if value is None else f"{100 * (value['mean'] if isinstance(value, dict) else value):.2f}"
+        if isinstance(value, dict):  # over several seeds
+            return f"{100 * value['mean']:.2f} ± {100 * value['std']:.2f}"
+        return "–" if value is None else f"{100 * value:.2f}"
 
     lines = [[label, str(full.paper.get(label, "–")), figure(label)] for label in rows]
     page = [f"# {name}, full size", "", full.remark or "As the paper has it.", ""]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from benchmarks.protocols.changes import changed
 from benchmarks.protocols.common import table
 from benchmarks.protocols.full import Full
 from benchmarks.protocols.planner import GIB, Needs, Planner, counted
@@ -25,17 +26,22 @@ from nlx.models import build
 from nlx.models.pretrained import load_weights
 
 
-def prepared_rows(full: Full, data_dir: Path, weights: Path, changes: dict[str, Any]) -> dict[str, Entry]:
-    """The rows of a table with the folders of data and weights, and with changed options."""
+def prepared_rows(full: Full, data_dir: Path, weights: Path, changes: dict[str, str]) -> dict[str, Entry]:
+    """The rows of a table with the folders of data and weights, and with changed options.
+
+    Raises:
+      ArgumentError: a change that an option cannot take.
+    """
 
     def settled(entry: Entry) -> Entry:
         o = entry.options
         arrays = o.dataset.removeprefix("npz:")
         named = {"dataset": f"npz:{data_dir / arrays}"} if o.dataset != arrays else {}
-        known = {field.name for field in fields(o)}
-        own = {name: value for name, value in changes.items() if name in known}
+        own = changed(entry, changes)
         init = own.pop("init", o.init)
-        return entry.but(**{**named, "data_dir": data_dir, "init": None if init is None else weights / init, **own})
+        if init is not None and Path(init).name == str(init) and not str(init).startswith("timm:"):
+            init = weights / init
+        return entry.but(**{**named, "data_dir": data_dir, "init": init, **own})
 
     return {name: settled(entry) for name, entry in full.rows.items()}
 
@@ -120,12 +126,16 @@ def dry_run(
             found[wanted] = None
             with told(missing):
                 found[wanted] = read(o)
+            if found[wanted] is None and o.test is not None:
+                with told(missing):
+                    read(replace(o, dataset=o.test, test=None, labels=None, noise=None))
         data = found[wanted] or counted(entry)
-        with told(missing):
-            check_weights(o, data)
         needs = None
-        with told(missing, f"{label}: "):
-            needs = planner(entry, data)
+        if data is not None:
+            with told(missing):
+                check_weights(o, data)
+            with told(missing, f"{label}: "):
+                needs = planner(entry, data)
         if needs is not None:
             total += needs.plan.disk * o.seeds
             if needs.plan.fits is False:

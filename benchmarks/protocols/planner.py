@@ -71,10 +71,16 @@ class _Trial(Run):
         raise _Ready(trainer, data, plan_of(trainer, data, self._training, stages, self._whole(data), compiling))
 
 
-def counted(entry: Entry) -> Dataset:
-    """A data set of the size of the authors', without any of its pictures, in memory where a run would have them."""
+def counted(entry: Entry) -> Dataset | None:
+    """A data set of the size of the authors', without any of its pictures, in memory where a run would have them.
+
+    None for one that is in no table.
+    """
     o = entry.options
-    about = COUNTS["npz:amt.npz" if o.dataset.startswith("npz:") else o.dataset]
+    name = "npz:amt.npz" if o.dataset.startswith("npz:") else o.dataset
+    if name not in COUNTS:
+        return None
+    about = COUNTS[name]
     n, tests, k = about.of(o.labels), about.test, about.classes
     several = o.dataset in ("web", "coco_captions", "voc2007", "voc2012")
     small = o.dataset.startswith(("cifar", "svhn"))
