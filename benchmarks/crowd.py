@@ -52,7 +52,7 @@ MODELS: dict[str, Callable[..., Any]] = {
     "GLAD": crowd.glad,
 }
 SYSTEMS: dict[str, dict[str, Any]] = {
-    "EM": {},
+    "EM": {"folds": 0},
     "EM, 5 folds": {"folds": 5},
     "CrowdLayer": {"method": "crowd_layer"},
     "CoNAL": {"method": "conal"},

@@ -87,6 +87,12 @@ def test_frames_keep_their_index():
     assert answers_of(LONG, trusted=pd.Series(["dog", None])).trusted.tolist() == [1, -1]
 
 
+@pytest.mark.parametrize(("items", "single"), [([0, 1, 2, 2], True), ([0, 1, 1, 2, 2], False), ([0, 1, 1], False)])
+def test_single_answers_are_told_from_several(items, single):
+    people = np.arange(len(items))  # of whom nobody answers again
+    assert answers_of((np.array(items), people, people % 2)).mostly_single == single
+
+
 def test_people_may_be_in_groups():
     table = {**LONG, "team": ["new", "old", "new", "old"]}
     answers = answers_of(table, web={"x": "cat"})

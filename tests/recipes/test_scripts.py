@@ -24,7 +24,7 @@ from recipes import baseline, crf
 
 OTHERWISE = {
     ("baseline", "loss"),  # the method's name
-    ("crowd", "folds"),  # none, unless asked for
+    ("crowd", "folds"),  # by how many answers an example has
     ("can", "rho_floor"),  # the paper's curve, from which the option departs and says why
 }
 ROOT = Path(__file__).resolve().parents[2]
