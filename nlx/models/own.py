@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nlx.arguments import ArgumentError
 from nlx.models.checkpoints import Tree, checkpoint_in, read_checkpoint
@@ -72,6 +74,35 @@ def told_beside(file: Path) -> dict[str, Any]:
     return {}
 
 
+def finite(array: np.ndarray, file: Path, name: str) -> np.ndarray:
+    """A weight as it is.
+
+    Raises:
+      ArgumentError: it holds NaN or infinity.
+    """
+    if not np.isfinite(array).all():
+        raise ArgumentError(f"{file}: {name} holds NaN or infinity: the training that left it failed; name others")
+    return array
+
+
+def places_of(tree: Params, before: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The places of all leaves of a part of a tree."""
+    return [(*before, *(str(step.key) for step in place)) for place, _ in jax.tree.leaves_with_path(tree)]
+
+
+def other_classes(array: np.ndarray | None, shape: tuple[int, ...], classes: Set[tuple[int, ...]]) -> bool:
+    """Whether a last layer's weight is not ours because there is no such layer, or for the number of classes alone.
+
+    Args:
+      array: the file's, with the classes as its last axis; None where it is missing.
+      shape: ours.
+      classes: of all that the file has of its last layer, the lengths of that axis.
+    """
+    if array is None:
+        return not classes
+    return len(classes) == 1 and array.shape[:-1] == shape[:-1]
+
+
 def load_own(name: str, params: Params, stats: Stats, path: Path) -> Loaded:
     """The weights of a run or of an orbax checkpoint, in the places that they had there; what is drawn at random stays.
 
@@ -83,7 +114,7 @@ def load_own(name: str, params: Params, stats: Stats, path: Path) -> Loaded:
       path: see :func:`of_a_run`.
 
     Raises:
-      ArgumentError: a weight is missing, has no place here, or is of another shape.
+      ArgumentError: a weight is missing, has no place here, is of another shape, or not finite.
     """
     file = file_of(path)
     arrays, of_params, of_stats = _weights(file)
@@ -106,10 +137,12 @@ def load_own(name: str, params: Params, stats: Stats, path: Path) -> Loaded:
             return ours
         array = arrays.get(theirs)
         if array is not None and array.shape == ours.shape:
-            return array.astype(ours.dtype, copy=False)
+            return finite(array, file, theirs).astype(ours.dtype, copy=False)
         if keys[1 if two else 0] == "head":
-            at_head = True
-            return ours
+            layer = theirs[: theirs.index("head/") + len("head/")]
+            if other_classes(array, ours.shape, {a.shape[-1:] for key, a in arrays.items() if key.startswith(layer)}):
+                at_head = True
+                return ours
         found = "is missing" if array is None else f"has the shape {list(array.shape)}, here {list(ours.shape)}"
         raise ArgumentError(f"{file}: {theirs} {found}: give the {what} of a {name} of the same widths and inputs")
 

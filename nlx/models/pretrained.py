@@ -14,7 +14,7 @@ import numpy as np
 from nlx.arguments import ArgumentError
 from nlx.models.model import NAMES, Params, Stats, build
 from nlx.models.naming import in_timms_names, name_of, naming, of_transformers
-from nlx.models.own import Loaded, file_of, load_own, of_a_run, told_beside
+from nlx.models.own import Loaded, file_of, finite, load_own, of_a_run, other_classes, places_of, told_beside
 from nlx.models.pixels import Pixels, pixels_of
 from nlx.models.stored import read_safetensors
 from nlx.models.vit import KINDS
@@ -33,7 +33,7 @@ def load_weights(
     Args:
       name: of the model, one of :data:`nlx.models.NAMES`.
       params: its parameters, or those of a :func:`nlx.models.pair`; the last layer stays as it is where the file has
-        none or one of another size.
+        none or one for another number of classes.
       stats: its statistics.
       path: safetensors with the names of torchvision (ResNets, AlexNet, VGG-16, ViT), timm (ResNets, PreAct-ResNets,
         which it calls resnetv2, ViT, DINOv2, CLIP's image towers) or transformers (CLIP); ``timm:NAME``, see
@@ -46,7 +46,8 @@ def load_weights(
       The same trees with the file's values, float32 NumPy arrays where they were replaced.
 
     Raises:
-      ArgumentError: it is no such file, or a name is missing, unknown or of another shape, in a sentence that names it.
+      ArgumentError: it is no such file, or a name is missing, unknown, of another shape or not finite, in a sentence
+        that names it.
       OSError: it cannot be read.
     """
     if of_a_run(path):
@@ -66,6 +67,7 @@ def load_weights(
         found = f"is no weight of a {name}" if "reg_token" in arrays else "is missing"
         raise ArgumentError(f"{path}: reg_token {found}: take {kind}")
     used, notes, at_head = set(), [], False
+    head = [arrays[n] for n in map(of, places_of(params["head"], ("head",))) if n in arrays]
     if name in KINDS and input_shape is not None and (stored := arrays.get(of(("positions",)))) is not None:
         grid = (input_shape[0] // KINDS[name].patch, input_shape[1] // KINDS[name].patch)
         patches = stored.shape[1] - KINDS[name].placed
@@ -84,8 +86,8 @@ def load_weights(
         elif array is not None and array.ndim == 2:
             array = array.T
         if array is not None and array.shape == ours.shape:
-            return np.ascontiguousarray(array, np.float32)
-        if keys[0] == "head":
+            return np.ascontiguousarray(finite(array, path, theirs), np.float32)
+        if keys[0] == "head" and other_classes(array, ours.shape, {part.shape[:1] for part in head}):
             at_head = True
             return ours
         found = "is missing" if array is None else f"has the shape {list(arrays[theirs].shape)}"

@@ -59,7 +59,7 @@ def test_a_run_starts_from_the_weights_of_a_file(tmp_path, capsys, two):
     model = build("resnet8", (8, 8, 3), 3)
     params, stats = zeros(pair(model) if two else model)
     fresh = TrainState(jnp.zeros(()), jax.random.key(0), {"model": params, "method": {}}, stats, (), (), {})
-    state = begun(options).restored(SimpleNamespace(init=lambda key, data: fresh), DATA, Stage(1))
+    state = begun(options).restored(SimpleNamespace(batch_size=8, init=lambda key, data: fresh), DATA, Stage(1))
     for key in "ab" if two else "-":
         ours = (tree[key] if two else tree for tree in (state.params["model"], state.stats))
         for tree, its in zip(ours, wanted, strict=True):
@@ -78,7 +78,7 @@ def test_positions_become_those_of_the_pictures_that_are_seen(tmp_path, monkeypa
     options = RecipeOptions(model="dinov2-s14", init=tmp_path / "w.safetensors", run_dir=tmp_path / "run", batch_size=8)
     params, stats = zeros(build("dinov2-s14", (28, 14, 3), 3))
     fresh = TrainState(jnp.zeros(()), jax.random.key(0), {"model": params, "method": {}}, stats, (), (), {})
-    state = begun(options, data).restored(SimpleNamespace(init=lambda key, data: fresh), data, Stage(1))
+    state = begun(options, data).restored(SimpleNamespace(batch_size=8, init=lambda key, data: fresh), data, Stage(1))
     assert state.params["model"]["positions"].shape == (1, 3, 384)
     assert "positions are resampled from 3 x 3 patches to 2 x 1" in capsys.readouterr().err
 
@@ -96,7 +96,7 @@ def test_a_model_that_takes_no_weights_says_so(tmp_path):
     run = begun(RecipeOptions(model="mlp", init=tmp_path / "r8.safetensors", run_dir=tmp_path / "run", batch_size=8))
     state = SimpleNamespace(params={"model": {"head": {}}}, stats={})
     with pytest.raises(ArgumentError, match="mlp takes no weights from files; leave out `init`"):
-        run.restored(SimpleNamespace(init=lambda key, data: state), DATA, Stage(1))
+        run.restored(SimpleNamespace(batch_size=8, init=lambda key, data: state), DATA, Stage(1))
 
 
 def test_pictures_are_then_normalized_as_those_of_imagenet(tmp_path, monkeypatch):

@@ -126,6 +126,29 @@ def test_other_classes_other_precision_and_pairs(saved, tmp_path):
         assert {leaf.dtype for leaf in jax.tree.leaves(twins)} == {jnp.dtype("float32")}
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"kernel": np.full((8, 3), np.nan)},
+            "head/dense/kernel holds NaN or infinity: the training that left it failed",
+        ),
+        ({"bias": None}, "head/dense/bias is missing"),
+        ({"kernel": None}, "head/dense/kernel is missing"),
+        ({"kernel": np.ones((7, 3))}, r"head/dense/kernel has the shape \[7, 3\], here \[8, 3\]"),
+        ({"bias": np.ones(4)}, r"head/dense/bias has the shape \[4\], here \[3\]"),
+    ],
+)
+def test_a_last_layer_is_drawn_anew_for_other_classes_alone(tmp_path, change, message):
+    form = jax.eval_shape(build("mlp", SHAPE, 3, widths=(8,)).init, jax.random.key(0))
+    params, _ = drawn(form)
+    dense = {**params["head"]["dense"], **change}
+    params["head"] = {"dense": {name: jnp.asarray(x, jnp.float32) for name, x in dense.items() if x is not None}}
+    save_standard(tmp_path / "c", params)
+    with pytest.raises(ArgumentError, match=message):
+        load_weights("mlp", *form, tmp_path / "c")
+
+
 @pytest.mark.parametrize("averages", [False, True])
 def test_a_run_that_has_not_finished_starts_another(averages, tmp_path):
     old, new = build("resnet8", SHAPE, 3), build("resnet8", SHAPE, 6)
