@@ -7,13 +7,15 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nlx.data.dataset import DataError
+from nlx.data.dataset import DataError, Dataset
+from nlx.data.words import parts_of
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 _WHOLE = re.compile(r"([+-]?\d+)(\.0*)?")
@@ -161,19 +163,23 @@ def listed_classes(path: Path) -> tuple[str, ...]:
     return tuple(first)
 
 
-def read_words(path: Path, class_names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The table of words for classes, a CSV file with the heading ``class,word`` and a row for each word.
+def with_words(data: Dataset, path: Path) -> Dataset:
+    """A data set with a table of words for its classes: CSV with the heading ``class,word`` and a row for each word.
 
     Args:
+      data: with noisy labels of another vocabulary.
       path: of the file; a class may have several rows.
-      class_names: the classes there are.
 
     Returns:
-      Words by class; classes that are not in the file are not in it.
+      The data set with ``words``; classes that are not in the file are not in it. A note tells of words that its
+      vocabulary lacks.
 
     Raises:
-      DataError: it cannot be read, or names a class that there is not.
+      DataError: it cannot be read, or names a class that there is not, or no word of the vocabulary, or the labels are
+        of the classes themselves.
     """
+    if data.noisy_names is None:
+        raise DataError(f"`words` does nothing for {data.name}, whose labels name its classes: leave it out.")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [[clean_name(cell) for cell in row] for row in csv.reader(file)]
@@ -182,12 +188,23 @@ def read_words(path: Path, class_names: Sequence[str]) -> dict[str, tuple[str, .
     if not rows or [name.lower() for name in rows[0]] != ["class", "word"]:
         raise DataError(f"{path}: the first line must be class,word.")
     words: dict[str, list[str]] = {}
+    vocabulary, unsaid = set(data.noisy_names), []
     for number, row in enumerate(rows[1:], start=2):
         if not any(row):
             continue
         if len(row) != 2 or not all(row):
             raise DataError(f"{path}, line {number}: write a class and one word, such as dog,puppy.")
-        if row[0] not in class_names:
-            raise DataError(f"{path}, line {number}: {row[0]!r} is no class; they are {', '.join(class_names)}.")
+        if row[0] not in data.class_names:
+            raise DataError(f"{path}, line {number}: {row[0]!r} is no class; they are {', '.join(data.class_names)}.")
         words.setdefault(row[0], []).append(row[1])
-    return {name: tuple(some) for name, some in words.items()}
+        if not parts_of(row[1], vocabulary):
+            unsaid.append((number, row[1]))
+    if unsaid and len(unsaid) == sum(map(len, words.values())):
+        raise DataError(f"{path}: no word of it is in the vocabulary of {data.name}, such as {data.noisy_names[0]!r}.")
+    notes = data.notes
+    if unsaid:
+        mute = [name for name, some in words.items() if not any(parts_of(word, vocabulary) for word in some)]
+        silent = f"; {', '.join(mute)} can never be said" if mute else ""
+        number, word = unsaid[0]
+        notes += (f"{path}: {len(unsaid)} words are not in the vocabulary, line {number} ({word!r}) first{silent}",)
+    return replace(data, words={name: tuple(some) for name, some in words.items()}, notes=notes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -27,9 +27,15 @@ def said_of_classes(
     column = {name: i for i, name in enumerate(names)}
 
     def said(word: str) -> np.ndarray:
-        parts = [word] if word in column else word.split()
-        if not parts or not all(part in column for part in parts):
+        parts = parts_of(word, column)
+        if not parts:
             return np.zeros(len(noisy), noisy.dtype)
         return noisy[:, [column[part] for part in parts]].min(axis=1)
 
     return np.stack([np.max([said(w) for w in words.get(name, (name,))], axis=0) for name in class_names], axis=1)
+
+
+def parts_of(word: str, vocabulary: Collection[str]) -> list[str]:
+    """The words of a vocabulary that a word is said by, see :func:`said_of_classes`; none where it cannot be said."""
+    parts = [word] if word in vocabulary else word.split()
+    return parts if all(part in vocabulary for part in parts) else []

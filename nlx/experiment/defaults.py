@@ -194,6 +194,20 @@ def require_arrays(data: Dataset, what: str) -> None:
         raise ArgumentError(f"{what} needs all examples in the memory of one process: raise `in_memory_gib`")
 
 
+def require_steps(options: RecipeOptions, plan: stages.Stages) -> None:
+    """Raise an ArgumentError where gradients are averaged over more steps than there are, so that no weight moves."""
+    steps = [0]
+    for stage, some in zip(plan.all, plan.steps, strict=True):
+        if stage.fresh_optimizer and steps[-1]:  # which begins to count anew
+            steps.append(0)
+        steps[-1] += some
+    if options.accumulate > min(steps):
+        raise ArgumentError(
+            f"`accumulate`={options.accumulate} is more than the {min(steps)} steps of the training, in which no "
+            "weight would move; take fewer"
+        )
+
+
 def crop_size(options: RecipeOptions, data: Dataset) -> int | None:
     """Height and width that images from folders are cut to, an eighth less than stored; None for other inputs."""
     from_folder = data.input_shape[:2] == (options.image_size,) * 2 and options.image_size > 64

@@ -70,7 +70,7 @@ class RecipeOptions:
     timm:resnet50.a1_in1k, which is fetched from the hub, with pictures normalized as the weights want them; or the
     folder of a run, of any backbone, finished or not, or of an orbax checkpoint of parameters by our names, with inputs
     normalized by the data's own mean and spread (or as that run's, if it began with weights). The last layer is drawn
-    anew where there is none of this size."""
+    anew where there is none, or one for another number of classes."""
     widths: tuple[int, ...] | None = None
     """Hidden widths of mlp or convnet. Default: the model's own."""
     dropout: float | None = None
@@ -101,7 +101,8 @@ class RecipeOptions:
     clip: float | None = None
     """Cut the backbone's gradient to this length. Default: as it is."""
     accumulate: int = 1
-    """Steps whose gradients are averaged before the weights move, for batches that do not fit into memory."""
+    """Steps whose gradients are averaged before the weights move, for batches that do not fit into memory; no more than
+    there are."""
     mix: Literal["none", "mixup", "cutmix"] = "none"
     """Train on pairs of examples: mixup, their mean at random weights; cutmix, one with a part of the other. The loss
     is the mean of both labels' at the same weights. Not for methods that keep something for each example."""
@@ -159,7 +160,8 @@ class RecipeOptions:
     """What separates several labels of one picture in a labels.csv."""
     words: Path | None = None
     """For coco_captions, coco_tags and tags: a CSV file with the heading class,word and a row for each word that speaks
-    of a class. Default: the class's own name, or all words of it (fire hydrant)."""
+    of a class; words that the labels lack are told. Default: the class's own name, or all words of it (fire
+    hydrant)."""
     skip_broken: bool = False
     """Leave out pictures of a folder that cannot be read; otherwise all are named, and nothing is trained."""
     allow_outside: bool = False

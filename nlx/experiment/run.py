@@ -5,23 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from nlx.arguments import ArgumentError
 from nlx.cleaning.guard import some_of
 from nlx.cleaning.held_out import judge, judged_as_they_are, rows_to_judge
 from nlx.cleaning.table import LabelTable
 from nlx.data import Dataset, load
 from nlx.data.loading import idle_options
-from nlx.data.names import read_words
+from nlx.data.names import with_words
 from nlx.data.understanding import doubts, understood
 from nlx.experiment.console import Console, Status
-from nlx.experiment.defaults import Training, facts_at_start, seen_shape, training_for
+from nlx.experiment.defaults import Training, facts_at_start, require_steps, seen_shape, training_for
 from nlx.experiment.export import Picture, facts_of, held_out_table, table_of, write_products
 from nlx.experiment.first_answer import evidence_for
 from nlx.experiment.log import MetricsLog
@@ -38,7 +37,7 @@ from nlx.training.checkpoint import Checkpoints
 from nlx.training.evaluation import Evaluate
 from nlx.training.loop import Fitted
 from nlx.training.observers import Observer
-from nlx.training.stages import Stage
+from nlx.training.stages import Stage, Stages
 from nlx.training.state import TrainState, with_weights
 from nlx.training.trainer import Trainer
 
@@ -121,9 +120,7 @@ class Run:
                 allow_outside=o.allow_outside,
             )
         if o.words is not None:
-            if self.source.noisy_names is None:
-                raise ArgumentError(f"`words` does nothing for {self.source.name}, whose labels name its classes")
-            self.source = replace(self.source, words=read_words(o.words, self.source.class_names))
+            self.source = with_words(self.source, o.words)
         self._status.begin("building the model")
         data = self.source if two_vocabularies else self.source.in_classes()
         if o.training_fraction < 1:
@@ -207,6 +204,7 @@ class Run:
         Raises:
           Planned: the run was to be planned for alone, and that is told.
         """
+        require_steps(self.options, Stages(stages, len(data.train), trainer.batch_size))
         if self.options.plan is not None:
             if self._lead:
                 for sentence in plan_of(trainer, data, self._training, stages, self._whole(data)).sentences:

@@ -16,10 +16,11 @@ from nlx.experiment.defaults import (
     build_schedule,
     crop_size,
     require_arrays,
+    require_steps,
     training_for,
 )
 from nlx.experiment.options import RecipeOptions
-from nlx.training.stages import Stage
+from nlx.training.stages import Stage, Stages
 
 
 def dataset(inputs, name="mine"):
@@ -125,6 +126,16 @@ def test_a_batch_of_more_than_all_examples_is_refused():
     with pytest.raises(ArgumentError, match="`batch_size`=3 is more than the 2 training examples; take a smaller one"):
         training_for(RecipeOptions(batch_size=3), dataset(FEATURES))
     assert training_for(RecipeOptions(batch_size=2), dataset(FEATURES)).batch_size == 2
+
+
+def test_gradients_of_more_steps_than_there_are_are_refused():
+    afresh = [Stage(2, rows=np.arange(8)), Stage(10), Stage(4, fresh_optimizer=True)]
+    for stages, most in ((Stage(3), 30), ([Stage(1), Stage(2)], 30), (afresh, 40)):
+        plan = Stages(stages, 40, 4)
+        require_steps(RecipeOptions(accumulate=most), plan)
+        told = f"`accumulate`={most + 1} is more than the {most} steps of the training, in which no weight would move"
+        with pytest.raises(ArgumentError, match=told):
+            require_steps(RecipeOptions(accumulate=most + 1), plan)
 
 
 def test_images_from_folders_leave_an_eighth_for_cropping():

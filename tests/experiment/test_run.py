@@ -107,9 +107,17 @@ def test_a_table_says_which_words_speak_of_a_class(tmp_path):
     given = loaded(WORDS, words=table).train.noisy_label
     np.testing.assert_array_equal(given[:, 0], WORDS.train.noisy_label[:, 1])
     np.testing.assert_array_equal(given[:, 1], WORDS.train.noisy_label[:, 0])
-    with pytest.raises(ArgumentError, match="`words` does nothing for"):
+    run = Run(replace(OPTIONS, words=table), data=WORDS)
+    run.load()
+    assert run.source.notes == (f"{table}: 1 words are not in the vocabulary, line 4 ('other') first",)
+    table.write_text(f"class,word\nant,{word}\nbee,hives\n")
+    run = Run(replace(OPTIONS, words=table), data=WORDS)
+    run.load()
+    assert run.source.notes[0].endswith("line 3 ('hives') first; bee can never be said")
+    with pytest.raises(DataError, match="`words` does nothing for"):
         loaded(DATA, words=table)
     for text, told in [
+        ("class,word\nbee,hives\n", "no word of it is in the vocabulary of"),
         ("dog,puppy\n", "the first line must be class,word"),
         ("class,word\nbee,hive\nwolf,howl\n", "line 3: 'wolf' is no class; they are ant, bee"),
         ("class,word\nbee\n", "line 2: write a class and one word"),

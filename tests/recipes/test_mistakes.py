@@ -15,6 +15,11 @@ MISTAKES = {
     "noise kind": ("can", ("--dataset=digits", "--noise=salt:0.5"), "shuffle"),
     "model": ("can", (*MINE, "--model=resnet19"), "--model=resnet19 is not known"),
     "batch": ("can", (*MINE, "--batch_size=5000"), "--batch_size=5000 is more than the 300 training examples"),
+    "accumulated": (
+        "elr",
+        (*MINE, "--epochs=2", "--batch_size=50", "--accumulate=13"),
+        "more than the 12 steps of the",
+    ),
     "epochs": ("can", (*MINE, "--epochs=0"), "--epochs must be above 0"),
     "no official files": ("can", ("--dataset=cifar10n", "--labels=worst", "--data_dir={tmp}"), "CIFAR"),
     "share of clean labels": ("baseline", (*MINE, "--clean_fraction=1.5"), "--clean_fraction must lie in [0, 1)"),
