@@ -64,6 +64,7 @@ DEFAULTS = {
 _FEWEST_BATCHES, _MOST_EPOCHS = 8, 100  # of an epoch and of a training on a small set
 _FEWEST_STEPS, _STEPS_PER_CLASS = 300, 30
 _ADAM = 0.001  # its learning rate, whatever the data
+_LARS = 10  # its learning rate by SGD's, as its steps are a thousandth of the weights
 
 
 def kind_of(data: Dataset) -> str:
@@ -109,8 +110,8 @@ def training_for(options: RecipeOptions, data: Dataset) -> Training:
     steps = max(_FEWEST_STEPS, _STEPS_PER_CLASS * data.num_classes)
     epochs = max(default.epochs, min(_MOST_EPOCHS, math.ceil(steps * batch / size)))
     rate = default.learning_rate if data.multi_label else min(default.learning_rate, options.single_label_rate)
-    if (options.optimizer or default.optimizer).startswith("adam"):
-        rate = min(rate, _ADAM)
+    optimizer = options.optimizer or default.optimizer
+    rate = rate * _LARS if optimizer == "lars" else min(rate, _ADAM) if optimizer.startswith("adam") else rate
     dtype: Dtype = "float32" if target.platform() == "cpu" else "bfloat16"
     default = replace(default, batch_size=batch, epochs=epochs, learning_rate=rate, dtype=dtype)
     training = replace(default, **{name: value for name, value in given.items() if value is not None})

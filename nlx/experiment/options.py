@@ -112,7 +112,7 @@ class RecipeOptions:
     """Compute the blocks of ResNets and ViTs again for the gradient: less memory, about a third more time."""
     learning_rate: float | None = None
     """First learning rate (paper 0.01). Default: 0.001 for Adam, else by data: 0.05 for features, mnist and the
-    samples, 0.01 for others."""
+    samples, 0.01 for others; ten times that for lars."""
     method_rate: float = 1.0
     """Learning rate of what the method trains beside the backbone, as a multiple of the backbone's (paper 1)."""
     momentum: float = 0.9

@@ -107,6 +107,13 @@ def test_several_labels_may_have_a_recipes_own_defaults(monkeypatch):
     assert (told.optimizer, told.learning_rate, told.batch_size) == ("sgd", 0.05, 8)
 
 
+def test_lars_has_ten_times_the_rate_of_sgd():
+    for data in (dataset(np.zeros((80, 5), np.float32)), dataset(np.zeros((80, 8, 8, 3), np.uint8))):
+        rates = [training_for(RecipeOptions(optimizer=o), data).learning_rate for o in ("sgd", "lars")]
+        np.testing.assert_allclose(rates[1], 10 * rates[0])
+        assert training_for(RecipeOptions(optimizer="lars", learning_rate=2.0), data).learning_rate == 2.0
+
+
 def test_adam_has_a_rate_of_its_own_and_alone_an_epsilon():
     data = dataset(np.zeros((80, 5), np.float32))
     assert [training_for(RecipeOptions(optimizer=o), data).learning_rate for o in ("adam", "adamw")] == [0.001] * 2
