@@ -79,8 +79,9 @@ def clean_net(
     Beside the paper: CleanNet begins anew at each turn, so that nothing of it is kept but the cosines; it descends by
     Adam; features are standardized, and reconstruction is a mean over their components instead of a sum; references
     are the members nearest to the centres of K-means, never such that are known to be labelled wrong; a wrong label
-    counts by how many right ones there are for it among the verified. Memory: 4 bytes an example. A turn holds the
-    features twice, and beside them K · references of them and numbers in proportion to n · width.
+    counts by how many right ones there are for it among the verified; where none of these is wrong, each right one is
+    also a wrong label of its example for another class, drawn anew in each batch. Memory: 4 bytes an example. A turn
+    holds the features twice, and beside them K · references of them and numbers in proportion to n · width.
 
     Args:
       num_classes: K.
@@ -156,9 +157,14 @@ def clean_net(
         verified = jnp.sum(known, dtype=jnp.int32)
         others = jnp.sum(counts, dtype=jnp.int32) - verified
 
-        def objective(net: Net, index: Array) -> Array:
-            to = class_embeddings(net, reference, valid)[label[index]]
-            parts = terms(net, x[index], to, right[index], wrong[index], balance, margin)
+        none_wrong = ~jnp.any(wrong)
+
+        def objective(net: Net, index: Array, shift: Array) -> Array:
+            embeddings = class_embeddings(net, reference, valid)
+            parts = terms(net, x[index], embeddings[label[index]], right[index], wrong[index], balance, margin)
+            elsewhere = embeddings[(label[index] + shift) % num_classes]
+            standing_in = jnp.maximum(cosine(query_embedding(net, x[index]), elsewhere) - margin, 0.0)
+            parts = parts._replace(verified=parts.verified + jnp.where(right[index] & none_wrong, standing_in, 0.0))
             shares = Terms(known[index], counts[index] & ~known[index], counts[index])
             means = [
                 jnp.sum(part * share) / jnp.maximum(jnp.sum(share), 1.0)
@@ -171,7 +177,8 @@ def clean_net(
             place = jax.random.randint(first, (_HALF,), 0, jnp.maximum(verified, 1))
             other = verified + jax.random.randint(second, (_HALF,), 0, jnp.maximum(others, 1))
             index = order[jnp.minimum(jnp.concatenate([place, other]), len(order) - 1)]
-            slope = jax.grad(objective)(moving[0], index)
+            shift = jax.random.randint(jax.random.fold_in(second, 1), index.shape, min(1, num_classes - 1), num_classes)
+            slope = jax.grad(objective)(moving[0], index, shift)
             with jax.numpy_dtype_promotion("standard"):  # which optax leans on
                 change, state = optimizer.update(slope, moving[1])
                 return optax.apply_updates(moving[0], change), state

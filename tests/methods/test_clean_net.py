@@ -171,6 +171,15 @@ def test_relevance_ranks_wrong_labels_that_nobody_verified():
     assert np.median(c[unknown & ~right]) < 0.3
 
 
+def test_verified_labels_that_are_all_right_tell_wrong_ones_as_well():
+    x, true, given, trusted = clusters()
+    c = relevance(x, given, np.where(given == true, trusted, -1))
+    unknown, right = trusted < 0, given == true
+    assert roc_auc_score(right[unknown], c[unknown]) > 0.9
+    assert np.median(c[unknown & right]) > 0.7
+    assert np.median(c[unknown & ~right]) < 0.3
+
+
 def test_a_turn_on_eight_devices_is_one_on_one_and_padding_says_nothing():
     x, _, given, trusted = clusters()
     x[-5:], given[-5:], trusted[-5:] = 1e3, -1, -1

@@ -84,12 +84,7 @@ MISTAKES = {
     "CleanNet without trust": (
         "clean_net",
         (*MINE, "--clean_fraction=0"),
-        "CleanNet learns from trusted labels, right and wrong ones; add --clean_fraction=0.1, say",
-    ),
-    "CleanNet without wrong labels": (
-        "clean_net",
-        (*MINE, "--clean_fraction=0.004"),
-        "CleanNet learns from trusted labels, right and wrong ones; add --clean_fraction=0.1, say",
+        "CleanNet learns from trusted labels, of which some are right; raise --clean_fraction, say",
     ),
     "CleanNet, mixed": ("clean_net", (*MINE, "--mix=mixup"), "--mix does nothing in CleanNet, which keeps"),
     "warm-up of CleanNet": ("clean_net", (*MINE, "--warm_up=0"), "--warm_up must lie in (0, 1)"),

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import nlx
+from benchmarks.miniatures import Maker
 from nlx.cleaning.label_files import read_labels
 from nlx.data import Dataset, Split
 from nlx.experiment.main import run_recipe
@@ -118,6 +119,14 @@ def test_classes_that_the_classifier_does_not_predict_are_warned_of(arrays, as_a
     code, _, err = as_a_user("baseline", *options)
     assert (code, "warning: the classifier hardly ever predicts bee, cat; take another loss" in err) == (0, True)
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["guard"]["classes_unpredicted"] == ["bee", "cat"]
+
+
+def test_clean_net_takes_labels_that_were_verified_as_right_alone(as_a_user, tmp_path):
+    Maker(tmp_path, side=8, classes=3).food101n()
+    options = ("--labels=verified", f"--data_dir={tmp_path}", "--image_size=8", "--model=mlp", "--batch_size=4")
+    code, _, err = as_a_user("clean_net", "--dataset=food101n", *options, "--plan=cpu:1")
+    assert code == 0, err
+    assert "warning: no trusted label is wrong; CleanNet takes the right ones as wrong labels for the other" in err
 
 
 @pytest.mark.slow
