@@ -22,21 +22,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 import tyro
 from PIL import Image
-from safetensors.numpy import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.faults import unlike
-from benchmarks.miniatures import Maker
+from benchmarks.miniatures import Maker, write_weights
 from benchmarks.protocols.common import table
 from nlx.cleaning.label_files import read_labels
 from nlx.experiment.run_folder import versions
-from nlx.models import build
-from nlx.models.naming import naming
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results" / "imagenet_miniature.md"
@@ -91,17 +87,6 @@ class Patterned(Maker):
         return name
 
 
-def write_weights(path: Path, model: str, side: int) -> None:
-    """Random weights of a ResNet by torchvision's names, for as many classes as ImageNet has."""
-    params, stats = build(model, (side, side, 3), 1000).init(jax.random.key(1))
-    named, arrays = naming(model, {}), {}
-    assert named is not None
-    for place, leaf in jax.tree.leaves_with_path(params) + jax.tree.leaves_with_path(stats):
-        order = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[leaf.ndim]
-        arrays[named(tuple(part.key for part in place))] = np.ascontiguousarray(np.asarray(leaf).transpose(order))
-    save_file(arrays, path)
-
-
 class Killed(NamedTuple):
     """A run that was killed and went on.
 
@@ -128,7 +113,7 @@ class Miniature:
         """Write pictures and weights."""
         o = self._options
         Patterned(self.folder / "data", side=o.side, each=o.each, classes=o.classes).imagenet()
-        write_weights(self.folder / "random.safetensors", o.model, o.image_size * 7 // 8)
+        write_weights(self.folder / "random.safetensors", o.model)
 
     def start(self, name: str, devices: int, run: str, *more: str) -> subprocess.Popen[str]:
         """A recipe's process."""

@@ -1,6 +1,6 @@
 """Small stand-ins of the papers' data, of noise, in their official layouts: to see that readers and commands run.
 
-python benchmarks/miniatures.py data
+python benchmarks/miniatures.py data weights   # the second one: random weights in torchvision's names
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from PIL import Image
+from safetensors.numpy import save_file
 from scipy.io import savemat
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -22,11 +24,14 @@ from nlx.data.sources.cifar import CLASS_NAMES as CIFAR10
 from nlx.data.sources.cifar import FORMS
 from nlx.data.sources.coco import WITHOUT_WORDS
 from nlx.data.sources.official import ANIMALS, VOC_CLASSES
+from nlx.models import build
+from nlx.models.naming import naming
 
 CLOTHES = (
     *("T-Shirt", "Shirt", "Knitwear", "Chiffon", "Sweater", "Hoodie", "Windbreaker", "Jacket", "Downcoat", "Suit"),
     *("Shawl", "Dress", "Vest", "Underwear"),
 )
+_SIDE = 64  # of pictures that weights are made for; none of them depends on it
 OBJECTS = ("person", "cat", "dog", "fire hydrant", *WITHOUT_WORDS[:1])
 
 
@@ -216,13 +221,29 @@ class Maker:
         return {name: getattr(self, name) for name in names}
 
 
+def write_weights(path: Path, model: str) -> None:
+    """Random weights of a ResNet, AlexNet or VGG-16 by torchvision's names, for as many classes as ImageNet has."""
+    params, stats = build(model, (_SIDE, _SIDE, 3), 1000).init(jax.random.key(1))
+    named, arrays = naming(model, {}), {}
+    assert named is not None
+    for place, leaf in jax.tree.leaves_with_path(params) + jax.tree.leaves_with_path(stats):
+        order = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[leaf.ndim]
+        arrays[named(tuple(part.key for part in place))] = np.ascontiguousarray(np.asarray(leaf).transpose(order))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(arrays, path)
+
+
 def main() -> None:
-    """Write all of them into the folder that is named."""
-    if len(sys.argv) != 2:
+    """Write all data sets into the first folder that is named, and weights into the second one."""
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
     for name, make in Maker(Path(sys.argv[1])).makers().items():
         make()
         print(name)
+    for folder in sys.argv[2:]:
+        for model in ("resnet50", "alexnet"):
+            write_weights(Path(folder) / f"{model}.safetensors", model)
+            print(f"{model}.safetensors")
 
 
 if __name__ == "__main__":

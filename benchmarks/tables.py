@@ -74,6 +74,7 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 OF_FULL = ("dry_run", "data_dir", "weights", "runs", "options")
 OF_SMALL = ("quick", "workers", "shared")
+SAME_RUN = {"can-fig9": "can-fig7"}
 STOPPED = 128 + signal.SIGTERM
 
 
@@ -123,7 +124,8 @@ def main() -> int:
     """Run protocols and write their tables."""
     options = tyro.cli(Options, description=__doc__, use_underscores=True)
     known: dict[str, Any] = dict(FULL if options.full else PROTOCOLS)
-    names = list(known) if "all" in options.protocols else list(dict.fromkeys(options.protocols))
+    wanted = [SAME_RUN.get(name, name) if options.full else name for name in options.protocols]
+    names = list(known) if "all" in wanted else list(dict.fromkeys(wanted))
     unknown = [name for name in names if name not in known]
     console = Console(", ".join(names))
     problem = (
@@ -178,7 +180,8 @@ def full_size(names: list[str], options: Options, console: Console) -> int:
     lacking = False
     for name in names:
         try:
-            rows = prepared_rows(FULL[name], options.data_dir, options.weights, changes)
+            folders = {"data_dir": options.data_dir, "weights": options.weights, "run_dir": options.runs}
+            rows = prepared_rows(name, FULL[name], changes, **folders)
             begun = {label: ended(options.runs, name, label, entry) for label, entry in rows.items()}
             ahead = {label: entry for label, entry in rows.items() if options.dry_run or not begun[label]}
             lines, missing = dry_run(name, FULL[name], ahead, options.runs, planner)

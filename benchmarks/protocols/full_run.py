@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.protocols.common import table
-from benchmarks.protocols.full import Full
+from benchmarks.protocols.full_rows import Full
 from benchmarks.protocols.runner import Entry
 from nlx.arguments import ArgumentError
+from nlx.cleaning.label_files import read_labels
 from nlx.experiment.main import run_recipe
 from nlx.experiment.run_folder import write_json
+from nlx.report.ranking import precision_at
+from nlx.transitions.confusing import CONFUSING
 
 _ABOUT_THE_CALL = ("run_dir", "resume", "data_dir", "checkpoint_seconds")
 
@@ -46,6 +50,12 @@ def said(entry: Entry) -> dict[str, Any]:
     return {"recipe": entry.train.__module__, **plain}
 
 
+def labels_of(run_dir: Path, name: str, label: str, entry: Entry) -> Path:
+    """Where a row of a table leaves its labels, of several seeds the first."""
+    o = entry.options
+    return folder_of(run_dir, name, label) / (f"seed-{o.seed}" if o.seeds > 1 else "") / "labels.parquet"
+
+
 def record_of(run_dir: Path, name: str, label: str) -> Path:
     """Where it is kept what a row was begun with."""
     folder = folder_of(run_dir, name, label)
@@ -63,7 +73,7 @@ def run_table(name: str, full: Full, rows: dict[str, Entry], run_dir: Path, resu
     Returns:
       The page, line by line; it is written as ``NAME-full.md`` and ``.json`` as well.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, Any]] = {}
     for label, entry in rows.items():
         folder = folder_of(run_dir, name, label)
         if not ended(run_dir, name, label, entry):
@@ -71,17 +81,43 @@ def run_table(name: str, full: Full, rows: dict[str, Entry], run_dir: Path, resu
             write_json(record_of(run_dir, name, label), said(entry))
             resume = (folder / "config.json").is_file()
             run_recipe(replace(entry.options, run_dir=folder, resume=resume), entry.train)
-        found[label] = json.loads((folder / "summary.json").read_text())["last"]
-
-    def figure(label: str) -> str:
-        value = found[label].get(full.measure)
-        if isinstance(value, dict):  # over several seeds
-            return f"{100 * value['mean']:.2f} ± {100 * value['std']:.2f}"
-        return "–" if value is None else f"{100 * value:.2f}"
-
-    lines = [[label, str(full.paper.get(label, "–")), figure(label)] for label in rows]
+        summary = json.loads((folder / "summary.json").read_text())
+        found[label] = {**summary["last"], "given_label_recovery": summary.get("given_label_recovery")}
+        if full.measure == "precision_500":
+            found[label]["precision_500"] = precision_500(folder)
+    measures = {full.measure: full.paper, **full.beside}
+    heads = [f"{who}, {measure}" for measure in measures for who in ("paper", "here")]
+    lines = [
+        [label, *(cell for m, paper in measures.items() for cell in (str(paper.get(label, "–")), shown(of.get(m))))]
+        for label, of in found.items()
+    ]
     page = [f"# {name}, full size", "", full.remark or "As the paper has it.", ""]
-    page += [*table(["row", f"paper, {full.measure}", "here"], lines), ""]
+    page += [*table(["row", *heads], lines), ""]
     write_json(results / f"{name}-full.json", found)
     (results / f"{name}-full.md").write_text("\n".join(page))
     return page
+
+
+def shown(value: Any) -> str:
+    """A score in percent: of one run, of several seeds, or none."""
+    if isinstance(value, dict):
+        return f"{100 * value['mean']:.2f} ± {100 * value['std']:.2f}"
+    return "–" if value is None else f"{100 * value:.2f}"
+
+
+def precision_500(folder: Path) -> float | None:
+    """Share of wrong labels among the 500 that are most probably confusing; None where there is no such probability.
+
+    Only labels count whose truth is known and not trusted, and none may be left.
+    """
+    scores = []
+    for path in [folder / "labels.parquet", *sorted(folder.glob("seed-*/labels.parquet"))]:
+        labels = read_labels(path) if path.is_file() else None
+        if labels is None or labels.true_label is None or "noise_type" not in labels.extras:
+            continue
+        rows = (labels.true_label >= 0) & ~labels.extras["trusted"].astype(bool)
+        if rows.any():
+            wrong = (labels.noisy_label != labels.true_label)[rows]
+            probability = labels.extras["noise_type"][rows, CONFUSING]
+            scores.append(float(precision_at(probability, wrong, [min(500, len(wrong))])[0]))
+    return statistics.fmean(scores) if scores else None

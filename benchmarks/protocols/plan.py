@@ -13,7 +13,8 @@ import jax
 
 from benchmarks.protocols.changes import changed
 from benchmarks.protocols.common import table
-from benchmarks.protocols.full import Full
+from benchmarks.protocols.full_rows import Full
+from benchmarks.protocols.full_run import labels_of
 from benchmarks.protocols.planner import GIB, Needs, Planner, counted
 from benchmarks.protocols.runner import Entry
 from nlx.arguments import ArgumentError
@@ -26,8 +27,10 @@ from nlx.models import build
 from nlx.models.pretrained import load_weights
 
 
-def prepared_rows(full: Full, data_dir: Path, weights: Path, changes: dict[str, str]) -> dict[str, Entry]:
-    """The rows of a table with the folders of data and weights, and with changed options.
+def prepared_rows(
+    name: str, full: Full, changes: dict[str, str], *, data_dir: Path, weights: Path, run_dir: Path
+) -> dict[str, Entry]:
+    """The rows of a table with the folders of data, weights and other rows' runs, and with changed options.
 
     Raises:
       ArgumentError: a change that an option cannot take.
@@ -43,7 +46,19 @@ def prepared_rows(full: Full, data_dir: Path, weights: Path, changes: dict[str, 
             init = weights / init
         return entry.but(**{**named, "data_dir": data_dir, "init": init, **own})
 
-    return {name: settled(entry) for name, entry in full.rows.items()}
+    rows = {label: settled(entry) for label, entry in full.rows.items()}
+    for label, entry in rows.items():
+        other = str(getattr(entry.options, "transition", None)).removeprefix("anchors:")
+        if other in rows:
+            rows[label] = entry.but(transition=f"anchors:{labels_of(run_dir, name, other, rows[other])}")
+    return rows
+
+
+def as_planned(entry: Entry, run_dir: Path) -> Entry:
+    """A row itself, or without its matrix, which is small, where that comes of another row that has not been run."""
+    kind, _, path = str(getattr(entry.options, "transition", None)).partition(":")
+    waits = kind == "anchors" and run_dir in Path(path).parents and not Path(path).is_file()
+    return entry.but(loss="cross_entropy", transition=None) if waits else entry
 
 
 def command(options: RecipeOptions, recipe: str) -> str:
@@ -135,7 +150,7 @@ def dry_run(
             with told(missing):
                 check_weights(o, data)
             with told(missing, f"{label}: "):
-                needs = planner(entry, data)
+                needs = planner(as_planned(entry, run_dir), data)
         if needs is not None:
             total += needs.plan.disk * o.seeds
             if needs.plan.fits is False:
