@@ -116,11 +116,11 @@ def test_what_is_missing_is_named(tmp_path, capsys, monkeypatch):
     assert called(["self-5"], tmp_path, *options, dry_run=True, plan="cpu:1", weights=tmp_path) == 1
     told = capsys.readouterr()
     assert "310,009" in told.out  # the paper's size where there is none
-    assert [told.out.count(f"| {fits} |") for fits in ("yes", "no")] == [1, 1]
+    assert [told.out.count(f"| {fits} |") for fits in ("yes", "no")] == [2, 1]
     for sentence in (
         f"{tmp_path}/food101n: no such folder: get food101n as its page has it",
         f"{tmp_path}/resnet8.safetensors: no such file",
-        "runs need 0.6 GiB on disk, and runs/full has 0.0",
+        "runs need 0.8 GiB on disk, and runs/full has 0.0",
     ):
         assert f"error: self-5 lacks: {sentence}" in told.err
     assert re.search(
