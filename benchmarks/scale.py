@@ -159,8 +159,8 @@ def page_of(options: Options, grown: dict[str, list[Grown]], plans: dict[str, li
         "",
         f"{options.classes:,} classes, {options.dim} features, a hidden layer of {options.width} units, batches of "
         f"{options.batch_size:,}; each run is a process of its own: one epoch, export and all files, without the "
-        "second opinion. Growth is from one size to the next, for a million more examples. Probabilities that take more "
-        "than half a GiB are kept as the ten likeliest classes; of fewer examples all are, several times over.",
+        "second opinion. Growth is from one size to the next, for a million more examples. Probabilities that take "
+        "more than half a GiB are kept as the ten likeliest classes; of fewer examples all are, several times over.",
         "",
         *table(list(HEAD), [row for name, sizes in grown.items() for row in rows_of(name, sizes)]),
         "",
