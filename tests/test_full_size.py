@@ -56,7 +56,7 @@ def called(names, data_dir, *options, **more):
 
 
 OF_ONE_SIZE = ("can-4", "crf-2", "layer-fig3", "layer-fig5")
-SOONER = ("can-2", "crf-2", "layer-1", "self-2", "types-2", "imagenet-noise")  # the others by -m slow
+SOONER = ("can-2", "crf-2", "self-2", "imagenet-noise")  # the others by -m slow
 
 
 @pytest.mark.parametrize("name", [n if n in SOONER else pytest.param(n, marks=pytest.mark.slow) for n in FULL])
@@ -166,6 +166,7 @@ def test_devices_that_are_not_known_are_told(data_dir, capsys):
 RUN = (*SMALL[:5], "epochs=2", "start_epoch=1", "members=4", "prototypes=2", "second_opinion=false")
 
 
+@pytest.mark.slow
 def test_a_table_runs_to_its_end_and_is_not_run_again(data_dir, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     assert called(["self-2"], data_dir, *RUN, runs=tmp_path / "runs") == 0

@@ -154,10 +154,8 @@ def clean_net(
         balance = _count(right) / jnp.maximum(_count(wrong), 1.0)
         # Verified examples first, then the others, then padding.
         order = jnp.argsort(jnp.where(known, 0, jnp.where(counts, 1, 2))).astype(jnp.int32)
-        verified = jnp.sum(known, dtype=jnp.int32)
+        verified, none_wrong = jnp.sum(known, dtype=jnp.int32), ~jnp.any(wrong)
         others = jnp.sum(counts, dtype=jnp.int32) - verified
-
-        none_wrong = ~jnp.any(wrong)
 
         def objective(net: Net, index: Array, shift: Array) -> Array:
             embeddings = class_embeddings(net, reference, valid)
