@@ -21,6 +21,7 @@ import numpy as np
 from nlx import Stage, Trainer
 from nlx.arguments import ArgumentError
 from nlx.cleaning.beliefs import believed
+from nlx.cleaning.consensus import table_of
 from nlx.cleaning.folds import out_of_fold
 from nlx.crowd import krippendorff_alpha, majority_vote
 from nlx.data import Dataset
@@ -80,7 +81,7 @@ def answered(options: CrowdOptions, data: Dataset) -> tuple[Answers, Dataset]:
     votes = majority_vote(answers.item, answers.of_people, num_items=len(train), num_classes=len(names))
     label = np.where(np.asarray(votes.label) < 0, train.observed, votes.label).astype(np.int32)
     train = replace(answers.trusted_in(train), noisy_label=label)
-    return answers, replace(data, train=train, notes=(*data.notes, *answers.notes))
+    return answers, replace(data, train=train)
 
 
 def train(options: CrowdOptions, run: Run) -> Result:
@@ -88,6 +89,8 @@ def train(options: CrowdOptions, run: Run) -> Result:
     data, training = run.load()
     answers, data = answered(options, data)
     beliefs = believed(answers)  # without the classifier: tells who repeats others, whose answers count once
+    for note in table_of(answers, beliefs).notes:
+        run.warn(note)
     people: dict[str, Any] = {name: answers.sizes[name] for name in ("num_annotators", "num_classes")}
     given, trusted, groups = answers.by_item(~beliefs.repeated), data.train.trusted_label, answers.groups
     model, optimizer = build_model(options, training, data), build_optimizer(options, training)

@@ -23,7 +23,7 @@ from nlx.data.checks import memory
 from nlx.data.label_studio import config, tasks_of
 from nlx.files import replacing
 
-AGAIN = "nlx crowd ANSWERS --trusted=decided.csv --out=second"
+NEXT_ROUND = "nlx crowd ANSWERS --trusted=decided.csv --out=second"
 _COPIES = 5  # of everyone's matrix, while they are fitted
 _NAMED = 5  # annotators in a note
 _PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp")
@@ -177,7 +177,7 @@ class CrowdTable:
             trusted=names[known].tolist(),
         )
 
-    def write(self, folder: str | Path, *, tasks: bool = True, again: str = AGAIN) -> None:
+    def write(self, folder: str | Path, *, tasks: bool = True, again: str = NEXT_ROUND) -> None:
         """Write consensus.csv, annotators.csv, answers.parquet and questions.csv, crowd.txt, which says what they hold,
         and, for Label Studio, tasks.json and label_config.xml.
 

@@ -16,7 +16,7 @@ from nlx.cleaning.consensus import consensus
 from nlx.cleaning.label_files import write_issues, write_labels
 from nlx.cleaning.table import label_table
 from nlx.data.origin import Origin
-from nlx.report.annotators import SHOWN, annotator_plot
+from nlx.report.annotators import IN_REPORT, annotator_plot
 from nlx.report.report import write_report
 
 _MOST_NAMED = 12  # classes that a line names
@@ -90,7 +90,7 @@ class Crowd:
             title=f"Answers of {self.answers.name}",
             facts={"answers": len(answers), "annotators": people, "items": len(table), "method": self.method},
             summary=told,
-            plots=[self.out / name for name in SHOWN],
+            plots=[self.out / name for name in IN_REPORT],
             table=listed,
             class_names=names,
             inputs=None,

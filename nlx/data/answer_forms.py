@@ -80,11 +80,11 @@ def by_item(values: Any, where: str, order: pa.Array) -> Columns | None:
     if isinstance(values, (str, Path)):
         where, values = str(values), read_table(Path(values).expanduser())
     if hasattr(values, "index") and hasattr(values, "to_dict") and not hasattr(values, "columns"):  # a Series
-        values = values if _counts_rows(values.index) else {"item": values.index, "label": values}
+        values = values.to_numpy() if _counts_rows(values.index) else {"item": values.index, "label": values}
     names = getattr(values, "column_names", None) or (list(values.keys()) if hasattr(values, "keys") else None)
     if isinstance(values, Mapping) and not any(np.ndim(x) for x in values.values()):
         columns = {"item": column_of(list(values), where), "label": column_of(list(values.values()), where)}
-    elif names is not None and np.ndim(values) != 1:
+    elif names is not None:
         refuse_twice(list(map(str, names)), where)
         found = _roles(names)
         for role in ("item", "label"):

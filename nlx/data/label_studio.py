@@ -40,7 +40,8 @@ def answers_in(tasks: Any, where: str) -> dict[str, pa.Array]:
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise ValueError("not a list of tasks")
     if not any("annotations" in task or "predictions" in task for task in tasks):
-        return {name: pa.array([_plain(task.get(name)) for task in tasks], pa.string()) for name in _names(tasks)}
+        given = dict.fromkeys(name for task in tasks for name in task)
+        return {name: pa.array([_plain(task.get(name), where) for task in tasks], pa.string()) for name in given}
     control = _control(tasks, where)
     rows: list[tuple[str, str | None, str | None, str | None]] = []
     for task in tasks:
@@ -74,7 +75,9 @@ def _of_task(
         yield None if who is None or true else str(who), None if true else label, label if true else None
     for prediction in task.get("predictions", []):
         if prediction.get("model_version") == WEB:
-            yield from ((WEB, part["value"]["choices"][0], None) for part in _choices(prediction, control))
+            yield from (
+                (WEB, said, None) for part in _choices(prediction, control) for said in part["value"]["choices"]
+            )
 
 
 def _choices(annotation: dict[str, Any], control: str | None) -> list[dict[str, Any]]:
@@ -97,12 +100,10 @@ def _control(tasks: list[dict[str, Any]], where: str) -> str | None:
     return _CONTROL
 
 
-def _names(tasks: list[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for task in tasks for name in task))
-
-
-def _plain(value: Any) -> str | None:
+def _plain(value: Any, where: str) -> str | None:
     if isinstance(value, dict):
+        if "choices" in value:
+            raise DataError(f"{where} has an answer of several choices ({', '.join(value['choices'])}): give one.")
         value = value.get("email", value.get("id"))
     if value is None or isinstance(value, list):
         return None

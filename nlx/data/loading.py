@@ -106,7 +106,7 @@ def load(
     }
     spec = None if noise is None else parse_noise(noise)
     loaded = _load(kind, path, labels, data_dir, image_size, options, synthetic=spec is not None)
-    if kind != "web":
+    if loaded.name != "web/sample":  # which is a set of its own
         loaded = told(loaded, kind, labels)
     if spec is not None:
         loaded = with_noise(loaded, spec, noise_seed, _elsewhere(kind, spec, data_dir))
@@ -168,7 +168,7 @@ def _load(
         return official(kind, data_dir, labels, image_size, options["in_memory_gib"])
     if data_dir is not None and (Path(data_dir).expanduser() / "web" / "labels.csv").exists():
         real = Path(data_dir).expanduser() / "web"
-        return told(folder(real, image_size, **options, name="web", multi_label=True), kind, labels)
+        return folder(real, image_size, **options, name="web", multi_label=True)
     return web_sample()
 
 

@@ -49,19 +49,14 @@ class Top:
         rows, column = key if isinstance(key, tuple) else (key, slice(None))
         one = np.ndim(self.best[rows]) == 0
         best, probs, classes = (x[rows][None] if one else x[rows] for x in (self.best, self.probs, self.classes))
-        # Half precision must not lift the second above the first.
-        probs = np.minimum(probs.astype(np.float32), np.nextafter(best, np.float32(0))[:, None])
-        rest = np.maximum(1 - probs.sum(axis=1, keepdims=True), 0) / (self.num_classes - probs.shape[1])
-        whole = np.repeat(rest, self.num_classes, axis=1)
-        np.put_along_axis(whole, classes, probs, axis=1)
-        np.put_along_axis(whole, classes[:, :1], best[:, None], axis=1)
+        probs, rest = _in_full(best, probs, self.num_classes)
+        whole = np.repeat(rest[:, None], self.num_classes, axis=1)
+        np.put_along_axis(whole, classes[:, ::-1], probs[:, ::-1], axis=1)  # of a class twice its likelier entry
         return whole[0, column] if one else whole[:, column]
 
     def entries(self, classes: np.ndarray) -> np.ndarray:
         """The probability of a class of each row, int ``[n]``: float32 ``[n]``, as rows of the array have it."""
-        probs = np.minimum(self.probs.astype(np.float32), np.nextafter(self.best, np.float32(0))[:, None])
-        rest = np.maximum(1 - probs.sum(axis=1), 0) / (self.num_classes - probs.shape[1])
-        probs[:, 0] = self.best
+        probs, rest = _in_full(self.best, self.probs, self.num_classes)
         same = self.classes == np.asarray(classes)[:, None]
         return np.where(same.any(axis=1), np.max(np.where(same, probs, 0), axis=1), rest).astype(np.float32)
 
@@ -79,6 +74,15 @@ class Top:
             best=np.where(where, np.float32(1), self.best),
             given=np.where(where, np.float32(label == given), self.given),
         )
+
+
+def _in_full(best: np.ndarray, probs: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The likeliest classes' probabilities, float32 ``[m, count]``, and that of each other class, ``[m]``."""
+    # Half precision must not lift the second above the first.
+    probs = np.minimum(probs.astype(np.float32), np.nextafter(best, np.float32(0))[:, None])
+    rest = np.maximum(1 - probs.sum(axis=1), 0) / (num_classes - probs.shape[1])
+    probs[:, 0] = best
+    return probs, rest
 
 
 def worth_shortening(size: int, num_classes: int, limit: float) -> bool:

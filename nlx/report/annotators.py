@@ -15,9 +15,9 @@ from nlx.data.answers import Answers
 from nlx.data.dataset import Dataset
 from nlx.report.figures import new_figure, save, short
 
-SHOWN = ("annotators.png", "annotators.csv", "answers.parquet", "questions.csv")
+IN_REPORT = ("annotators.png", "annotators.csv", "answers.parquet", "questions.csv")
 """What a report shows of a crowd."""
-AGAIN = "python recipes/crowd.py --answers=ANSWERS --trusted=decided.csv"
+NEXT_ROUND = "python recipes/crowd.py --answers=ANSWERS --trusted=decided.csv"
 _SHOWN = 40  # annotators, half of them from either end
 _MOST_TASKS = 200_000  # answers that are written for Label Studio unasked
 
@@ -72,8 +72,8 @@ def annotator_pictures(answers: Answers, beliefs: Beliefs) -> Callable[[Path, La
             groups=answers.groups,
         )
         said = table_of(answers, beliefs._replace(posterior=table.posterior, confusion=np.asarray(confusion)))
-        said.write(folder, tasks=len(answers) <= _MOST_TASKS, again=AGAIN)
+        said.write(folder, tasks=len(answers) <= _MOST_TASKS, again=NEXT_ROUND)
         annotator_plot(said, folder / "annotators.png")
-        return [folder / name for name in SHOWN]
+        return [folder / name for name in IN_REPORT]
 
     return write

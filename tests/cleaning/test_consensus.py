@@ -115,6 +115,12 @@ def test_label_studios_other_forms(tmp_path):
     two[0]["annotations"][0]["result"] = [choice("blurry", control="quality"), choice("ant", control="kind")]
     with pytest.raises(DataError, match=r"choices of several controls \(kind, quality\)"):
         answers_of(exported(two, tmp_path))
+    two[0]["annotations"][0]["result"] = [choice("ant")]
+    two[0]["predictions"] = [{"model_version": "web", "result": [choice()]}]  # which chooses nothing
+    assert answers_of(exported(two, tmp_path), class_names=("ant", "bee")).annotators.tolist() == ["1"]
+    several = [{"id": 1, "item": "a", "label": {"choices": ["ant", "bee"]}, "annotator": 3}]
+    with pytest.raises(DataError, match=r"an answer of several choices \(ant, bee\): give one"):
+        answers_of(exported(several, tmp_path))
     short = [
         {"id": 1, "item": "a", "label": "ant", "annotator": 3},
         {"id": 2, "item": "b", "label": "bee", "annotator": 4},

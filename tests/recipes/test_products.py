@@ -15,6 +15,7 @@ import nlx
 from benchmarks.miniatures import Maker
 from nlx.cleaning.label_files import read_labels
 from nlx.data import Dataset, Split
+from nlx.data.answers import Answers
 from nlx.experiment.main import run_recipe
 from nlx.training.evaluation import against
 from recipes import crf, crowd, linear
@@ -231,6 +232,33 @@ def test_a_crowd_leaves_its_annotators_and_answers(run):
     assert pq.read_table(products.folder / "answers.parquet").num_rows == 900
     assert "<h2>Whom to trust</h2>" in products.page
     assert "--trusted=decided.csv" in (products.folder / "crowd.txt").read_text()
+
+
+def test_single_answers_are_judged_in_folds_and_repeated_ones_count_once(run, arrays, monkeypatch, tmp_path):
+    asked, counted = [], []
+
+    def out_of_fold(judges, split, key, *, folds, stages):
+        asked.append(folds)
+        return SimpleNamespace(probs=np.full((len(split), 3), 1 / 3, np.float32))
+
+    def by_item(answers, counts=None):
+        counted.append((~counts).sum())
+        return kept(answers, counts)
+
+    kept = Answers.by_item
+    monkeypatch.setattr(crowd, "out_of_fold", out_of_fold)
+    monkeypatch.setattr(Answers, "by_item", by_item)
+    run("crowd", "--answers=planted:1", "--epochs=1")
+    assert asked == [5]
+    assert counted == [0]
+    with np.load(arrays) as held:
+        true = held["label"]
+    rng, n = np.random.default_rng(0), len(true)
+    slips = [(true + (rng.random(n) < share) * rng.integers(1, 3, n)) % 3 for share in [0.25] * 7 + [0.45]]
+    np.save(tmp_path / "said.npy", np.stack([*slips, slips[-1], slips[-1]], axis=1))  # of ten, three copy
+    run("crowd", f"--answers={tmp_path / 'said.npy'}", "--epochs=1", folder="several")
+    assert asked == [5]
+    assert counted == [0, 2 * n]
 
 
 def test_answers_of_a_crowd_come_with_trusted_labels_and_from_label_studio(tmp_path):

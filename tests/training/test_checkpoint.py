@@ -212,6 +212,13 @@ def test_saving_compiles_no_program_per_array(runs, tmp_path, caplog):
     assert not [r.message for r in caplog.records if "XLA compilation" in r.message]
 
 
+def test_states_are_written_as_they_are(runs, tmp_path):
+    """Compressed ones are held in memory a second time while they are written."""
+    state = runs[1].state._replace(memory=jnp.zeros((300, 1000)))
+    saved(tmp_path, state)
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) > 4 * 300 * 1000
+
+
 def test_an_empty_folder_holds_nothing(runs, tmp_path):
     assert load(tmp_path / "new", runs[1].state) is None
 
