@@ -50,7 +50,7 @@ class Checkpoints(Observer):
             context = ocp.Context()
             # Spreading each array's rows over the devices that hold it compiles a slice per shape: seconds to minutes.
             context.array.saving.use_replica_parallel = False
-            # Of trained numbers compression saves a seventh, and costs a second copy in memory and ten times as long.
+            # Of trained numbers compression saves a seventh, and costs a second copy in memory and seven times as long.
             context.array.saving.use_compression = False
             self._opened = ocp.training.Checkpointer(
                 self.directory.resolve(),

@@ -104,6 +104,12 @@ def test_broken_picture_is_named(tmp_path):
             next(batches)
 
 
+def test_a_row_that_a_batch_has_again_is_the_same_picture(split, in_memory):
+    rows = np.array([7, 2, 2, 9, 7, 9])
+    again, expected = (next(train_batches(s, lambda step: rows)) for s in (split, in_memory))
+    np.testing.assert_array_equal(again["inputs"], expected["inputs"])
+
+
 def test_bad_arguments(in_memory):
     with pytest.raises(ValueError, match="start_step must not be negative, got -1"):
         train_batches(in_memory, rows_of_step, -1)

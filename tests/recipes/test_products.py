@@ -235,7 +235,7 @@ def test_a_crowd_leaves_its_annotators_and_answers(run):
 
 
 def test_single_answers_are_judged_in_folds_and_repeated_ones_count_once(run, arrays, monkeypatch, tmp_path):
-    asked, counted = [], []
+    asked, counted, told = [], [], []
 
     def out_of_fold(judges, split, key, *, folds, stages):
         asked.append(folds)
@@ -248,6 +248,7 @@ def test_single_answers_are_judged_in_folds_and_repeated_ones_count_once(run, ar
     kept = Answers.by_item
     monkeypatch.setattr(crowd, "out_of_fold", out_of_fold)
     monkeypatch.setattr(Answers, "by_item", by_item)
+    monkeypatch.setattr(crowd.Run, "warn", lambda run, text: told.append(text))
     run("crowd", "--answers=planted:1", "--epochs=1")
     assert asked == [5]
     assert counted == [0]
@@ -259,6 +260,7 @@ def test_single_answers_are_judged_in_folds_and_repeated_ones_count_once(run, ar
     run("crowd", f"--answers={tmp_path / 'said.npy'}", "--epochs=1", folder="several")
     assert asked == [5]
     assert counted == [0, 2 * n]
+    assert told[-1] == "3 annotators repeat one another, and count once an item: 7, 8, 9"
 
 
 def test_answers_of_a_crowd_come_with_trusted_labels_and_from_label_studio(tmp_path):
