@@ -23,7 +23,7 @@ class Top:
     """A belief of which the likeliest classes are known; as NumPy arrays it stands for ``[n, K]`` where rows are read.
 
     Attributes:
-      classes: from the likeliest down, int32 ``[n, count]``.
+      classes: from the likeliest down, int32 ``[n, count]``, each once in a row.
       probs: of these, float16 ``[n, count]``.
       best: of the first of them, float32 ``[n]``.
       given: of the given label, float32 ``[n]``.
@@ -51,14 +51,14 @@ class Top:
         best, probs, classes = (x[rows][None] if one else x[rows] for x in (self.best, self.probs, self.classes))
         probs, rest = _in_full(best, probs, self.num_classes)
         whole = np.repeat(rest[:, None], self.num_classes, axis=1)
-        np.put_along_axis(whole, classes[:, ::-1], probs[:, ::-1], axis=1)  # of a class twice its likelier entry
+        np.put_along_axis(whole, classes, probs, axis=1)
         return whole[0, column] if one else whole[:, column]
 
     def entries(self, classes: np.ndarray) -> np.ndarray:
         """The probability of a class of each row, int ``[n]``: float32 ``[n]``, as rows of the array have it."""
         probs, rest = _in_full(self.best, self.probs, self.num_classes)
         same = self.classes == np.asarray(classes)[:, None]
-        return np.where(same.any(axis=1), np.max(np.where(same, probs, 0), axis=1), rest).astype(np.float32)
+        return np.where(same.any(axis=1), np.sum(np.where(same, probs, 0), axis=1), rest).astype(np.float32)
 
     def argmax(self, axis: int = 1) -> np.ndarray:
         """The likeliest class, int32 ``[n]``; ``axis`` is that of the classes."""
@@ -67,10 +67,11 @@ class Top:
     def certain(self, label: np.ndarray, where: np.ndarray, given: np.ndarray) -> Top:
         """The same, but sure of a class ``label`` in the rows ``where``, ``[n]`` each, whatever label was ``given``."""
         wide = where[:, None]
+        ranks = np.arange(self.classes.shape[1])
         return replace(
             self,
-            classes=np.where(wide, label[:, None], self.classes).astype(np.int32),
-            probs=np.where(wide, np.float16(1), self.probs),
+            classes=np.where(wide, (label[:, None] + ranks) % self.num_classes, self.classes).astype(np.int32),
+            probs=np.where(wide, (ranks == 0).astype(np.float16), self.probs),
             best=np.where(where, np.float32(1), self.best),
             given=np.where(where, np.float32(label == given), self.given),
         )
@@ -80,8 +81,8 @@ def _in_full(best: np.ndarray, probs: np.ndarray, num_classes: int) -> tuple[np.
     """The likeliest classes' probabilities, float32 ``[m, count]``, and that of each other class, ``[m]``."""
     # Half precision must not lift the second above the first.
     probs = np.minimum(probs.astype(np.float32), np.nextafter(best, np.float32(0))[:, None])
-    rest = np.maximum(1 - probs.sum(axis=1), 0) / (num_classes - probs.shape[1])
     probs[:, 0] = best
+    rest = np.maximum(1 - probs.sum(axis=1), 0) / (num_classes - probs.shape[1])
     return probs, rest
 
 

@@ -34,9 +34,9 @@ def test_web_is_the_real_set_where_there_is_one(web_dir, tmp_path, monkeypatch):
     assert real.train.inputs.shape == (2, 6, 6, 3)
     assert isinstance(load("web", data_dir=str(web_dir), in_memory_gib=0).train.inputs, ImageFiles)
     (web_dir / "web" / "labels.csv").unlink()
-    monkeypatch.setattr("nlx.data.loading.web_sample", lambda: "the sample")
-    assert load("web", data_dir=web_dir) == "the sample"
-    assert load("web") == "the sample"
+    monkeypatch.setattr("nlx.data.loading.web_sample", lambda: replace(real, name="web/sample"))
+    assert load("web", data_dir=web_dir).name == "web/sample"
+    assert load("web").name == "web/sample"
 
 
 def test_paths(web_dir, tmp_path):

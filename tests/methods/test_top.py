@@ -102,6 +102,8 @@ def test_trusted_labels_are_certain(top):
     whole, short = (with_trusted(p, split) for p in (PROBS, top))
     np.testing.assert_allclose(short[np.arange(N)], whole, atol=0.02)
     np.testing.assert_array_equal(short[np.flatnonzero(trusted)], whole[trusted])
+    assert all(len(set(row)) == COUNT for row in short.classes)
+    np.testing.assert_array_equal(short.entries(LABELS)[trusted], whole[np.arange(N), LABELS][trusted])
     np.testing.assert_array_equal(short.given, whole[np.arange(N), LABELS])
 
 
