@@ -2,7 +2,7 @@
 
   python recipes/clean_net.py --dataset=digits --noise=symmetric:0.4 --clean_fraction=0.1   # seconds, accuracy 91.4 %
 Trusted labels come from --clean_fraction, a column of the data, or --dataset=food101n --labels=verified; where none of
-the labels given there is wrong, as in the last, right ones are taken as wrong labels for the other classes.
+the labels given there is known to be wrong, right ones are taken as wrong labels for the other classes.
 Its twin for comparison is recipes/baseline.py with the same options but that one, which learns from no trusted labels:
 76.9 % there.
 """
@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 
 import jax
+import numpy as np
 
 from nlx import Stage, Trainer
 from nlx.arguments import ArgumentError
@@ -21,6 +22,7 @@ from nlx.experiment.main import main
 from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
 from nlx.methods.clean_net import clean_net
+from nlx.methods.method import KNOWN_WRONG
 from nlx.methods.self_learning import corrections
 
 
@@ -66,10 +68,10 @@ def train(options: CleanNetOptions, run: Run) -> Result:
     """Data, model, method, optimizer; then fit, and write what the run leaves."""
     data, training = run.load()
     require_one_label(data, "CleanNet is")
-    pairs, wrong = data.train.paired, data.train.observed != data.train.trusted_label
-    if not (pairs & ~wrong).any():
+    pairs, known = data.train.paired, data.train.trusted_label
+    if not (pairs & (data.train.observed == known)).any():
         raise ArgumentError("CleanNet learns from trusted labels, of which some are right; raise `clean_fraction`, say")
-    if not (pairs & wrong).any():
+    if not (pairs & (data.train.observed != known)).any() and not np.any(known == KNOWN_WRONG):
         run.warn("no trusted label is wrong; CleanNet takes the right ones as wrong labels for the other classes")
     model = build_model(options, training, data)
     start, every = (max(1, round(share * training.epochs)) for share in (options.warm_up, options.every))

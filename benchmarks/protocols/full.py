@@ -272,7 +272,6 @@ FULL: dict[str, Full] = {
             "SMP": of_self(**_SELF_FOOD),
         },
         {"CE": 84.51, "CleanNet": 83.95, "SMP": 85.11},
-        remark="CleanNet learns from the labels that were verified as right, for the reader gives no wrong ones",
     ),
     "self-fig4": _sweep_self(
         prototypes=tuple((p, 0.0) for p in (1, 2, 4, 6, 8, 10)),

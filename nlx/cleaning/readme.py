@@ -22,6 +22,7 @@ _COLUMNS = {
     "issue_rank": "0 is the most suspicious label",
     "changed": "whether the proposed label is another than the given one",
     "trusted": "whether its true label was known, which is then the proposed one",
+    "known_wrong": "whether the given label was known to be wrong, and the true one was not known",
     "split": "train, or the part that it was held out for; of these labels are ranked, but none is an issue",
     "index": "position among the training examples",
     "noisy_label, cleaned_label": "given and proposed label as class numbers or {0, 1} vectors, -1 for none",

@@ -226,15 +226,29 @@ def of_all_rows(table: LabelTable, posterior: np.ndarray, rows: np.ndarray, nois
 
 
 def with_trusted(probs: Belief, split: Split) -> Belief:
-    """A posterior ``[n, K]`` that is certain where the true label is trusted."""
+    """A posterior ``[n, K]`` that is sure of trusted true labels and excludes given ones that are known to be wrong."""
     trusted = split.trusted_label
     if trusted is None:
         return probs
+    if split.wrong is not None:
+        probs = _without(probs, split.observed, split.wrong)
     if isinstance(probs, Top):
         return probs.certain(trusted, trusted >= 0, split.observed)
     known = np.all(trusted.reshape(len(probs), -1) >= 0, axis=1, keepdims=True)
     certain = trusted if trusted.ndim == 2 else np.arange(probs.shape[1]) == trusted[:, None]
     return np.where(known, certain, probs).astype(probs.dtype)
+
+
+def _without(probs: Belief, given: np.ndarray, where: np.ndarray) -> Belief:
+    """A posterior that excludes the given class, int ``[n]``, in some rows, bool ``[n]``; -1 is no class."""
+    where = where & (given >= 0)
+    if isinstance(probs, Top):
+        return probs.without(given, where)
+    others = np.where(np.arange(probs.shape[1]) == given[:, None], 0, probs)
+    total = others.sum(axis=1, keepdims=True)
+    even = (np.arange(probs.shape[1]) != given[:, None]) / max(1, probs.shape[1] - 1)
+    left = np.where(total > 0, others / np.where(total > 0, total, 1), even)
+    return np.where(where[:, None], left, probs).astype(probs.dtype)
 
 
 def _checked_posterior(posterior: np.ndarray) -> np.ndarray:

@@ -45,6 +45,7 @@ class ImageFiles:
 
 
 Inputs = np.ndarray | ImageFiles
+_KNOWN = ("noisy_label", "label", "trusted", "outlier", "filled", "wrong")
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Split:
       origin: which of the user's own examples these are; None for all in order.
       filled: trusted examples that came without a noisy label, bool ``[n]``: theirs repeats the true one, and no
         estimate of the noise counts it; None for none.
+      wrong: examples whose noisy label was checked and is wrong while the true one is unknown, bool ``[n]``, of one
+        label each; None for none.
     """
 
     inputs: Inputs
@@ -73,6 +76,7 @@ class Split:
     outlier: np.ndarray | None = None
     origin: Origin | None = None
     filled: np.ndarray | None = None
+    wrong: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -91,7 +95,7 @@ class Split:
         else:
             inputs = self.inputs[rows]
         origin = Origin(np.asarray(rows, np.int64)) if self.origin is None else self.origin.take(rows)
-        known = {name: getattr(self, name) for name in ("noisy_label", "label", "trusted", "outlier", "filled")}
+        known = {name: getattr(self, name) for name in _KNOWN}
         return Split(
             inputs, **{name: None if array is None else array[rows] for name, array in known.items()}, origin=origin
         )
@@ -118,14 +122,16 @@ class Split:
     def trusted_label(self) -> np.ndarray | None:
         """What methods may learn of the true labels, int32 ``[n]`` or ``[n, C]``; None for nothing.
 
-        -1 where they may not, -2 where an example is known to be an outlier.
+        -1 where they may not, -2 where an example is known to be an outlier, -3 where the noisy label is known to be
+        wrong and no more is known.
         """
         if self.trusted is None or self.label is None:
             return None
         shape, known = (-1,) + (1,) * (self.label.ndim - 1), self.label.astype(np.int32)  # unsigned ones have no -1
         if self.outlier is not None:
             known = np.where(self.outlier.reshape(shape), np.int32(-2), known)
-        return np.where(self.trusted.reshape(shape), known, np.int32(-1))
+        unknown = np.int32(-1) if self.wrong is None else np.where(self.wrong, np.int32(-3), np.int32(-1))
+        return np.where(self.trusted.reshape(shape), known, unknown)
 
     @property
     def known(self) -> np.ndarray:
@@ -200,28 +206,6 @@ class Dataset:
 
         validation = None if self.validation is None else translated(self.validation)
         return replace(self, train=translated(self.train), validation=validation, noisy_names=None)
-
-    def tested_on(self, other: Dataset) -> Dataset:
-        """The data set with the test examples of another one, of those classes that are called alike in both.
-
-        Raises:
-          DataError: it has no test split or inputs of another shape, or there are no such classes.
-        """
-        index, test = {name: number for number, name in enumerate(self.class_names)}, other.test
-        common = [name in index for name in other.class_names]
-        if test is None or test.label is None or not any(common) or test.label.ndim != self.train.observed.ndim:
-            raise DataError(f"{other.name} has no test examples of classes that {self.name} names: leave out `test`.")
-        if other.input_shape != self.input_shape:
-            raise DataError(f"{other.name} has inputs of {other.input_shape}, {self.name} of {self.input_shape}.")
-        label = test.label
-        if label.ndim == 1:
-            place = np.array([index.get(name, -1) for name in other.class_names], np.int32)
-            test = replace(test, label=place[label]).take(np.flatnonzero(place[label] >= 0))
-        else:
-            named = np.zeros((len(test), self.num_classes), label.dtype)
-            named[:, [index[name] for name in other.class_names if name in index]] = label[:, common]
-            test = replace(test, label=named)
-        return replace(self, name=f"{self.name}+{other.name}", test=test, notes=(*self.notes, *other.notes))
 
     def keep(self, fraction: float, seed: int) -> Dataset:
         """A random part of the training split, to see what less data do.

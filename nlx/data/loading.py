@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nlx.data.dataset import DataError, Dataset
 from nlx.data.noise import NoiseSpec, parse_noise, with_noise
 from nlx.data.sources.cifar import FORMS, cifar, cifar_n
@@ -109,7 +111,9 @@ def load(
     if loaded.name != "web/sample":  # which is a set of its own
         loaded = told(loaded, kind, labels)
     if spec is not None:
-        loaded = with_noise(loaded, spec, noise_seed, _elsewhere(kind, spec, data_dir))
+        elsewhere, notes = _elsewhere(kind, spec, data_dir)
+        loaded = with_noise(loaded, spec, noise_seed, elsewhere)
+        loaded = replace(loaded, notes=(*loaded.notes, *notes))
     if test is None:
         return loaded
     other = load(
@@ -121,7 +125,30 @@ def load(
         skip_broken=skip_broken,
         allow_outside=allow_outside,
     )
-    return loaded.tested_on(other)
+    return _tested_on(loaded, other)
+
+
+def _tested_on(data: Dataset, other: Dataset) -> Dataset:
+    """The data set with the test examples of another one, of those classes that are called alike in both.
+
+    Raises:
+      DataError: it has no test split or inputs of another shape, or there are no such classes.
+    """
+    index, test = {name: number for number, name in enumerate(data.class_names)}, other.test
+    common = [name in index for name in other.class_names]
+    if test is None or test.label is None or not any(common) or test.label.ndim != data.train.observed.ndim:
+        raise DataError(f"{other.name} has no test examples of classes that {data.name} names: leave out `test`.")
+    if other.input_shape != data.input_shape:
+        raise DataError(f"{other.name} has inputs of {other.input_shape}, {data.name} of {data.input_shape}.")
+    label = test.label
+    if label.ndim == 1:
+        place = np.array([index.get(name, -1) for name in other.class_names], np.int32)
+        test = replace(test, label=place[label]).take(np.flatnonzero(place[label] >= 0))
+    else:
+        named = np.zeros((len(test), data.num_classes), label.dtype)
+        named[:, [index[name] for name in other.class_names if name in index]] = label[:, common]
+        test = replace(test, label=named)
+    return replace(data, name=f"{data.name}+{other.name}", test=test, notes=(*data.notes, *other.notes))
 
 
 def idle_options(dataset: str) -> tuple[str, ...]:
@@ -172,13 +199,14 @@ def _load(
     return web_sample()
 
 
-def _elsewhere(kind: str, spec: NoiseSpec, data_dir: str | Path | None) -> Dataset | None:
+def _elsewhere(kind: str, spec: NoiseSpec, data_dir: str | Path | None) -> tuple[Dataset | None, tuple[str, ...]]:
+    """Where outliers come from, None for the data themselves, and what to say of that."""
     if spec.kind != "outlier" or kind not in FOREIGN:
-        return None
+        return None, ()
     try:
-        return _load(FOREIGN[kind], "", None, data_dir, 0, {}, synthetic=False)
-    except DataError:  # `with_noise` then makes outliers of the data themselves, and the name of the data set says so
-        return None
+        return _load(FOREIGN[kind], "", None, data_dir, 0, {}, synthetic=False), ()
+    except DataError as error:
+        return None, (f"outliers are made of {kind} itself, for {FOREIGN[kind]} cannot be read: {error}",)
 
 
 def _check_name(dataset: str, kind: str, colon: bool, path: str) -> None:

@@ -44,6 +44,8 @@ def table_of(
         extras |= {f"{name}_posterior": c.probs for name, c in posterior.candidates.items()}
     if data.train.trusted is not None:
         extras["trusted"] = data.train.trusted
+    if data.train.wrong is not None:
+        extras["known_wrong"] = data.train.wrong
 
     def built(probs: Belief, chosen: str) -> LabelTable:
         return label_table(

@@ -99,10 +99,10 @@ def clean_net(
 
     Returns:
       A method for one label per example, of which some are trusted: verified right where the trusted label is the given
-      one, else wrong. Its posterior is the classifier's; the column ``relevance``, in [0, 1], is how much the given
-      label counts. It is near 1 for right labels and at most rho for wrong ones where CleanNet has learned; it ranks
-      labels, and is no calibrated probability. That it ranks labels of classes of which none is verified, as the paper
-      has it, was not reproduced: on clusters it was chance.
+      one, else wrong, as where it is ``KNOWN_WRONG``. Its posterior is the classifier's; the column ``relevance``, in
+      [0, 1], is how much the given label counts: near 1 for right ones and at most rho for wrong ones where CleanNet
+      has learned. It ranks labels, and is no calibrated probability. That it ranks labels of classes of which none is
+      verified, as the paper has it, was not reproduced: on clusters it was chance.
 
     Raises:
       ArgumentError: a number out of range; when trained, no label is trusted.
@@ -130,7 +130,7 @@ def clean_net(
         known = (trusted := _trusted(batch)) != UNKNOWN
         label = jnp.where(known, trusted, batch["noisy_label"])
         weight = jnp.where(known, 1.0, jnp.maximum(memory.cosine, 0.0))
-        # Of no class: a known outlier, or an example without any label.
+        # Of no class: a known outlier, a wrong label alone, or no label at all.
         losses = cross_entropy(outputs["logits"], jnp.maximum(label, 0), where=label >= 0)
         return weight * losses, memory, {"relevance": jnp.maximum(memory.cosine, 0.0)}
 

@@ -10,7 +10,8 @@ Vocabulary:
   batch: ``noisy_label``, int32 ``[B]`` or {0, 1} float32 ``[B, K]``; ``index``, int32 ``[B]``, the examples' positions
     in the training set; ``inputs`` ``[B, ...]`` as stored. A batch never carries the true label: it is not on the
     device while training. Where a user says that some true labels are to be trusted, ``trusted_label`` holds them,
-    int32 ``[B]`` or ``[B, C]``, ``UNKNOWN`` for the others, and ``KNOWN_OUTLIER`` for those known to be of no class.
+    int32 ``[B]`` or ``[B, C]``, ``UNKNOWN`` for the others, ``KNOWN_OUTLIER`` for those known to be of no class, and
+    ``KNOWN_WRONG`` where no more is known than that the given label is wrong.
   params: what a method trains beside the backbone, a dict of arrays; ``{}`` for nothing.
   memory: what a method keeps for every training example, a NamedTuple of its own with leaves ``[n, ...]``; a batch's
     functions see the batch's rows, ``[B, ...]``. ``()`` for nothing.
@@ -38,6 +39,8 @@ UNKNOWN = -1
 """Trusted label of an example whose true label is not to be known."""
 KNOWN_OUTLIER = -2
 """Trusted label of an example that is known to be of no class."""
+KNOWN_WRONG = -3
+"""Trusted label of an example whose given label is known to be wrong, while the true one is not known."""
 
 Kind = Literal["belief", "label", "outlier_score", "value"]
 

@@ -89,7 +89,8 @@ def eligible(noisy: ArrayLike, trusted: ArrayLike, num_classes: int) -> Array:
 
     Args:
       noisy: given labels, int ``[n]``; -1 in rows that only pad.
-      trusted: true labels where known, int ``[n]``; ``UNKNOWN`` elsewhere. ``KNOWN_OUTLIER`` makes a given label wrong.
+      trusted: true labels where known, int ``[n]``; ``UNKNOWN`` elsewhere. ``KNOWN_OUTLIER`` and
+        ``KNOWN_WRONG`` make a given label wrong.
       num_classes: K.
 
     Returns:
@@ -256,12 +257,13 @@ def self_learning(
             selector=rule,
         )
         present = jnp.any(chosen.valid, axis=1)
-        scores = class_scores(features, chosen.mean, present) if keep_scores else None
-        decision = correct(features, chosen.mean, present, parts=parts) if scores is None else decide(scores)
+        decision = correct(features, chosen.mean, present, parts=parts)
+        # Once more, up to a row's width: scores that are decided by, cut or filled up would be another copy of [n, K].
+        as_wide = (as_rows(chosen.mean.T).T, as_rows(present[None, :])[0])
+        scores = class_scores(features, *as_wide) if keep_scores else None
         corrected = jnp.where(noisy >= 0, decision.label, -1)
         first = jnp.where(memory.first >= 0, memory.first, corrected)
-        kept = None if scores is None else as_rows(scores)
-        new = Corrections(corrected, first, decision.margin, memory.refused, kept)
+        new = Corrections(corrected, first, decision.margin, memory.refused, scores)
         if not keep_good:
             return new
         refused = _worse(corrected == noisy, memory.corrected == noisy, (noisy >= 0) & (memory.corrected >= 0))

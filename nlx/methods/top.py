@@ -76,6 +76,26 @@ class Top:
             given=np.where(where, np.float32(label == given), self.given),
         )
 
+    def without(self, label: np.ndarray, where: np.ndarray) -> Top:
+        """The same, but for the given class, ``label``, being excluded in the rows ``where``, ``[n]`` each."""
+        wide = where[:, None]
+        excluded = wide & (self.classes == label[:, None])
+        last = np.argsort(excluded, axis=1, kind="stable")
+        probs = self.probs.astype(np.float32)
+        probs[:, 0] = self.best
+        listed = np.where(excluded, 0, probs).sum(axis=1, keepdims=True)
+        # Of less than a thousandth half precision does not tell what the classes share that are not listed.
+        left = np.maximum(np.where(self.given[:, None] < 0.999, 1 - self.given[:, None], listed), listed)
+        share = np.where(left > 0, probs / np.where(left > 0, left, 1), np.float32(1 / (self.num_classes - 1)))
+        probs = np.take_along_axis(np.where(excluded, 0, np.where(wide, share, probs)), last, axis=1)
+        return replace(
+            self,
+            classes=np.take_along_axis(self.classes, last, axis=1),
+            probs=probs.astype(np.float16),
+            best=probs[:, 0].astype(np.float32),
+            given=np.where(where, np.float32(0), self.given),
+        )
+
 
 def _in_full(best: np.ndarray, probs: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """The likeliest classes' probabilities, float32 ``[m, count]``, and that of each other class, ``[m]``."""

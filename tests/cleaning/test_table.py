@@ -173,6 +173,16 @@ def test_trusted_labels_make_a_posterior_certain():
     assert with_trusted(probs, Split(probs, None, None)) is probs
 
 
+def test_a_label_known_to_be_wrong_is_not_proposed():
+    probs = np.array([[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [1, 0, 0], [0.6, 0.3, 0.1], [0.6, 0.3, 0.1]], np.float32)
+    given, label = np.array([0, 0, 0, -1, 0]), np.array([-1, -1, -1, -1, 2])
+    wrong = np.array([True, False, True, True, False])
+    split = Split(probs, given, label, label >= 0, wrong=wrong)
+    expected = [[0, 0.75, 0.25], [0.6, 0.3, 0.1], [0, 0.5, 0.5], [0.6, 0.3, 0.1], [0, 0, 1]]
+    np.testing.assert_allclose(with_trusted(probs, split), expected, rtol=1e-6)
+    assert label_table(with_trusted(probs, split), given).cleaned_label.tolist() == [1, 0, 1, 0, 2]
+
+
 def test_reading_something_else(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_labels(tmp_path / "none.parquet")

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from benchmarks.miniatures import Maker
+from nlx.data import load
 from nlx.data import noise as noise_module
 from nlx.data.noise import NoiseSpec, with_noise
 from tests.data.test_noise import FEATURES_SET, IMAGES, LABELS, K, N, dataset_of, z_score
@@ -54,3 +56,16 @@ def test_outlying_features_are_put_together_from_many_examples():
     assert np.corrcoef(train.inputs[~train.outlier, 0], train.label[~train.outlier])[0, 1] > 0.9
     for label in (LABELS, train.label):
         assert abs(np.corrcoef(train.inputs[train.outlier, 0], label[train.outlier])[0, 1]) < 0.1
+
+
+def test_a_set_whose_outliers_are_its_own_for_want_of_another_says_why(tmp_path):
+    Maker(tmp_path).cifar()
+    (tmp_path / "cifar-100-python" / "train").unlink()
+    data = load("cifar10", data_dir=tmp_path, noise="outlier:0.5")
+    assert data.name == "cifar10/outlier:0.5"
+    missing = f"{tmp_path}/cifar-100-python/train: no such file"
+    assert data.notes[-1].startswith(f"outliers are made of cifar10 itself, for cifar100 cannot be read: {missing}")
+    Maker(tmp_path).cifar()
+    data = load("cifar10", data_dir=tmp_path, noise="outlier:0.5")
+    assert data.name == "cifar10/outlier:0.5+cifar100"
+    assert not any("outliers" in note for note in data.notes)

@@ -16,6 +16,7 @@ from nlx.methods.clean_net import (
     first_net,
     terms,
 )
+from nlx.methods.method import KNOWN_WRONG
 from nlx.methods.plain import cross_entropy, plain
 from nlx.methods.self_learning import corrections
 from nlx.models import build
@@ -178,6 +179,12 @@ def test_verified_labels_that_are_all_right_tell_wrong_ones_as_well():
     assert roc_auc_score(right[unknown], c[unknown]) > 0.9
     assert np.median(c[unknown & right]) > 0.7
     assert np.median(c[unknown & ~right]) < 0.3
+
+
+def test_labels_verified_as_wrong_teach_as_much_as_those_whose_true_label_is_known():
+    x, true, given, trusted = clusters()
+    wrong_alone = np.where((trusted >= 0) & (given != true), KNOWN_WRONG, trusted)
+    np.testing.assert_array_equal(relevance(x, given, wrong_alone), relevance(x, given, trusted))
 
 
 def test_a_turn_on_eight_devices_is_one_on_one_and_padding_says_nothing():

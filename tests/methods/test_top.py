@@ -107,6 +107,22 @@ def test_trusted_labels_are_certain(top):
     np.testing.assert_array_equal(short.given, whole[np.arange(N), LABELS])
 
 
+def test_labels_known_to_be_wrong_are_excluded(top):
+    wrong = np.arange(N) % 3 == 0
+    certain = np.where(wrong, PROBS.argmax(axis=1), LABELS).astype(np.int32)  # of the likeliest class, and of any
+    for given in (LABELS, certain):
+        short = jax.tree.map(np.asarray, likeliest(PROBS, given))
+        split = Split(np.zeros((N, 1), np.float32), given, np.full(N, -1), np.zeros(N, bool), wrong=wrong)
+        whole, short = (with_trusted(p, split) for p in (PROBS, short))
+        assert (short.argmax() != given)[wrong].all()
+        assert all(len(set(row)) == COUNT for row in short.classes)
+        sure = PROBS[np.arange(N), given] < 0.99  # of what is left then, half precision knows no more
+        np.testing.assert_allclose(short[np.flatnonzero(sure)], whole[sure], atol=0.02)
+        np.testing.assert_allclose(short[np.arange(N)].sum(axis=1), 1, atol=0.02)
+        assert (short[np.arange(N)].argmax(axis=1) == short.argmax()).all()
+        np.testing.assert_allclose(short.given[wrong], 0)
+
+
 def test_few_classes_are_kept_however_many_examples():
     """As they are by what shortens: held-out rows stand beside training ones in one file."""
     for k, wide in ((4 * COUNT, False), (4 * COUNT + 1, True)):

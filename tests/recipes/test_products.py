@@ -122,12 +122,23 @@ def test_classes_that_the_classifier_does_not_predict_are_warned_of(arrays, as_a
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["guard"]["classes_unpredicted"] == ["bee", "cat"]
 
 
-def test_clean_net_takes_labels_that_were_verified_as_right_alone(as_a_user, tmp_path):
+def test_clean_net_takes_labels_that_were_verified(as_a_user, tmp_path):
     Maker(tmp_path, side=8, classes=3).food101n()
-    options = ("--labels=verified", f"--data_dir={tmp_path}", "--image_size=8", "--model=mlp", "--batch_size=4")
-    code, _, err = as_a_user("clean_net", "--dataset=food101n", *options, "--plan=cpu:1")
+    options = ("--dataset=food101n", "--labels=verified", f"--data_dir={tmp_path}", "--image_size=8", "--model=mlp")
+    warning = "warning: no trusted label is wrong; CleanNet takes the right ones as wrong labels for the other"
+    folder = tmp_path / "run"
+    code, _, err = as_a_user("clean_net", *options, "--batch_size=4", "--epochs=3", f"--run_dir={folder}")
     assert code == 0, err
-    assert "warning: no trusted label is wrong; CleanNet takes the right ones as wrong labels for the other" in err
+    assert warning not in err
+    table = read_labels(folder / "labels.parquet")
+    wrong = np.asarray(table.extras["known_wrong"])
+    assert wrong.any()
+    assert (table.cleaned_label != table.noisy_label)[wrong].all()
+    verified = tmp_path / "food101n/Food-101N_release/meta/verified_train.tsv"
+    verified.write_text("".join(line for line in verified.read_text().splitlines(True) if not line.endswith("\t0\n")))
+    code, _, err = as_a_user("clean_net", *options, "--plan=cpu:1")
+    assert code == 0, err
+    assert warning in err
 
 
 @pytest.mark.slow

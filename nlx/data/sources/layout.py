@@ -29,6 +29,7 @@ class Listed(NamedTuple):
       label: given ones, int ``[n]`` or {0, 1} ``[n, K]``.
       true: true ones in the same form; None where they are unknown.
       filled: see :class:`nlx.data.Split`.
+      wrong: likewise.
       row: their numbers in ``where``, int ``[n]``; None for from 1 on.
     """
 
@@ -38,6 +39,7 @@ class Listed(NamedTuple):
     label: np.ndarray
     true: np.ndarray | None = None
     filled: np.ndarray | None = None
+    wrong: np.ndarray | None = None
     row: np.ndarray | None = None
 
 
@@ -203,7 +205,10 @@ class Layout:
             arrays = [(getattr(part, name), part.label) for part in parts]
             return np.concatenate([np.full_like(like, missing) if a is None else a for a, like in arrays])
 
-        filled = joined(train, "filled", 0)
+        def marked(name: str) -> np.ndarray | None:
+            marks = joined(train, name, 0)
+            return None if marks is None else marks.astype(bool)
+
         origins = [
             Origin(np.arange(len(some)), "path", np.array([name for part in parts for name in part.names], object))
             for some, parts in zip(paths, (train, [test]), strict=True)
@@ -212,7 +217,8 @@ class Layout:
             inputs(paths[0]),
             joined(train, "label", -1),
             joined(train, "true", -1),
-            filled=None if filled is None else filled.astype(bool),
+            filled=marked("filled"),
+            wrong=marked("wrong"),
             origin=origins[0],
         )
         tested = Split(inputs(paths[1]), None, test.label, origin=origins[1])

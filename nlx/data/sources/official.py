@@ -84,14 +84,15 @@ def clothing1m(layout: Layout, labels: str) -> Dataset:
 def food101n(layout: Layout, labels: str) -> Dataset:
     """``Food-101N_release/`` to train on, the test list of ``food-101/`` to test on.
 
-    ``noisy``: the labels alone. ``verified``: those that were verified as right are true ones, and trusted.
+    ``noisy``: the labels alone. ``verified``: those that were verified as right are true ones, and trusted; those that
+    were verified as wrong are known to be.
     """
     ours, tested = "Food-101N_release", "food-101"
     classes = layout.once(layout.rows(f"{ours}/meta/classes.txt", 1, heading=True))
     listed = layout.rows(f"{ours}/meta/imagelist.tsv", 1, heading=True)
     test = layout.rows(f"{tested}/meta/test.txt", 1)
     label, known = (layout.of_class(rows, classes) for rows in (listed, test))
-    true = None
+    true = wrong = None
     if labels == "verified":
         checked = layout.rows(f"{ours}/meta/verified_train.tsv", 2, heading=True)
         right, names = layout.table(checked, 2), set(listed.column(0))
@@ -99,8 +100,9 @@ def food101n(layout: Layout, labels: str) -> Dataset:
             if name not in names:
                 raise layout.wrong(checked.where, f"row {number} names {name!r}, which {listed.where.name} does not")
         true = np.where([right.get(name) == 1 for name in listed.column(0)], label, np.int32(-1))
+        wrong = np.array([right.get(name) == 0 for name in listed.column(0)])
     test = test._replace(cells=[[f"{name}.jpg"] for name in test.column(0)])
-    train = listed.listed(layout.root / ours / "images", label, true=true)
+    train = listed.listed(layout.root / ours / "images", label, true=true, wrong=wrong)
     return layout.dataset(classes, [train], test.listed(layout.root / tested / "images", known))
 
 

@@ -11,6 +11,7 @@ from benchmarks.miniatures import CLOTHES, Maker
 from nlx.data import DataError, ImageFiles, load
 from nlx.data.sources.counts import COUNTS, Counts
 from nlx.data.sources.official import OFFICIAL
+from nlx.methods.method import KNOWN_WRONG, UNKNOWN
 
 ROOT = Path(__file__).parents[3]
 EACH = 4
@@ -98,6 +99,11 @@ def test_verified_food_is_trusted_and_the_rest_unknown(data_dir):
     right = (rows % 2 == 0) & (rows % 4 != 2)
     assert (train.trusted == right).all()
     assert (train.label == np.where(right, train.noisy_label, -1)).all()
+    assert (train.wrong == (rows % 4 == 2)).all()
+    unknown = np.where(train.wrong, KNOWN_WRONG, UNKNOWN)
+    assert (train.trusted_label == np.where(right, train.noisy_label, unknown)).all()
+    assert (train.take(rows[::-1]).wrong == train.wrong[::-1]).all()
+    assert loaded("food101n", data_dir).train.wrong is None
 
 
 def test_a_missing_picture_of_the_verified_has_its_row(data_dir, tmp_path):
