@@ -297,6 +297,10 @@ def test_parts_change_nothing_but_the_memory(parts, monkeypatch):
     part = jax.jit(lambda x: prototypes.correct(x, mean, present, parts=parts))(x)
     np.testing.assert_array_equal(part.label, whole.label)
     np.testing.assert_allclose(part.margin, whole.margin, atol=1e-6)
+    scores = prototypes.class_scores(x, mean, present)
+    for kept in (prototypes.stored_scores(x, mean, present, parts=p) for p in (1, parts)):
+        assert kept.dtype == np.float16
+        np.testing.assert_allclose(np.asarray(kept, np.float32), scores, rtol=1e-3, atol=1e-6)
     monkeypatch.setattr(correction, "_MOST_BYTES", 4 * 48 * 5 // parts)
     assert correction._parts(48, 5) == parts
     np.testing.assert_array_equal(prototypes.correct(x, mean, present).label, whole.label)
@@ -372,3 +376,5 @@ def test_bad_input_is_named():
         prototypes.class_scores(x, np.ones((3, 2), np.float32), np.ones(2, bool))
     with pytest.raises(ValueError, match="multiple of parts = 3"):
         prototypes.correct(x, np.ones((3, 2), np.float32), np.ones(3, bool), parts=3)
+    with pytest.raises(ValueError, match="multiple of parts = 3"):
+        prototypes.stored_scores(x, np.ones((3, 2), np.float32), np.ones(3, bool), parts=3)

@@ -36,7 +36,7 @@ from nlx.methods.method import (
     as_rows,
     from_rows,
 )
-from nlx.prototypes import Select, centered, class_prototypes, class_scores, correct, decide, selector, typical
+from nlx.prototypes import Select, centered, class_prototypes, correct, selector, stored_scores, typical
 
 CleanWith = Literal["held_out", "prototypes", "classifier", "combined"]
 
@@ -49,7 +49,7 @@ class Corrections(NamedTuple):
       first: the first of them.
       margin: by how much it won, float32 ``[n]``.
       refused: how many corrections were refused so far, int32 ``[n]``, the same for all.
-      scores: sigma of all classes, float32 ``[n, K]`` :func:`as_rows`; None where they are not kept.
+      scores: sigma of all classes, float16 ``[n, K]`` :func:`as_rows`; None where they are not kept.
     """
 
     corrected: Array
@@ -160,8 +160,9 @@ def self_learning(
         ``prototypes``, only how sure they are.
       clean_with: the candidate that labels are cleaned with; ``held_out`` leaves that to models that have not seen
         them.
-      keep_scores: keep sigma. Without it, ``prototypes`` knows the corrected label and its margin only.
-      parts: in how many parts the examples are corrected if sigma is not kept, see :func:`nlx.prototypes.correct`.
+      keep_scores: keep sigma, 2 bytes for each class. Without it, ``prototypes`` knows the corrected label and its
+        margin only.
+      parts: in how many parts the examples are corrected, see :func:`nlx.prototypes.correct`.
 
     Returns:
       The method. Its posterior has three candidates: ``prototypes``, the softmax of sigma / temperature;
@@ -190,7 +191,7 @@ def self_learning(
     def init(key: Array, outputs: Shapes, num_classes: int, size: int) -> tuple[Params, Memory]:
         del key, outputs
         none = jnp.full(size, -1, jnp.int32)
-        scores = as_rows(jnp.zeros((size, num_classes), jnp.float32)) if keep_scores else None
+        scores = as_rows(jnp.zeros((size, num_classes), jnp.float16)) if keep_scores else None
         return {}, Corrections(none, none, jnp.zeros(size, jnp.float32), jnp.zeros(size, jnp.int32), scores)
 
     def loss(
@@ -212,14 +213,18 @@ def self_learning(
         corrected, margin = memory.corrected, memory.margin
         known = (corrected >= 0)[:, None]
         classifier = jax.nn.log_softmax(outputs["logits"])
-        scores = from_rows(memory.scores, classifier.shape[1:]) if keep_scores else None
-        if scores is not None:
+        scores = None
+        chosen = jnp.arange(num_classes, dtype=jnp.int32)[None, :] == corrected[:, None]
+        if keep_scores:
+            scores = from_rows(memory.scores, classifier.shape[1:]).astype(jnp.float32)
+            # Half precision may make two of them equal; the margin tells them apart.
+            others = jnp.max(jnp.where(chosen, -1.0, scores), axis=1)
+            scores = jnp.where(chosen, (jnp.maximum(others, -1.0) + margin)[:, None], scores)
             log_q = jax.nn.log_softmax(jnp.where(known, scores, 0.0) / temperature)
         else:
             # As if there were the best class and the next only; what is left is spread over the others.
             sure = jax.nn.log_sigmoid(margin / temperature)
             rest = jax.nn.log_sigmoid(-margin / temperature) - jnp.log(jnp.float32(max(num_classes - 1, 1)))
-            chosen = jnp.arange(num_classes, dtype=jnp.int32)[None, :] == corrected[:, None]
             log_q = jax.nn.log_softmax(jnp.where(chosen, sure[:, None], rest[:, None]))
         log_q = jnp.where(known, log_q, classifier)
         candidates = {
@@ -258,17 +263,19 @@ def self_learning(
         )
         present = jnp.any(chosen.valid, axis=1)
         decision = correct(features, chosen.mean, present, parts=parts)
-        # Once more, up to a row's width: scores that are decided by, cut or filled up would be another copy of [n, K].
-        as_wide = (as_rows(chosen.mean.T).T, as_rows(present[None, :])[0])
-        scores = class_scores(features, *as_wide) if keep_scores else None
         corrected = jnp.where(noisy >= 0, decision.label, -1)
         first = jnp.where(memory.first >= 0, memory.first, corrected)
-        new = Corrections(corrected, first, decision.margin, memory.refused, scores)
-        if not keep_good:
-            return new
-        refused = _worse(corrected == noisy, memory.corrected == noisy, (noisy >= 0) & (memory.corrected >= 0))
-        old = memory._replace(refused=memory.refused + 1)
-        return jax.tree.map(lambda before, after: jnp.where(refused, before, after), old, new)
+        new = Corrections(corrected, first, decision.margin, memory.refused, None)
+        old = memory._replace(refused=memory.refused + 1, scores=None)
+        worse = _worse(corrected == noisy, memory.corrected == noisy, (noisy >= 0) & (memory.corrected >= 0))
+        refused = keep_good & worse
+        kept = jax.tree.map(lambda before, after: jnp.where(refused, before, after), old, new)
+        if memory.scores is None:
+            return kept
+        # Once more, and as wide as rows of memory are: scores to decide by, or to be filled up, would be a second copy.
+        as_wide = as_rows(chosen.mean.T).T, as_rows(present[None, :])[0]
+        scores = jax.lax.cond(refused, lambda: memory.scores, lambda: stored_scores(features, *as_wide, parts=parts))
+        return kept._replace(scores=scores)
 
     return Method("self_learning", loss, posterior, init, refresh=refresh, refresh_after=refresh_after)
 

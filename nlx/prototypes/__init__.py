@@ -7,7 +7,7 @@ the label of the class whose prototypes it resembles most.
 
 from nlx.prototypes.classes import centered, typical
 from nlx.prototypes.clustering import by_density_peaks, by_kmeans
-from nlx.prototypes.correction import Correction, class_scores, correct, decide
+from nlx.prototypes.correction import Correction, class_scores, correct, decide, stored_scores
 from nlx.prototypes.density import Selection, by_density, density, select, separation
 from nlx.prototypes.members import Prototypes, Selector, class_prototypes, sample_members
 from nlx.prototypes.selectors import Select, selector
@@ -34,6 +34,7 @@ __all__ = [
     "select",
     "selector",
     "separation",
+    "stored_scores",
     "typical",
     "unit",
 ]

@@ -126,13 +126,42 @@ def correct(features: ArrayLike, mean: ArrayLike, present: ArrayLike, *, parts: 
       Han et al., 2019, Eq. 8 and 9.
     """
     x = floating(features, "features")
-    parts = _parts(len(x), jnp.size(present)) if parts is None else parts
-    at_least(1, parts=parts)
+    parts = _checked_parts(x, jnp.size(present), parts)
     if parts == 1:
         return decide(class_scores(x, mean, present))
-    if x.ndim != 2 or x.shape[0] % parts:
-        raise ValueError(f"features must be [n, d] with n a multiple of parts = {parts}, got {x.shape}")
     return _correct(x, floating(mean, "mean"), jnp.asarray(present), parts)
+
+
+def stored_scores(features: ArrayLike, mean: ArrayLike, present: ArrayLike, *, parts: int | None = None) -> Array:
+    """The scores of :func:`class_scores` in half precision, to be kept; nothing as large is held beside them.
+
+    Args:
+      features: see :func:`correct`.
+      mean: likewise.
+      present: likewise.
+      parts: likewise.
+
+    Returns:
+      sigma, float16 ``[n, K]``, within 0.0005.
+
+    Raises:
+      ValueError: shapes disagree, or parts does not divide n.
+
+    Examples:
+      >>> stored_scores(jnp.array([[0.0, 2.0]]), jnp.array([[1.0, 0.0], [0.6, 0.8]]), jnp.array([True, False]))
+      Array([[  0., -inf]], dtype=float16)
+    """
+    x = floating(features, "features")
+    parts = _checked_parts(x, jnp.size(present), parts)
+    return _stored_scores(x, floating(mean, "mean"), jnp.asarray(present), parts)
+
+
+def _checked_parts(x: Array, num_classes: int, parts: int | None) -> int:
+    parts = _parts(len(x), num_classes) if parts is None else parts
+    at_least(1, parts=parts)
+    if parts > 1 and (x.ndim != 2 or x.shape[0] % parts):
+        raise ValueError(f"features must be [n, d] with n a multiple of parts = {parts}, got {x.shape}")
+    return parts
 
 
 def _parts(size: int, num_classes: int) -> int:
@@ -142,16 +171,36 @@ def _parts(size: int, num_classes: int) -> int:
     return parts
 
 
-@partial(jax.jit, static_argnames="parts")
-def _correct(x: Array, mean: Array, present: Array, parts: int) -> Correction:
+def _in_stretches(x: Array, parts: int) -> tuple[Array, int]:
+    """Examples as ``[stretches, n / stretches, d]``, and how many of each stretch are in a part."""
     size, width = x.shape
     # Of 8 rows or a multiple of that, as a TPU lays them: otherwise it would lay them out anew.
     stretches = math.gcd(size // parts, size // 8 or 1, _MOST_STRETCHES)
-    rows, length = x.reshape(stretches, -1, width), size // stretches // parts
+    return x.reshape(stretches, -1, width), size // stretches // parts
 
-    def one_part(i: Array) -> Correction:
-        part = jax.lax.dynamic_slice_in_dim(rows, i * length, length, axis=1)
-        return decide(class_scores(part.reshape(size // parts, width), mean, present))
 
-    corrections = jax.lax.map(one_part, jnp.arange(parts, dtype=jnp.int32))
-    return jax.tree.map(lambda leaf: leaf.reshape(parts, stretches, -1).swapaxes(0, 1).reshape(-1), corrections)
+def _part(rows: Array, i: Array, length: int) -> Array:
+    return jax.lax.dynamic_slice_in_dim(rows, i * length, length, axis=1).reshape(-1, rows.shape[2])
+
+
+@partial(jax.jit, static_argnames="parts")
+def _correct(x: Array, mean: Array, present: Array, parts: int) -> Correction:
+    rows, length = _in_stretches(x, parts)
+    corrections = jax.lax.map(
+        lambda i: decide(class_scores(_part(rows, i, length), mean, present)), jnp.arange(parts, dtype=jnp.int32)
+    )
+    return jax.tree.map(lambda leaf: leaf.reshape(parts, len(rows), -1).swapaxes(0, 1).reshape(-1), corrections)
+
+
+@partial(jax.jit, static_argnames="parts")
+def _stored_scores(x: Array, mean: Array, present: Array, parts: int) -> Array:
+    if parts == 1:
+        return class_scores(x, mean, present).astype(jnp.float16)
+    rows, length = _in_stretches(x, parts)
+
+    def write(i: Array, kept: Array) -> Array:
+        scores = class_scores(_part(rows, i, length), mean, present).astype(kept.dtype)
+        return jax.lax.dynamic_update_slice_in_dim(kept, scores.reshape(len(rows), length, -1), i * length, axis=1)
+
+    kept = jnp.zeros((*rows.shape[:2], len(mean)), jnp.float16)
+    return jax.lax.fori_loop(0, parts, write, kept).reshape(len(x), -1)
