@@ -57,6 +57,8 @@ class CRFOptions(RecipeOptions):
     """Steps of the auxiliary RBM, which is fitted to the clean part before the run."""
     transition: str | None = None
     """One label per example: noise that the auxiliary distribution is matched to, as in recipes/baseline.py."""
+    clean_weight: float = 2.0
+    """Likewise: weight of an example whose true label is trusted, the others having 1."""
 
     def check(self) -> None:
         """See :class:`RecipeOptions`."""
@@ -64,28 +66,27 @@ class CRFOptions(RecipeOptions):
         require(self, "[1, 10000]", "chains", "sweeps")
         require(self, "[0, 10000]", "hidden")
         require(self, "[1, 1000000]", "auxiliary_steps")
-        require(self, "[0, inf)", "alpha_start", "alpha_end")
+        require(self, "[0, inf)", "alpha_start", "alpha_end", "clean_weight")
         require(self, "[0, 1]", "alpha_share")
 
 
 def train(options: CRFOptions, run: Run) -> Result:
     """Data, model, auxiliary distribution, method, optimizer; then fit, and write what the run leaves."""
     data, training = run.load(two_vocabularies=True)
-    model = build_model(options, training, data)
-    steps = training.epochs * (len(data.train) // training.batch_size)
+    model, steps = build_model(options, training, data), training.epochs * (len(data.train) // training.batch_size)
     defaults, given = (40.0, 5.0) if data.multi_label else (8.0, 0.25), (options.alpha_start, options.alpha_end)
     start, end = (d if value is None else value for d, value in zip(defaults, given, strict=True))
     alpha = annealed(start, end, max(1, round(options.alpha_share * steps)))
-    noisy, share, generator = data.train.observed, data.train.trusted_share, options.generator or default_generator()
+    noisy, generator = data.train.observed, options.generator or default_generator()
     if data.multi_label:
-        refuse_idle(options, "for two vocabularies", "transition")
+        refuse_idle(options, "for two vocabularies", "transition", "clean_weight")
         hidden = options.hidden if options.field in ("no_link", "hidden") else 0
         method = crf(
             data.num_classes,
             noisy.shape[1],
             alpha=alpha,
             auxiliary=auxiliary_fit(options, data, hidden) if max(start, end) > 0 else None,
-            trusted_share=share,
+            trusted_share=data.train.trusted_share,
             hidden=hidden,
             link=options.field != "no_link",
             pairwise=options.field != "no_pairwise",
@@ -97,7 +98,7 @@ def train(options: CRFOptions, run: Run) -> Result:
     else:
         refuse_idle(options, "for one label per example", *OF_THE_FIELD)
         table = transitions.label_posterior(read_transition(options.transition, data), noisy)
-        method = crf_analytic(table, alpha=alpha, trusted_share=share)
+        method = crf_analytic(table, alpha=alpha, clean_weight=options.clean_weight)
     optimizer = build_optimizer(options, training)
     observers = run.observers(method, data, alpha_start=start, alpha_end=end, generator=generator)
     trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)
@@ -109,8 +110,7 @@ def train(options: CRFOptions, run: Run) -> Result:
 
 def auxiliary_fit(options: CRFOptions, data: Dataset, hidden: int) -> Callable[[], tuple[rbm.RBM, rbm.Report]]:
     """What fits the auxiliary distribution over both vocabularies to the clean part."""
-    trusted = data.train.trusted_label
-    if trusted is None:
+    if (trusted := data.train.trusted_label) is None:
         raise ArgumentError("the auxiliary distribution learns from clean labels; add `clean_fraction`=0.2, say")
     known, key = (trusted >= 0).all(axis=1), jax.random.key(options.seed)
     return lambda: rbm.fit(key, data.train.observed[known], trusted[known], hidden, options.auxiliary_steps)

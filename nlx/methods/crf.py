@@ -227,28 +227,29 @@ def crf(
     return Method("crf", loss, posterior, init, predict=predict, frozen=("auxiliary", "auxiliary_course"))
 
 
-def crf_analytic(table: ArrayLike, *, alpha: optax.Schedule, trusted_share: float | None = None) -> Method:
+def crf_analytic(table: ArrayLike, *, alpha: optax.Schedule, clean_weight: float = 1.0) -> Method:
     r"""The robust CNN-CRF for one label per example, without pairwise terms: its posterior is in closed form.
 
     The loss is the cross-entropy of the classifier against
     :math:`q(k) \propto (p(k \mid x)\, p_{aux}(k \mid \tilde y)^\alpha)^{1 / (\alpha + 1)}`, held constant, or against
-    the trusted label where there is one (``trusted_label``, int ``[B]``, negative where unknown); the means over the
-    noisy and over the clean examples of a batch are added.
+    the trusted label where there is one (``trusted_label``, int ``[B]``, negative where unknown).
 
     Args:
       table: p_aux(true class given noisy class), rows are noisy classes and sum to 1, float ``[K, K]``.
       alpha: alpha(step) >= 0 (:func:`annealed`; paper: from 8 to 1 in 10 epochs).
-      trusted_share: as in :func:`crf`.
+      clean_weight: of a trusted example, at least 0; the others have 1. (Means as in Eq. 8 would fit a few by heart.)
 
     Returns:
       The method, with the one candidate ``posterior``.
 
     Raises:
-      ArgumentError: the table is not square, or its rows are no distributions.
+      ArgumentError: the table is not square, its rows are no distributions, or the weight is negative.
 
     References:
       Vahdat, 2017, section 4.3.
     """
+    if not clean_weight >= 0:
+        raise ArgumentError(f"`clean_weight` must be at least 0, got {clean_weight}")
     rows = np.asarray(table, np.float32)
     if rows.ndim != 2 or rows.shape[0] != rows.shape[1]:
         raise ArgumentError(f"`table` must be [K, K], got {rows.shape}")
@@ -274,7 +275,7 @@ def crf_analytic(table: ArrayLike, *, alpha: optax.Schedule, trusted_share: floa
             label = batch["trusted_label"]
             known = label >= 0
             target = jnp.where(known[:, None], jax.nn.one_hot(label, len(rows)), target)
-            weights = field.split_weights(known, trusted_share)
+            weights = jnp.where(known, clean_weight, weights)
         losses = soft_cross_entropy(logits, jax.lax.stop_gradient(target))
         return weights * losses, memory._replace(alpha=jnp.full(len(logits), weight)), {"alpha": weight}
 

@@ -222,8 +222,10 @@ def test_the_analytic_variant_is_cross_entropy_against_its_posterior():
     np.testing.assert_allclose(gradient(logits), p - q, atol=1e-5)
     with_trusted = {**batch, "trusted_label": trusted}
     known = method.loss(jax.random.key(0), params, memory, {"logits": logits}, with_trusted, jnp.int32(5))[0]
-    np.testing.assert_allclose(known[2], -4 * np.log(p[2, 1]), rtol=1e-4)
-    np.testing.assert_allclose(known[0], 4 / 3 * value[0], rtol=1e-4)
+    np.testing.assert_allclose(known, np.where(trusted >= 0, -np.log(p[:, 1]), value), rtol=1e-4)
+    heavy = crf_analytic(TABLE, alpha=ALPHA, clean_weight=3.0)
+    weighed = heavy.loss(jax.random.key(0), params, memory, {"logits": logits}, with_trusted, jnp.int32(5))[0]
+    np.testing.assert_allclose(weighed, known * np.where(trusted >= 0, 3.0, 1.0), rtol=1e-6)
     no_class = {**batch, "noisy_label": jnp.array([-1, 3, *noisy[2:]])}
     loss = jax.jit(method.loss)
     told = loss(jax.random.key(0), params, memory, {"logits": logits}, no_class, jnp.int32(5))[0]
@@ -247,6 +249,8 @@ def test_bad_options_are_named():
         make("hidden", chains=0)
     with pytest.raises(ValueError, match=r"`table` must be \[K, K\]"):
         crf_analytic(TABLE[:2], alpha=ALPHA)
+    with pytest.raises(ValueError, match="`clean_weight` must be at least 0, got -1"):
+        crf_analytic(TABLE, alpha=ALPHA, clean_weight=-1)
     with pytest.raises(ValueError, match="distribution over the true classes"):
         crf_analytic(TABLE * 2, alpha=optax.constant_schedule(0.0))
 

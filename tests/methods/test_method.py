@@ -106,7 +106,7 @@ LABELS = {
 }
 # A draw is the whole batch's, so that parts of a batch draw otherwise; the last two compare what a batch says.
 DRAWS = ("can", "crf-", "co_teaching", "joint_optimization", "divide_mix")
-BATCH_WISE = ("crf", "crf_analytic", "crf_without_pairs")  # Eq. 8 adds means over noisy and over trusted examples
+BATCH_WISE = ("crf", "crf_without_pairs")  # Eq. 8 adds means over noisy and over trusted examples
 # Every leaf of their memory is written at every step.
 ANEW = ("crf", "crf_analytic", "crf_without_pairs", "elr", "joint_optimization", "sop", "dynamics")
 
