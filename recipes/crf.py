@@ -64,9 +64,8 @@ class CRFOptions(RecipeOptions):
         """See :class:`RecipeOptions`."""
         super().check()
         require(self, "[1, 10000]", "chains", "sweeps")
-        require(self, "[0, 10000]", "hidden")
+        require(self, "[0, 10000]", "hidden", "alpha_start", "alpha_end", "clean_weight")
         require(self, "[1, 1000000]", "auxiliary_steps")
-        require(self, "[0, inf)", "alpha_start", "alpha_end", "clean_weight")
         require(self, "[0, 1]", "alpha_share")
 
 
@@ -98,6 +97,7 @@ def train(options: CRFOptions, run: Run) -> Result:
     else:
         refuse_idle(options, "for one label per example", *OF_THE_FIELD)
         table = transitions.label_posterior(read_transition(options.transition, data), noisy)
+        refuse_idle(options, "without trusted labels", *(["clean_weight"] if data.train.trusted is None else []))
         method = crf_analytic(table, alpha=alpha, clean_weight=options.clean_weight)
     optimizer = build_optimizer(options, training)
     observers = run.observers(method, data, alpha_start=start, alpha_end=end, generator=generator)

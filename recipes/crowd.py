@@ -80,7 +80,7 @@ def answered(options: CrowdOptions, data: Dataset) -> tuple[Answers, Dataset]:
     answers = answers_of(table, web=web, trusted=options.trusted, class_names=names, num_items=len(train))
     votes = majority_vote(answers.item, answers.of_people, num_items=len(train), num_classes=len(names))
     label = np.where(np.asarray(votes.label) < 0, train.observed, votes.label).astype(np.int32)
-    train = replace(answers.trusted_in(train), noisy_label=label)
+    train = replace(answers.trusted_in(train), noisy_label=label, wrong=None)
     return answers, replace(data, train=train)
 
 

@@ -22,6 +22,7 @@ from nlx.experiment.defaults import Training, build_model, build_optimizer, buil
 from nlx.experiment.main import main
 from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
+from nlx.experiment.transition_source import pairs_of
 from nlx.methods.noise_types import Branch, bottom_up, noise_types, pretrain_noise_types, second_backbone, shared_trunk
 from nlx.methods.plain import trusted_cross_entropy
 from nlx.report.ranking import rank_precision_pictures
@@ -81,7 +82,7 @@ def train(options: NoiseTypesOptions, run: Run) -> Result:
     trusted, noisy, k = data.train.trusted_label, data.train.observed, data.num_classes
     if trusted is None:
         raise ArgumentError("noise types learn from trusted labels; add `clean_fraction`=0.1, say")
-    known, both = trusted >= 0, data.train.paired
+    known, both = trusted >= 0, pairs_of(data.train)
     if absent := sorted(set(range(k)) - set(trusted[known])):
         names = ", ".join(data.class_names[c] for c in absent)
         run.warn(f"no trusted example of {names}; its labels are taken as they are")

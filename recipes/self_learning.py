@@ -67,7 +67,7 @@ class SelfLearningOptions(RecipeOptions):
     """What labels are cleaned with: prototypes (paper), classifier, combined (their geometric mean), or held_out, the
     one of these that models prefer which have not seen the labels."""
     keep_scores: bool = True
-    """Keep the resemblance to every class for each example, 4 K bytes each."""
+    """Keep the resemblance to every class for each example, 2 K bytes each."""
 
     def check(self) -> None:
         """See :class:`RecipeOptions`."""

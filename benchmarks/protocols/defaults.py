@@ -177,7 +177,7 @@ def shown_of(row: dict[str, list[Any]] | None, measure: str) -> str:
 
 
 def claims_of(results: dict[str, Any], theirs: dict[str, Any]) -> list[Claim]:
-    """Never below what was given or what plain training reaches without a word; well above it where much is wrong."""
+    """Of labels that a run calls better none are worse, plain training is not ahead without a warning, and so on."""
     below, behind, small, ranked = [], [], [], []
     for case, rows in results.items():
         for name, row in rows.items():
@@ -199,7 +199,9 @@ def claims_of(results: dict[str, Any], theirs: dict[str, Any]) -> list[Claim]:
             not below,
             "; ".join(below) or "none",
         ),
-        claim("test accuracy is never below plain training's without one", not behind, "; ".join(behind) or "none"),
+        claim(
+            "test accuracy is never below plain training's without a warning", not behind, "; ".join(behind) or "none"
+        ),
         claim(
             "where 20 % or more are wrong, every system gains 5 points or more", not small, "; ".join(small) or "all"
         ),

@@ -106,7 +106,8 @@ def write_readme(path: str | Path, table: LabelTable, precision: float | None = 
     kept = "; of these the likeliest (classes, probs), of the proposed and the given label in full (best, given)"
     fill = {"cut": cut, "kept": kept if isinstance(table.posterior, Top) else ""}
     told = {name: text.format(**fill) if name in ("is_issue", "posterior") else text for name, text in _COLUMNS.items()}
-    told = {name: text for name, text in told.items() if name == key or name not in ("id", "path")}
+    absent = {"id", "path", "known_wrong"} - {key, *table.extras}
+    told = {name: text for name, text in told.items() if name not in absent}
     lines = [
         "labels.parquet has a row for every example, issues.csv the same for people, the most suspicious label first.",
         "",

@@ -47,6 +47,7 @@ def trusted_in(table: LabelTable) -> np.ndarray:
 
 def _single(table: LabelTable, rows: np.ndarray) -> Iterator[tuple[int, str]]:
     names, trusted, extras = table.class_names, trusted_in(table), table.extras
+    wrong = extras.get("known_wrong", np.zeros(len(table), bool))
     who = "models that have not seen the label" if "out_of_fold" in extras else _words(table.chosen)
     probs: Any = extras.get("out_of_fold", table.posterior)
     near = min(NEIGHBOURS, int(table.labelled.sum()) - 1)
@@ -57,8 +58,8 @@ def _single(table: LabelTable, rows: np.ndarray) -> Iterator[tuple[int, str]]:
         if trusted[i]:
             yield i, f"checked: {names[proposed]}"
             continue
-        differs = given not in (-1, proposed)
-        parts = ["no label"] if given < 0 else []
+        differs = given not in (-1, proposed) and not wrong[i]
+        parts = ["no label"] if given < 0 else [f"checked: not {names[given]}"] if wrong[i] else []
         parts.append(f"{who}: {names[proposed]} {_percent(p_proposed)}")
         parts[-1] += f", given {names[given]} {_percent(p_given)}" if differs else ""
         if "near_given" in extras and given >= 0:

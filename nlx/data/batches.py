@@ -31,8 +31,8 @@ def train_batches(
 
     Returns:
       Iterator over dicts: ``inputs`` as the split stores them, ``noisy_label`` (int32 ``[B]`` or uint8 ``[B, K]``),
-      ``index`` (int32 ``[B]``, rows of the split), and ``trusted_label`` (int32 ``[B]`` or ``[B, C]``, -1 where
-      unknown) where some labels are trusted.
+      ``index`` (int32 ``[B]``, rows of the split), and ``trusted_label`` (int32 ``[B]`` or ``[B, C]``, as
+      :attr:`nlx.data.Split.trusted_label` has it) where some labels are trusted.
 
     Raises:
       ValueError: start_step < 0.

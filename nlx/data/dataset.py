@@ -78,6 +78,10 @@ class Split:
     filled: np.ndarray | None = None
     wrong: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        if self.wrong is not None and (self.label is None or self.label.ndim > 1):
+            raise ValueError("`wrong` needs `label`, one for each example, which may be -1 for all")
+
     def __len__(self) -> int:
         return len(self.inputs)
 
@@ -125,13 +129,14 @@ class Split:
         -1 where they may not, -2 where an example is known to be an outlier, -3 where the noisy label is known to be
         wrong and no more is known.
         """
-        if self.trusted is None or self.label is None:
+        if self.label is None or (self.trusted is None and self.wrong is None):
             return None
+        trusted = np.zeros(len(self), bool) if self.trusted is None else self.trusted
         shape, known = (-1,) + (1,) * (self.label.ndim - 1), self.label.astype(np.int32)  # unsigned ones have no -1
         if self.outlier is not None:
             known = np.where(self.outlier.reshape(shape), np.int32(-2), known)
         unknown = np.int32(-1) if self.wrong is None else np.where(self.wrong, np.int32(-3), np.int32(-1))
-        return np.where(self.trusted.reshape(shape), known, unknown)
+        return np.where(trusted.reshape(shape), known, unknown)
 
     @property
     def known(self) -> np.ndarray:

@@ -116,7 +116,8 @@ def fingerprint(data: Dataset, given: Path | None = None) -> dict[str, str]:
     """
     splits = [split for split in (data.train, data.test, data.validation) if split is not None]
     about = {"inputs_digest": _digest(p for s in splits for p in _input_parts(s))}
-    about["labels_digest"] = _digest(p for s in splits for p in (s.noisy_label, s.label, s.trusted, s.outlier, s.wrong))
+    known = [(s.noisy_label, s.label, s.trusted, s.outlier, *(() if s.wrong is None else (s.wrong,))) for s in splits]
+    about["labels_digest"] = _digest(part for parts in known for part in parts)
     return about if given is None else about | {"transition_digest": _digest([given.read_bytes()])}
 
 

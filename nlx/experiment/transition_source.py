@@ -11,7 +11,7 @@ from nlx.arguments import ArgumentError
 from nlx.cleaning.held_out import held_out_transition, judged_as_they_are
 from nlx.cleaning.label_files import read_labels
 from nlx.cleaning.table import LabelTable
-from nlx.data import Dataset
+from nlx.data import Dataset, Split
 from nlx.methods.top import Top
 from nlx.training.evaluation import true_transition
 
@@ -47,13 +47,27 @@ def read_transition(source: str | None, data: Dataset) -> np.ndarray:
         trusted = data.train.trusted_label
         if trusted is None:
             raise ArgumentError("`transition`=trusted needs trusted labels; add `clean_fraction`=0.1, say")
-        rows = data.train.paired
+        rows = pairs_of(data.train)
         return np.asarray(transitions.from_few_pairs(trusted[rows], data.train.observed[rows], data.num_classes))
     if source == "held_out":
         return _held_out(data)
     if kind in ("anchors", "confident"):
         return _estimated(kind, Path(path), data)
     return _from_file(Path(source), data.num_classes)
+
+
+def pairs_of(split: Split) -> np.ndarray:
+    """Trusted examples that noise may be counted on, bool ``[n]``.
+
+    Raises:
+      ArgumentError: of those that are wrong the true class is unknown, so that there would be no noise.
+    """
+    if split.wrong is not None and split.wrong.any():
+        raise ArgumentError(
+            "noise cannot be counted on labels that were verified as right or wrong, for of the wrong ones the true "
+            "class is not known; take T from elsewhere, or another method"
+        )
+    return split.paired
 
 
 def file_of(source: str | None) -> Path | None:
@@ -97,8 +111,9 @@ def _estimated(kind: str, path: Path, data: Dataset) -> np.ndarray:
     probs = _predictions(f"`transition`={kind}:{path}", table)
     if not np.array_equal(table.noisy_label, data.train.observed):
         raise ArgumentError(f"`transition`={kind}:{path} is of other noisy labels than those here; give a run on them")
-    # Where the true label was trusted stands no prediction; the other rows speak for them.
-    rows = ~np.asarray(table.extras.get("trusted", np.zeros(len(table), bool)), bool)
+    # Where something of the true label was known stands no prediction; the other rows speak for them.
+    none = np.zeros(len(table), bool)
+    rows = ~np.any([table.extras.get(name, none) for name in ("trusted", "known_wrong")], axis=0)
     probs, observed = probs[rows], data.train.observed[rows]
     if not np.isfinite(probs).all() or not np.allclose(probs.sum(axis=1), 1, atol=1e-3):
         raise ArgumentError(f"`transition`={kind}:{path} holds rows that are no probabilities; run that training again")

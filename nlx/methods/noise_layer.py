@@ -33,7 +33,7 @@ PAPERS: dict[Penalty, float] = {"decay": 0.1, "trace": 0.1, "volume": 1e-4}
 """The papers' weights of the penalties."""
 
 _CLASSES = 100  # up to which the penalty is the papers'
-_SEVERAL = 0.2  # of it where there are several labels to an example: a class's matrix meets few of which it is true
+_SEVERAL = 0.2  # of decay where there are several labels to an example: a class's matrix meets few that are true
 _RARE = -3.0  # first logit of the outliers
 
 
@@ -67,8 +67,8 @@ def noise_layer(
       learn_until: step from which T is held where it is; None for the end of the run (paper).
       penalty: weight decay (paper's experiments), trace (paper's theory), or volume: of all matrices that explain the
         labels that of the smallest simplex (Li et al.; T here is 0.999 T + 0.001 I, so that it is finite).
-      strength: s, at least 0; None for the papers': 0.1 (or 0.02 to be milder), of volume 0.0001; a fifth of these for
-        several labels, and beyond 100 classes less in proportion, for a row then meets few labels; 0 with a start.
+      strength: s, at least 0; None for the papers': 0.1 (or 0.02 to be milder), of volume 0.0001; 0.02 of decay
+        for several labels, else beyond 100 classes less in proportion, for a row then meets few labels; 0 with a start.
       gradient_limit: rows of T's gradient are cut to this length, so that one label that seemed impossible does not
         throw a row over; None for no limit. (The authors' code cuts entries at 0.1, which at the identity makes all of
         them equal, so that T cannot leave it.)
@@ -89,7 +89,7 @@ def noise_layer(
       Xia et al., Are Anchor Points Really Indispensable in Label-Noise Learning? (T-revision), 2019.
     """
     if strength is None:
-        share = _SEVERAL if multi_label else min(1.0, _CLASSES / num_classes)
+        share = (_SEVERAL if penalty == "decay" else 1.0) if multi_label else min(1.0, _CLASSES / num_classes)
         strength = PAPERS[penalty] * share if start is None else 0.0
     if strength < 0:
         raise ArgumentError(f"`strength` must be at least 0, got {strength}")

@@ -58,7 +58,7 @@ class Top:
         """The probability of a class of each row, int ``[n]``: float32 ``[n]``, as rows of the array have it."""
         probs, rest = _in_full(self.best, self.probs, self.num_classes)
         same = self.classes == np.asarray(classes)[:, None]
-        return np.where(same.any(axis=1), np.sum(np.where(same, probs, 0), axis=1), rest).astype(np.float32)
+        return np.where(same.any(axis=1), np.max(np.where(same, probs, 0), axis=1), rest).astype(np.float32)
 
     def argmax(self, axis: int = 1) -> np.ndarray:
         """The likeliest class, int32 ``[n]``; ``axis`` is that of the classes."""
@@ -80,19 +80,23 @@ class Top:
         """The same, but for the given class, ``label``, being excluded in the rows ``where``, ``[n]`` each."""
         wide = where[:, None]
         excluded = wide & (self.classes == label[:, None])
-        last = np.argsort(excluded, axis=1, kind="stable")
         probs = self.probs.astype(np.float32)
         probs[:, 0] = self.best
         listed = np.where(excluded, 0, probs).sum(axis=1, keepdims=True)
-        # Of less than a thousandth half precision does not tell what the classes share that are not listed.
-        left = np.maximum(np.where(self.given[:, None] < 0.999, 1 - self.given[:, None], listed), listed)
-        share = np.where(left > 0, probs / np.where(left > 0, left, 1), np.float32(1 / (self.num_classes - 1)))
-        probs = np.take_along_axis(np.where(excluded, 0, np.where(wide, share, probs)), last, axis=1)
+        left = np.maximum(1 - self.given[:, None], listed)
+        # Of next to nothing the listed classes' share may be rounded away, but they had no less than the others.
+        even = (~excluded).sum(axis=1, keepdims=True) / (self.num_classes - 1)
+        share = np.where(listed > even * left, probs / np.where(left > 0, left, 1), 1 / (self.num_classes - 1))
+        probs = np.where(wide, share, probs).astype(np.float32)
+        # The class itself comes last, in the place of the least likely where it was not among them.
+        last = np.argsort(excluded, axis=1, kind="stable")
+        classes, probs = (np.take_along_axis(x, last, axis=1) for x in (self.classes, probs))
+        classes[where, -1], probs[where, -1] = label[where], 0
         return replace(
             self,
-            classes=np.take_along_axis(self.classes, last, axis=1),
+            classes=classes,
             probs=probs.astype(np.float16),
-            best=probs[:, 0].astype(np.float32),
+            best=probs[:, 0],
             given=np.where(where, np.float32(0), self.given),
         )
 

@@ -133,7 +133,7 @@ def correct(features: ArrayLike, mean: ArrayLike, present: ArrayLike, *, parts: 
 
 
 def stored_scores(features: ArrayLike, mean: ArrayLike, present: ArrayLike, *, parts: int | None = None) -> Array:
-    """The scores of :func:`class_scores` in half precision, to be kept; nothing as large is held beside them.
+    """The scores of :func:`class_scores` in half precision, to be kept. In parts, nothing as large is held beside.
 
     Args:
       features: see :func:`correct`.

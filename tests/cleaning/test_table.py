@@ -180,7 +180,11 @@ def test_a_label_known_to_be_wrong_is_not_proposed():
     split = Split(probs, given, label, label >= 0, wrong=wrong)
     expected = [[0, 0.75, 0.25], [0.6, 0.3, 0.1], [0, 0.5, 0.5], [0.6, 0.3, 0.1], [0, 0, 1]]
     np.testing.assert_allclose(with_trusted(probs, split), expected, rtol=1e-6)
-    assert label_table(with_trusted(probs, split), given).cleaned_label.tolist() == [1, 0, 1, 0, 2]
+    table = label_table(with_trusted(probs, split), given, chosen="classifier", extras={"known_wrong": wrong})
+    assert table.cleaned_label.tolist() == [1, 0, 1, 0, 2]
+    told = reasons(table, np.arange(5))
+    assert told[0] == "checked: not 0; classifier: 1 75 %"
+    assert told[4] == "classifier: 2 100 %, given 0 0 %"
 
 
 def test_reading_something_else(tmp_path):

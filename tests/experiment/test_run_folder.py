@@ -205,12 +205,13 @@ def test_a_fingerprint_tells_apart_whatever_differs(tmp_path):
     matrix = tmp_path / "t.npy"
     matrix.write_bytes(b"one")
 
-    def of(inputs=x, noisy=y, label=None, trusted=None, given=None):
-        split = Split(inputs, noisy, label, trusted)
+    def of(inputs=x, noisy=y, label=None, trusted=None, given=None, wrong=None):
+        split = Split(inputs, noisy, label, trusted, wrong=wrong)
         return tuple(run_folder.fingerprint(Dataset("mine", ("a", "b"), split, None), given).items())
 
     others = [of(), of(x + 1), of(x[:, ::-1]), of(x.reshape(6, 1, 2)), of(noisy=1 - y), of(label=y), of(given=matrix)]
     others.append(of(label=y, trusted=np.ones(6, bool)))
+    others.append(of(label=y, trusted=np.ones(6, bool), wrong=np.zeros(6, bool)))
     matrix.write_bytes(b"two")
     others.append(of(given=matrix))
     paths = tuple(str(tmp_path / f"{i}.png") for i in range(6))

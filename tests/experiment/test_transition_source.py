@@ -42,6 +42,17 @@ def test_predictions_count_and_rows_that_were_trusted_do_not(of):
     np.testing.assert_array_equal(of(), expected(np.ones(N, bool)))
     certain = np.where(FEW[:, None], np.eye(3, dtype=np.float32)[NOISY], PREDICTED)
     np.testing.assert_array_equal(of(posterior=certain, trusted=FEW), expected(~FEW))
+    excluded = np.where(FEW[:, None], 0.5 - 0.5 * np.eye(3, dtype=np.float32)[NOISY], PREDICTED)
+    np.testing.assert_array_equal(of(posterior=excluded, known_wrong=FEW), expected(~FEW))
+
+
+def test_noise_is_not_counted_on_labels_that_were_only_verified():
+    some = np.arange(N) % 2 == 0
+    split = Split(np.zeros((N, 2), np.float32), NOISY, np.where(some, NOISY, -1), some, wrong=FEW & ~some)
+    assert not split.wrong.any()
+    read_transition("trusted", replace(DATA, train=split))
+    with pytest.raises(ArgumentError, match="noise cannot be counted on labels that were verified as right or wrong"):
+        read_transition("trusted", replace(DATA, train=replace(split, wrong=~some)))
 
 
 def test_out_of_fold_predictions_go_before_the_posterior(of):

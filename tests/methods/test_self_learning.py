@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
 from nlx import losses
-from nlx.methods.method import KNOWN_OUTLIER, chosen_candidate
+from nlx.methods.method import KNOWN_OUTLIER, KNOWN_WRONG, chosen_candidate
 from nlx.methods.self_learning import corrections, eligible, self_learning
 
 K, N = 4, 80
@@ -177,6 +177,31 @@ def test_half_precision_tells_scores_apart_by_their_margin(memory):
     np.testing.assert_array_equal(np.argmax(prototypes, axis=1), memory.corrected)
 
 
+def test_labels_known_to_be_wrong_are_no_reason_to_refuse_a_correction(memory):
+    turned = np.roll(FEATURES, 7, axis=0)
+    agreed = np.asarray(memory.corrected) == NOISY
+    labels = {"noisy_label": NOISY, "trusted_label": np.where(agreed, KNOWN_WRONG, -1).astype(np.int32)}
+    for verified, refused in ((True, 0), (False, 1)):
+        kept = refreshed(make(verified=verified), turned, labels, memory=memory)
+        assert (np.asarray(kept.refused) == refused).all()
+
+
+def test_scores_of_many_classes_fill_rows_up_to_what_a_device_reads_at_once():
+    classes, n = 130, 780
+    true = np.arange(n, dtype=np.int32) % classes
+    x = (np.eye(classes, 140)[true] + 0.05 * RNG.normal(size=(n, 140))).astype(np.float32)
+    method = self_learning(classes, refresh_after=lambda epochs: True, center=False, typical_only=False)
+    start = method.init(KEY, {}, classes, n)[1]
+    kept = method.refresh(KEY, start, x, {"noisy_label": true})
+    assert kept.scores.shape == start.scores.shape == (n, 256)
+    assert np.isneginf(np.asarray(kept.scores[:, classes:], np.float32)).all()
+    batch = {"noisy_label": true, "index": np.arange(n)}
+    probs = method.posterior({}, kept, {"logits": jnp.zeros((n, classes))}, batch).candidates["prototypes"].probs
+    assert probs.shape == (n, classes)
+    np.testing.assert_array_equal(np.argmax(probs, axis=1), true)
+    np.testing.assert_allclose(probs.sum(axis=1), 1, rtol=1e-4)
+
+
 def test_without_scores_the_label_and_its_margin_remain(memory):
     method = make(keep_scores=False, temperature=0.2)
     short = memory._replace(scores=None)
@@ -208,6 +233,8 @@ def test_prototypes_come_from_verified_labels():
     noisy = jnp.array([0, 0, 0, 1, 1, 1, 2, -1])
     trusted = jnp.array([0, -1, 1, -1, 0, KNOWN_OUTLIER, 1, -1])
     np.testing.assert_array_equal(eligible(noisy, trusted, 3), [True, False, False, True] + 4 * [False])
+    other = jnp.where(trusted == KNOWN_OUTLIER, KNOWN_WRONG, trusted)
+    np.testing.assert_array_equal(eligible(noisy, other, 3), eligible(noisy, trusted, 3))
     # Most of class 0 is labelled wrong, and its dense part stands elsewhere; five labels known right put it in place.
     rng = np.random.default_rng(1)
     true, noisy = np.repeat([0, 1, 2], [10, 50, 40]), np.repeat([0, 0, 1, 2], [10, 30, 20, 40]).astype(np.int32)

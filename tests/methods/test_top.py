@@ -116,11 +116,25 @@ def test_labels_known_to_be_wrong_are_excluded(top):
         whole, short = (with_trusted(p, split) for p in (PROBS, short))
         assert (short.argmax() != given)[wrong].all()
         assert all(len(set(row)) == COUNT for row in short.classes)
-        sure = PROBS[np.arange(N), given] < 0.99  # of what is left then, half precision knows no more
-        np.testing.assert_allclose(short[np.flatnonzero(sure)], whole[sure], atol=0.02)
+        known = PROBS[np.arange(N), given] < 0.9999  # of what is left then, half precision knows no more
+        np.testing.assert_allclose(short[np.flatnonzero(known)], whole[known], atol=0.02)
+        assert not short.entries(given)[wrong].any()
+        assert not short[np.arange(N)][np.arange(N), given][wrong].any()
         np.testing.assert_allclose(short[np.arange(N)].sum(axis=1), 1, atol=0.02)
         assert (short[np.arange(N)].argmax(axis=1) == short.argmax()).all()
         np.testing.assert_allclose(short.given[wrong], 0)
+
+
+@pytest.mark.parametrize("p", [0.9, 0.9985, 0.9995, 0.99999, 1.0])
+def test_what_an_excluded_class_leaves_is_shared_by_all_others(p):
+    k = 1000
+    probs = np.full((1, k), (1 - p) / (k - 1), np.float32)
+    probs[0, 7] = p
+    given = np.array([7])
+    short = jax.tree.map(np.asarray, likeliest(probs, given)).without(given, np.array([True]))
+    row = short[0]
+    assert row[7] == 0
+    np.testing.assert_allclose(np.delete(row, 7), 1 / (k - 1), rtol=0.02)
 
 
 def test_few_classes_are_kept_however_many_examples():

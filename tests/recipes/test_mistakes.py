@@ -128,13 +128,19 @@ MISTAKES = {
     ),
     "end of learning": ("noise_layer", (*MINE, "--learn_until=-1"), "--learn_until must be at least 0, got -1.0"),
     "limit": ("self_learning", (*MINE, "--limit=nan"), "--limit must be finite, got nan"),
-    "endless alpha": ("crf", (*MINE, "--alpha_end=inf"), "--alpha_end must be at least 0, got inf"),
+    "endless alpha": ("crf", (*MINE, "--alpha_end=inf"), "--alpha_end must lie in [0, 10000], got inf"),
     "rho": ("can", (*MINE, "--rho_rate=nan"), "--rho_rate must be at least 0, got nan"),
     "an oracle unasked": ("baseline", (*MINE, "--loss=backward"), "say by --transition where the matrix comes from"),
     "an oracle unasked, given": ("noise_layer", (*MINE, "--layer=given"), "say by --transition where the matrix"),
     "an oracle unasked, CRF": ("crf", MINE, "say by --transition where the matrix comes from"),
     "idle trust": ("can", (*MINE, "--clean_fraction=0.1"), "--clean_fraction does nothing in CAN"),
     "idle trust, baseline": ("baseline", (*MINE, "--clean_fraction=0.1"), "--clean_fraction does nothing here"),
+    "idle clean weight": (
+        "crf",
+        (*MINE, "--transition=true", "--clean_weight=3"),
+        "--clean_weight does nothing without",
+    ),
+    "clean weight": ("crf", (*MINE, "--clean_weight=-1"), "--clean_weight must lie in [0, 10000], got -1"),
     "idle field": ("crf", (*MINE, "--transition=true", "--field=hidden"), "--field does nothing for one label"),
     "idle q": ("baseline", (*MINE, "--q=0.5"), "--q does nothing with --loss=cross_entropy: leave it out"),
     "idle strength": ("noise_layer", (*MINE, "--layer=given", "--strength=1"), "--strength does nothing with --layer"),
@@ -163,7 +169,7 @@ MISTAKES = {
     "samples without end": ("can", (*MINE, "--samples=1000000000"), "--samples must lie in [1, 10000]"),
     "widths without end": ("can", (*MINE, "--widths=1000000000"), "make params/model/hidden_0/kernel of"),
     "quality without end": ("can", (*MINE, "--quality_dim=1000000000"), "smaller, by --widths or what else sets"),
-    "alpha": ("crf", (*MINE, "--alpha_start=-1"), "--alpha_start must be at least 0, got -1.0"),
+    "alpha": ("crf", (*MINE, "--alpha_start=-1"), "--alpha_start must lie in [0, 10000], got -1.0"),
 }
 
 

@@ -1,6 +1,7 @@
 """Readers of official layouts, on miniatures of them: labels by class, what is known of them, and what is refused."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,10 @@ def test_verified_food_is_trusted_and_the_rest_unknown(data_dir):
     assert (train.trusted_label == np.where(right, train.noisy_label, unknown)).all()
     assert (train.take(rows[::-1]).wrong == train.wrong[::-1]).all()
     assert loaded("food101n", data_dir).train.wrong is None
+    assert (replace(train, trusted=None).trusted_label == unknown).all()
+    for label in (None, np.eye(len(train), dtype=np.uint8)):
+        with pytest.raises(ValueError, match="`wrong` needs `label`, one for each example"):
+            replace(train, label=label)
 
 
 def test_a_missing_picture_of_the_verified_has_its_row(data_dir, tmp_path):
