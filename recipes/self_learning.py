@@ -21,7 +21,8 @@ from nlx.experiment.main import main
 from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
 from nlx.methods.plain import trusted_cross_entropy
-from nlx.methods.self_learning import CleanWith, corrections, eligible, self_learning
+from nlx.methods.self_learning import CleanWith, corrections, self_learning
+from nlx.methods.verified import eligible
 from nlx.prototypes import Select
 from nlx.report.corrections import as_compared, correction_pictures, shown_members
 

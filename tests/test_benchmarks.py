@@ -191,7 +191,10 @@ def test_the_claims_of_the_defaults():
     bad = {"a": good | {"CAN": row(0.6, 0.6, "open")}, "b": good | {"CAN": row(0.6, 0.6, "worse")}}
     bad["c"] = good | {"CAN": row(0.6, 0.6, "better", own="worse")}  # labels were joined, and the run has told
     below, behind, _ = defaults.claims_of(bad, {})
-    assert (below.evidence, behind.evidence) == ("CAN on a -10.0; CAN on c -10.0", "CAN on a -10.0")
+    assert (below.evidence, behind.evidence) == (
+        "CAN on c -10.0",
+        "CAN on a -10.0",
+    )  # `open` says that nothing is shown
     missed = good | {"CAN": row(0.6, 0.8, missed=["cat"])}
     assert defaults.claims_of({"a": missed}, {})[1].verdict == "holds"
     assert defaults.shown_of(missed["CAN"], "test") == "60.0 ± 0.0 (m)"

@@ -120,7 +120,7 @@ def test_what_is_missing_is_named(tmp_path, capsys, monkeypatch):
     for sentence in (
         f"{tmp_path}/food101n: no such folder: get food101n as its page has it",
         f"{tmp_path}/resnet8.safetensors: no such file",
-        "runs need 0.8 GiB on disk, and runs/full has 0.0",
+        "runs need 0.6 GiB on disk, and runs/full has 0.0",
     ):
         assert f"error: self-5 lacks: {sentence}" in told.err
     assert re.search(

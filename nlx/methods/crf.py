@@ -227,7 +227,7 @@ def crf(
     return Method("crf", loss, posterior, init, predict=predict, frozen=("auxiliary", "auxiliary_course"))
 
 
-def crf_analytic(table: ArrayLike, *, alpha: optax.Schedule, clean_weight: float = 1.0) -> Method:
+def crf_analytic(table: ArrayLike, *, alpha: optax.Schedule, clean_weight: float = 2.0) -> Method:
     r"""The robust CNN-CRF for one label per example, without pairwise terms: its posterior is in closed form.
 
     The loss is the cross-entropy of the classifier against

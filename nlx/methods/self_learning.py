@@ -17,12 +17,10 @@ from typing import Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
 
 from nlx.arguments import ArgumentError
 from nlx.losses import cross_entropy
 from nlx.methods.method import (
-    UNKNOWN,
     Batch,
     Candidate,
     Column,
@@ -36,6 +34,7 @@ from nlx.methods.method import (
     as_rows,
     from_rows,
 )
+from nlx.methods.verified import eligible, known_wrong
 from nlx.prototypes import Select, centered, class_prototypes, correct, selector, stored_scores, typical
 
 CleanWith = Literal["held_out", "prototypes", "classifier", "combined"]
@@ -82,37 +81,6 @@ def corrections(start: int, every: int = 1, last: int | None = None) -> Callable
     if last is not None and last < start:
         raise ArgumentError(f"`last` ({last}) must not come before `start` ({start})")
     return lambda done: done >= start and (done - start) % every == 0 and (last is None or done <= last)
-
-
-def eligible(noisy: ArrayLike, trusted: ArrayLike, num_classes: int) -> Array:
-    """Which examples may be prototypes where some labels have been verified: those known right, if a class has any.
-
-    Args:
-      noisy: given labels, int ``[n]``; -1 in rows that only pad.
-      trusted: true labels where known, int ``[n]``; ``UNKNOWN`` elsewhere. ``KNOWN_OUTLIER`` and
-        ``KNOWN_WRONG`` make a given label wrong.
-      num_classes: K.
-
-    Returns:
-      bool ``[n]``. Of a class without a label known right, all but those known wrong.
-
-    Examples:
-      >>> eligible(jnp.array([0, 0, 0, 1, 1]), jnp.array([0, 1, -1, -1, 0]), 2)
-      Array([ True, False, False,  True, False], dtype=bool)
-
-    References:
-      Han et al., 2019, section 4.1.
-    """
-    noisy, trusted = jnp.asarray(noisy), jnp.asarray(trusted)
-    right, wrong = (noisy >= 0) & (trusted == noisy), known_wrong(noisy, trusted)
-    label = jnp.clip(noisy, 0, num_classes - 1)
-    has_right = jnp.zeros(num_classes, bool).at[label].max(right)
-    return jnp.where(has_right[label], right, (noisy >= 0) & ~wrong)
-
-
-def known_wrong(noisy: Array, trusted: Array) -> Array:
-    """Given labels that are known to be wrong, bool ``[n]``; the labels are as in :func:`eligible`."""
-    return (noisy >= 0) & (trusted != UNKNOWN) & (trusted != noisy)
 
 
 def self_learning(

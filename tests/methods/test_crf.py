@@ -202,7 +202,7 @@ TABLE = np.array([[0.7, 0.2, 0.1], [0.1, 0.9, 0.0], [0.3, 0.3, 0.4]])
 
 
 def test_the_analytic_variant_is_cross_entropy_against_its_posterior():
-    method = crf_analytic(TABLE, alpha=ALPHA)
+    method = crf_analytic(TABLE, alpha=ALPHA, clean_weight=1.0)
     logits = jnp.asarray(rng.normal(size=(4, 3)), "f4")
     noisy, trusted = np.array([0, 1, 2, 2]), jnp.array([-1, -1, 1, -1])
     params, memory = method.init(jax.random.key(0), OUTPUTS, 3, 4)

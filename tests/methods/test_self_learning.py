@@ -9,7 +9,8 @@ from jax.test_util import check_grads
 
 from nlx import losses
 from nlx.methods.method import KNOWN_OUTLIER, KNOWN_WRONG, chosen_candidate
-from nlx.methods.self_learning import corrections, eligible, self_learning
+from nlx.methods.self_learning import corrections, self_learning
+from nlx.methods.verified import eligible
 
 K, N = 4, 80
 RNG = np.random.default_rng(0)

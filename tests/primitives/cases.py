@@ -192,6 +192,12 @@ def table(n=8, k=3, dtype=np.float32):
             )
         },
         "prototypes.class_scores": Case(prototypes.class_scores, (features, centres, present), (0,), double=True),
+        "prototypes.stored_scores": Case(
+            lambda x, m, p: prototypes.stored_scores(x, m, p, parts=2).astype(x.dtype),
+            (features, centres, present),
+            (0,),
+            double=True,
+        ),
         "prototypes.decide": on_rows(prototypes.decide, logits, double=True),
         "prototypes.correct": Case(
             lambda x, m, p: prototypes.correct(x, m, p, parts=2), (features, centres, present), (0,), double=True
