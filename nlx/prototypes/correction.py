@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from nlx.arguments import as_type, at_least, floating, mask, working
+from nlx.arguments import as_type, at_least, floating, mask, varying, working
 from nlx.prototypes.similarity import lengths
 
 _MOST_STRETCHES = 256
@@ -200,7 +200,8 @@ def _stored_scores(x: Array, mean: Array, present: Array, parts: int) -> Array:
 
     def write(i: Array, kept: Array) -> Array:
         scores = class_scores(_part(rows, i, length), mean, present).astype(kept.dtype)
-        return jax.lax.dynamic_update_slice_in_dim(kept, scores.reshape(len(rows), length, -1), i * length, axis=1)
+        part = scores.reshape(len(rows), length, len(mean))
+        return jax.lax.dynamic_update_slice_in_dim(kept, part, i * length, axis=1)
 
-    kept = jnp.zeros((*rows.shape[:2], len(mean)), jnp.float16)
-    return jax.lax.fori_loop(0, parts, write, kept).reshape(len(x), -1)
+    kept = varying(jnp.zeros((*rows.shape[:2], len(mean)), jnp.float16), x, mean, present)
+    return jax.lax.fori_loop(0, parts, write, kept).reshape(len(x), len(mean))
