@@ -13,7 +13,6 @@ import sys
 from dataclasses import dataclass
 
 import jax
-import numpy as np
 
 from nlx import Stage, Trainer
 from nlx.arguments import ArgumentError
@@ -22,8 +21,8 @@ from nlx.experiment.main import main
 from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.run import Result, Run
 from nlx.methods.clean_net import clean_net
-from nlx.methods.method import KNOWN_WRONG
 from nlx.methods.self_learning import corrections
+from nlx.methods.verified import known_right, known_wrong
 
 
 @dataclass(frozen=True)
@@ -68,10 +67,10 @@ def train(options: CleanNetOptions, run: Run) -> Result:
     """Data, model, method, optimizer; then fit, and write what the run leaves."""
     data, training = run.load()
     require_one_label(data, "CleanNet is")
-    pairs, known = data.train.paired, data.train.trusted_label
-    if not (pairs & (data.train.observed == known)).any():
+    given, trusted = data.train.observed, data.train.trusted_label
+    if trusted is None or not known_right(given, trusted).any():
         raise ArgumentError("CleanNet learns from trusted labels, of which some are right; raise `clean_fraction`, say")
-    if not (pairs & (data.train.observed != known)).any() and not np.any(known == KNOWN_WRONG):
+    if not known_wrong(given, trusted).any():
         run.warn("no trusted label is wrong; CleanNet takes the right ones as wrong labels for the other classes")
     model = build_model(options, training, data)
     start, every = (max(1, round(share * training.epochs)) for share in (options.warm_up, options.every))

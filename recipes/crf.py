@@ -96,8 +96,8 @@ def train(options: CRFOptions, run: Run) -> Result:
         )
     else:
         refuse_idle(options, "for one label per example", *OF_THE_FIELD)
-        table = transitions.label_posterior(read_transition(options.transition, data), noisy)
         refuse_idle(options, "without trusted labels", *(["clean_weight"] if data.train.trusted is None else []))
+        table = transitions.label_posterior(read_transition(options.transition, data), noisy)
         method = crf_analytic(table, alpha=alpha, clean_weight=options.clean_weight)
     optimizer = build_optimizer(options, training)
     observers = run.observers(method, data, alpha_start=start, alpha_end=end, generator=generator)

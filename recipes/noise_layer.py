@@ -45,8 +45,8 @@ class NoiseLayerOptions(RecipeOptions):
     """What pushes T from the identity: decay, half the sum of its squares (paper's experiments), trace (paper's
     theory), or volume, the logarithm of its determinant (VolMinNet)."""
     strength: float | None = None
-    """Weight of the penalty, at least 0. Default: 0.1 (paper; milder 0.02), of volume 0.0001, less beyond 100 classes;
-    of decay 0.02 where there are several labels to an example; 0 where T is revised."""
+    """Weight of the penalty, at least 0. Default: 0.1 (paper; milder 0.02), of volume 0.0001, of one label beyond
+    100 classes less, of several labels 0.02 of decay; 0 where T is revised."""
     transition_rate: float | None = None
     """Learning rate of T, by projected gradient descent of its own, whatever trains the backbone (paper: its). Default:
     0.2, and less beyond 10 classes, by the root of their number."""

@@ -79,19 +79,19 @@ def train(options: NoiseTypesOptions, run: Run) -> Result:
     """Data, model, method, stages by strategy, optimizer; then fit, and write what the run leaves."""
     data, training = run.load()
     require_one_label(data, "noise types are")
-    trusted, noisy, k = data.train.trusted_label, data.train.observed, data.num_classes
+    trusted, k = data.train.trusted_label, data.num_classes
     if trusted is None:
         raise ArgumentError("noise types learn from trusted labels; add `clean_fraction`=0.1, say")
-    known, both = trusted >= 0, pairs_of(data.train)
+    known = trusted >= 0
     if absent := sorted(set(range(k)) - set(trusted[known])):
         names = ", ".join(data.class_names[c] for c in absent)
         run.warn(f"no trusted example of {names}; its labels are taken as they are")
     model, schedule = build_model(options, training, data), build_schedule(options, training)
     method, types = trusted_cross_entropy()._replace(name=options.strategy), None
     if options.strategy == "bottom_up":
-        method = bottom_up(transitions.from_few_pairs(trusted[both], noisy[both], k))
+        method = bottom_up(transitions.from_few_pairs(*pairs_of(data.train), k))
     elif options.strategy == "noise_types":
-        confusing = estimate_confusing(trusted[both], noisy[both], k).transition
+        confusing = estimate_confusing(*pairs_of(data.train), k).transition
         network = branch(options, training, data)
         types = pretrain_noise_types(confusing, network, branch_rate=options.branch_rate)
         method = noise_types(k, confusing, network, clean_weight=options.clean_weight, branch_rate=options.branch_rate)

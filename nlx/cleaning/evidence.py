@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from scipy.special import expit
 
 from nlx import transitions
+from nlx.methods.method import KNOWN_WRONG
 
 _LEAST = 1e-12  # probability
 _WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8)  # of the neighbours' opinion
@@ -88,7 +89,8 @@ def weigh(
     Args:
       probs: p(true label | x) by models that have not seen the label, float ``[n, K]``.
       labels: given classes in ``[0, K)``, int ``[n]``.
-      known: true classes, int ``[n]``, -1 where they are not known. Power and T then explain these as well; which
+      known: true classes, int ``[n]``, -1 where they are not known, ``KNOWN_WRONG`` where they are not the given
+        one. Power and T then explain these as well; which
         examples were looked at may depend on p and on the labels, as where a person goes down a list.
       soft: how sure each label is, rows that sum to 1, float ``[n, K]``, of which ``labels`` are the largest: the
         likelihood is then the mean over what may have been given, and of a label without any weight there is p alone.
@@ -211,6 +213,7 @@ def by_em(
 def _by_em(log_p: Array, labels: Array, start: Array, power: Array, rounds: Array, known: Array) -> Reading:
     prior = jax.nn.log_softmax(power * log_p)
     ruled_out = (known >= 0)[:, None] & ~jax.nn.one_hot(known, log_p.shape[1], dtype=bool)
+    ruled_out |= (known == KNOWN_WRONG)[:, None] & jax.nn.one_hot(labels, log_p.shape[1], dtype=bool)
 
     def bayes(matrix: Array) -> tuple[Array, Array]:
         joint = jnp.where(ruled_out, -jnp.inf, prior + jnp.log(jnp.maximum(matrix.T, _LEAST))[labels])
@@ -238,6 +241,10 @@ def _counted(log_p: Array, labels: Array, known: np.ndarray | None = None) -> Ar
     probs = jnp.exp(log_p)
     if known is not None:
         probs = jnp.where((known >= 0)[:, None], jax.nn.one_hot(known, probs.shape[1]), probs)
+        given = jax.nn.one_hot(labels, probs.shape[1])
+        others = probs * (1 - given) + _LEAST * (1 - given)
+        wrong = (known == KNOWN_WRONG)[:, None]
+        probs = jnp.where(wrong, others / jnp.sum(others, axis=1, keepdims=True), probs)
     return transitions.from_confident_joint(transitions.confident_joint(probs, labels), labels)
 
 

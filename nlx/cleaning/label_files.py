@@ -48,7 +48,7 @@ def for_people(table: LabelTable, split: str = "train") -> dict[str, Any]:
         "is_issue": table.is_issue & trained,
         "reason": reasons(table),
         "split": [split] * n,
-        "trusted": np.asarray(table.extras.get("trusted", np.zeros(n, bool)), bool),
+        "trusted": table.marked("trusted"),
     }
 
 

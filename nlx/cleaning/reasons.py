@@ -27,7 +27,7 @@ def reasons(table: LabelTable, rows: np.ndarray | None = None) -> list[str]:
       ['posterior: ant 90 %, given bee 10 %', '']
     """
     rows = np.arange(len(table)) if rows is None else rows
-    wanted = (table.changes | ~(_least(table) >= _LOW) | trusted_in(table))[rows]
+    wanted = (table.changes | ~(_least(table) >= _LOW) | table.marked("trusted"))[rows]
     told = dict((_several if table.multi_label else _single)(table, rows[wanted]))
     return [told.get(row, "") for row in rows.tolist()]
 
@@ -40,14 +40,9 @@ def _least(table: LabelTable) -> np.ndarray:
     return np.where(table.labelled, entries.min(axis=1), np.nan)
 
 
-def trusted_in(table: LabelTable) -> np.ndarray:
-    """Which rows' true label is trusted, bool ``[n]``."""
-    return np.asarray(table.extras.get("trusted", np.zeros(len(table), bool)), bool)
-
-
 def _single(table: LabelTable, rows: np.ndarray) -> Iterator[tuple[int, str]]:
-    names, trusted, extras = table.class_names, trusted_in(table), table.extras
-    wrong = extras.get("known_wrong", np.zeros(len(table), bool))
+    names, trusted, extras = table.class_names, table.marked("trusted"), table.extras
+    wrong = table.marked("known_wrong")
     who = "models that have not seen the label" if "out_of_fold" in extras else _words(table.chosen)
     probs: Any = extras.get("out_of_fold", table.posterior)
     near = min(NEIGHBOURS, int(table.labelled.sum()) - 1)
@@ -87,7 +82,7 @@ def _several(table: LabelTable, rows: np.ndarray) -> Iterator[tuple[int, str]]:
         ]
         least = table.class_names[int(np.argmin(np.where(given == 1, posterior, 1 - posterior)))]
         said = "no label" if given[0] < 0 else ", ".join(changes) or f"{least} is in doubt"
-        yield i, "checked" if trusted_in(table)[i] else f"{_words(table.chosen)}: {said}"
+        yield i, "checked" if table.marked("trusted")[i] else f"{_words(table.chosen)}: {said}"
 
 
 def _percent(share: float) -> str:

@@ -86,6 +86,10 @@ class LabelTable:
         """Which rows have a label, bool ``[n]``."""
         return _has_label(self.noisy_label)
 
+    def marked(self, name: str) -> np.ndarray:
+        """Which rows a column of ``extras`` marks, bool ``[n]``; none where there is no such column."""
+        return np.asarray(self.extras.get(name, np.zeros(len(self), bool)), bool)
+
     @property
     def is_issue(self) -> np.ndarray:
         """Which labels are decided to be wrong, bool ``[n]``: ``decided`` where there is a precision, else changed."""
@@ -244,11 +248,13 @@ def _without(probs: Belief, given: np.ndarray, where: np.ndarray) -> Belief:
     where = where & (given >= 0)
     if isinstance(probs, Top):
         return probs.without(given, where)
-    others = np.where(np.arange(probs.shape[1]) == given[:, None], 0, probs)
-    total = others.sum(axis=1, keepdims=True)
-    even = (np.arange(probs.shape[1]) != given[:, None]) / max(1, probs.shape[1] - 1)
-    left = np.where(total > 0, others / np.where(total > 0, total, 1), even)
-    return np.where(where[:, None], left, probs).astype(probs.dtype)
+    rows, left = np.flatnonzero(where), np.array(probs)
+    others = left[rows]
+    others[np.arange(len(rows)), given[rows]] = 0
+    none = others.sum(axis=1) == 0
+    others[none] = np.arange(probs.shape[1]) != given[rows][none, None]
+    left[rows] = others / others.sum(axis=1, keepdims=True)
+    return left
 
 
 def _checked_posterior(posterior: np.ndarray) -> np.ndarray:

@@ -14,14 +14,8 @@ from nlx.arguments import ArgumentError
 from nlx.data.columns import Columns, column_of, joined, read_table, refuse_twice
 from nlx.data.dataset import DataError
 from nlx.data.label_studio import TRUSTED
-from nlx.data.names import check_unused, clean_name
+from nlx.data.names import ROLES, check_unused, clean_name
 
-ROLES = {
-    "item": ("item", "task", "example", "index", "path", "image"),
-    "annotator": ("annotator", "worker", "rater", "user", "labeler", "performer"),
-    "label": ("label", "answer", "response", "class"),
-}
-"""Names of a long table's columns, the first the library's own."""
 GROUP = ("group", "team")
 """Names of the column that says which group an annotator is of."""
 _MANY = 3  # columns of annotators, from which on one that shares nothing is told from them

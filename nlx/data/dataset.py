@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -45,7 +45,6 @@ class ImageFiles:
 
 
 Inputs = np.ndarray | ImageFiles
-_KNOWN = ("noisy_label", "label", "trusted", "outlier", "filled", "wrong")
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class Split:
         else:
             inputs = self.inputs[rows]
         origin = Origin(np.asarray(rows, np.int64)) if self.origin is None else self.origin.take(rows)
-        known = {name: getattr(self, name) for name in _KNOWN}
+        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("inputs", "origin")}
         return Split(
             inputs, **{name: None if array is None else array[rows] for name, array in known.items()}, origin=origin
         )

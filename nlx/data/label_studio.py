@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from nlx.data.dataset import DataError
+from nlx.data.names import ROLES, clean_name
 
 WEB = "web"
 """The annotator whom labels from the web are of."""
@@ -41,7 +42,7 @@ def answers_in(tasks: Any, where: str) -> dict[str, pa.Array]:
         raise ValueError("not a list of tasks")
     if not any("annotations" in task or "predictions" in task for task in tasks):
         given = dict.fromkeys(name for task in tasks for name in task)
-        return {name: pa.array([_plain(task.get(name), where) for task in tasks], pa.string()) for name in given}
+        return {name: pa.array([_plain(name, task.get(name), where) for task in tasks], pa.string()) for name in given}
     control = _control(tasks, where)
     rows: list[tuple[str, str | None, str | None, str | None]] = []
     for task in tasks:
@@ -100,9 +101,9 @@ def _control(tasks: list[dict[str, Any]], where: str) -> str | None:
     return _CONTROL
 
 
-def _plain(value: Any, where: str) -> str | None:
+def _plain(name: str, value: Any, where: str) -> str | None:
     if isinstance(value, dict):
-        if "choices" in value:
+        if "choices" in value and clean_name(name).lower() in ROLES["label"]:
             raise DataError(f"{where} has an answer of several choices ({', '.join(value['choices'])}): give one.")
         value = value.get("email", value.get("id"))
     if value is None or isinstance(value, list):

@@ -108,8 +108,7 @@ def load(
     }
     spec = None if noise is None else parse_noise(noise)
     loaded = _load(kind, path, labels, data_dir, image_size, options, synthetic=spec is not None)
-    if loaded.name != "web/sample":  # which is a set of its own
-        loaded = told(loaded, kind, labels)
+    loaded = told(loaded, kind, labels)
     if spec is not None:
         elsewhere, notes = _elsewhere(kind, spec, data_dir)
         loaded = with_noise(loaded, spec, noise_seed, elsewhere)

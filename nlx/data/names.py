@@ -22,6 +22,13 @@ _WHOLE = re.compile(r"([+-]?\d+)(\.0*)?")
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200e\u200f\u2060\ufeff"))  # joiners stay, which some scripts need
 _MISSING = {"nan", "none", "null", "na", "n/a", "<na>"}
 
+ROLES = {
+    "item": ("item", "task", "example", "index", "path", "image"),
+    "annotator": ("annotator", "worker", "rater", "user", "labeler", "performer"),
+    "label": ("label", "answer", "response", "class"),
+}
+"""Names of the columns of people's answers, the first the library's own."""
+
 
 def clean_name(name: str) -> str:
     """A name as it is compared: composed (NFC), without invisible marks, and without spaces around it."""

@@ -116,8 +116,9 @@ def fingerprint(data: Dataset, given: Path | None = None) -> dict[str, str]:
     """
     splits = [split for split in (data.train, data.test, data.validation) if split is not None]
     about = {"inputs_digest": _digest(p for s in splits for p in _input_parts(s))}
-    known = [(s.noisy_label, s.label, s.trusted, s.outlier, *(() if s.wrong is None else (s.wrong,))) for s in splits]
-    about["labels_digest"] = _digest(part for parts in known for part in parts)
+    known = [p for s in splits for p in (s.noisy_label, s.label, s.trusted, s.outlier)]
+    known += [s.wrong for s in splits if s.wrong is not None]  # of which runs of before knew nothing
+    about["labels_digest"] = _digest(known)
     return about if given is None else about | {"transition_digest": _digest([given.read_bytes()])}
 
 

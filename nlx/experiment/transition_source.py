@@ -47,8 +47,7 @@ def read_transition(source: str | None, data: Dataset) -> np.ndarray:
         trusted = data.train.trusted_label
         if trusted is None:
             raise ArgumentError("`transition`=trusted needs trusted labels; add `clean_fraction`=0.1, say")
-        rows = pairs_of(data.train)
-        return np.asarray(transitions.from_few_pairs(trusted[rows], data.train.observed[rows], data.num_classes))
+        return np.asarray(transitions.from_few_pairs(*pairs_of(data.train), data.num_classes))
     if source == "held_out":
         return _held_out(data)
     if kind in ("anchors", "confident"):
@@ -56,18 +55,20 @@ def read_transition(source: str | None, data: Dataset) -> np.ndarray:
     return _from_file(Path(source), data.num_classes)
 
 
-def pairs_of(split: Split) -> np.ndarray:
-    """Trusted examples that noise may be counted on, bool ``[n]``.
+def pairs_of(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """True and noisy labels that noise may be counted on, those of trusted examples, int ``[m]`` each.
 
     Raises:
-      ArgumentError: of those that are wrong the true class is unknown, so that there would be no noise.
+      ArgumentError: labels were verified alone, so that no pair is of two classes; or none is trusted.
     """
-    if split.wrong is not None and split.wrong.any():
+    if split.trusted_label is None:
+        raise ArgumentError("noise is counted on trusted labels; add `clean_fraction`=0.1, say")
+    if split.wrong is not None:
         raise ArgumentError(
             "noise cannot be counted on labels that were verified as right or wrong, for of the wrong ones the true "
             "class is not known; take T from elsewhere, or another method"
         )
-    return split.paired
+    return split.trusted_label[split.paired], split.observed[split.paired]
 
 
 def file_of(source: str | None) -> Path | None:
@@ -112,8 +113,7 @@ def _estimated(kind: str, path: Path, data: Dataset) -> np.ndarray:
     if not np.array_equal(table.noisy_label, data.train.observed):
         raise ArgumentError(f"`transition`={kind}:{path} is of other noisy labels than those here; give a run on them")
     # Where something of the true label was known stands no prediction; the other rows speak for them.
-    none = np.zeros(len(table), bool)
-    rows = ~np.any([table.extras.get(name, none) for name in ("trusted", "known_wrong")], axis=0)
+    rows = ~(table.marked("trusted") | table.marked("known_wrong"))
     probs, observed = probs[rows], data.train.observed[rows]
     if not np.isfinite(probs).all() or not np.allclose(probs.sum(axis=1), 1, atol=1e-3):
         raise ArgumentError(f"`transition`={kind}:{path} holds rows that are no probabilities; run that training again")

@@ -25,6 +25,7 @@ from nlx.methods.method import (
     Shapes,
     prediction_posterior,
 )
+from nlx.methods.verified import known_right, known_wrong
 from nlx.prototypes import by_kmeans, class_prototypes
 
 _LEAST = 1e-6  # of a squared length, so that the cosine of a zero vector is 0 with a finite gradient
@@ -142,8 +143,8 @@ def clean_net(
         del memory
         given, trusted = labels["noisy_label"], _trusted(labels)
         counts = given >= 0
-        known = counts & (trusted != UNKNOWN)
-        right, wrong = known & (trusted == given), known & (trusted != given)
+        right, wrong = known_right(given, trusted), known_wrong(given, trusted)
+        known = right | wrong
         label = jnp.maximum(given, 0)
         x = _standardized(features, counts)
         choose_key, init_key, batch_key = jax.random.split(key, 3)

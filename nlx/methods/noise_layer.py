@@ -67,8 +67,9 @@ def noise_layer(
       learn_until: step from which T is held where it is; None for the end of the run (paper).
       penalty: weight decay (paper's experiments), trace (paper's theory), or volume: of all matrices that explain the
         labels that of the smallest simplex (Li et al.; T here is 0.999 T + 0.001 I, so that it is finite).
-      strength: s, at least 0; None for the papers': 0.1 (or 0.02 to be milder), of volume 0.0001; 0.02 of decay
-        for several labels, else beyond 100 classes less in proportion, for a row then meets few labels; 0 with a start.
+      strength: s, at least 0; None for the papers': 0.1 (or 0.02 to be milder), of volume 0.0001; of one
+        label beyond 100 classes less in proportion, for a row then meets few labels, of several 0.02 of decay; 0 with a
+        start.
       gradient_limit: rows of T's gradient are cut to this length, so that one label that seemed impossible does not
         throw a row over; None for no limit. (The authors' code cuts entries at 0.1, which at the identity makes all of
         them equal, so that T cannot leave it.)

@@ -126,7 +126,8 @@ def self_learning(
       typical_only: take prototypes from examples that resemble their own class more than any other, see
         :func:`nlx.prototypes.typical` (the paper takes them from all).
       keep_good: refuse a correction that agrees with fewer of the given labels than the one before, by more than two
-        standard errors; the one before stands then (the paper takes every correction).
+        standard errors; the one before stands then (the paper takes every correction). With ``verified``, labels that
+        are known to be wrong do not count.
       verified: take prototypes from examples whose label is verified, where the batch's ``trusted_label`` says so.
       temperature: of the softmax that makes probabilities of sigma, which is a score. It changes no cleaned label of
         ``prototypes``, only how sure they are.
@@ -191,7 +192,7 @@ def self_learning(
             scores = from_rows(memory.scores, classifier.shape[1:]).astype(jnp.float32)
             # Half precision may make two of them equal; the margin tells them apart.
             others = jnp.max(jnp.where(chosen, -1.0, scores), axis=1)
-            scores = jnp.where(chosen, (jnp.maximum(others, -1.0) + margin)[:, None], scores)
+            scores = jnp.where(chosen, (others + margin)[:, None], scores)
             log_q = jax.nn.log_softmax(jnp.where(known, scores, 0.0) / temperature)
         else:
             # As if there were the best class and the next only; what is left is spread over the others.
@@ -234,7 +235,9 @@ def self_learning(
             selector=rule,
         )
         present = jnp.any(chosen.valid, axis=1)
-        decision = correct(features, chosen.mean, present, parts=parts)
+        # As wide as rows of memory are: scores that have to be filled up would be a second copy.
+        as_wide = as_rows(chosen.mean.T).T, as_rows(present[None, :])[0]
+        decision = correct(features, *as_wide, parts=parts)
         corrected = jnp.where(noisy >= 0, decision.label, -1)
         first = jnp.where(memory.first >= 0, memory.first, corrected)
         new = Corrections(corrected, first, decision.margin, memory.refused, None)
@@ -247,8 +250,7 @@ def self_learning(
         kept = jax.tree.map(lambda before, after: jnp.where(refused, before, after), old, new)
         if memory.scores is None:
             return kept
-        # Once more, and as wide as rows of memory are: scores to decide by, or to be filled up, would be a second copy.
-        as_wide = as_rows(chosen.mean.T).T, as_rows(present[None, :])[0]
+        # In parts they are computed once more: those that were decided by, and stay for the refusal, would be another.
         scores = jax.lax.cond(refused, lambda: memory.scores, lambda: stored_scores(features, *as_wide, parts=parts))
         return kept._replace(scores=scores)
 

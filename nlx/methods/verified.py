@@ -29,12 +29,19 @@ def eligible(noisy: ArrayLike, trusted: ArrayLike, num_classes: int) -> Array:
       Han et al., 2019, section 4.1.
     """
     noisy, trusted = jnp.asarray(noisy), jnp.asarray(trusted)
-    right, wrong = (noisy >= 0) & (trusted == noisy), known_wrong(noisy, trusted)
+    right, wrong = known_right(noisy, trusted), known_wrong(noisy, trusted)
     label = jnp.clip(noisy, 0, num_classes - 1)
     has_right = jnp.zeros(num_classes, bool).at[label].max(right)
     return jnp.where(has_right[label], right, (noisy >= 0) & ~wrong)
 
 
-def known_wrong(noisy: Array, trusted: Array) -> Array:
+def known_right(noisy: ArrayLike, trusted: ArrayLike) -> Array:
+    """Given labels that are known to be right, bool ``[n]``; the labels are as in :func:`eligible`."""
+    noisy = jnp.asarray(noisy)
+    return (noisy >= 0) & (noisy == jnp.asarray(trusted))
+
+
+def known_wrong(noisy: ArrayLike, trusted: ArrayLike) -> Array:
     """Given labels that are known to be wrong, bool ``[n]``; the labels are as in :func:`eligible`."""
+    noisy, trusted = jnp.asarray(noisy), jnp.asarray(trusted)
     return (noisy >= 0) & (trusted != UNKNOWN) & (trusted != noisy)

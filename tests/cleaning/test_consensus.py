@@ -121,6 +121,10 @@ def test_label_studios_other_forms(tmp_path):
     several = [{"id": 1, "item": "a", "label": {"choices": ["ant", "bee"]}, "annotator": 3}]
     with pytest.raises(DataError, match=r"an answer of several choices \(ant, bee\): give one"):
         answers_of(exported(several, tmp_path))
+    beside = [
+        {**several[0], "item": name, "label": name, "defects": {"choices": ["torn", "wet"]}} for name in ("ant", "bee")
+    ]
+    assert len(answers_of(exported(beside, tmp_path))) == 2
     short = [
         {"id": 1, "item": "a", "label": "ant", "annotator": 3},
         {"id": 2, "item": "b", "label": "bee", "annotator": 4},

@@ -8,6 +8,7 @@ from nlx import transitions
 from nlx.arguments import ArgumentError
 from nlx.cleaning.evidence import by_em, each_class, fuse, weigh, weigh_each
 from nlx.cleaning.neighbours import neighbours
+from nlx.methods.method import KNOWN_WRONG
 
 RNG = np.random.default_rng(0)
 
@@ -129,6 +130,23 @@ def test_known_labels_are_certain_and_correct_what_is_believed_of_the_others():
     assert np.mean(told.posterior.argmax(axis=1)[rest] == true[rest]) > np.mean(
         alone.posterior.argmax(axis=1)[rest] == true[rest]
     )
+
+
+def test_labels_known_to_be_wrong_are_excluded_and_tell_of_the_noise():
+    said, given, true = noisy_world(rate=0.3)
+    looked_at = np.arange(len(given)) % 2 == 0
+    right = np.where(looked_at & (given == true), true, -1)
+    known = np.where(looked_at & (given != true), KNOWN_WRONG, right)
+    nothing, half, both = (weigh(said, given, k) for k in (None, right, known))
+    wrong = known == KNOWN_WRONG
+    assert (both.posterior[wrong, given[wrong]] == 0).all()
+    np.testing.assert_allclose(both.posterior.sum(axis=1), 1, rtol=1e-4)
+    kept = [float(np.diagonal(found.transition).mean()) for found in (half, both)]
+    assert kept[1] < kept[0]  # right ones alone speak for little noise
+    assert kept[1] == pytest.approx(np.mean(given == true), abs=0.02)
+    assert (both.posterior.argmax(axis=1) == true)[wrong].mean() > (nothing.posterior.argmax(axis=1) == true)[
+        wrong
+    ].mean()
 
 
 def test_each_class_of_several_is_weighed_by_itself():

@@ -61,10 +61,10 @@ def told(data: Dataset, name: str, labels: str | None) -> Dataset:
 
     Args:
       data: the data set.
-      name: what it was asked for by; one that is not in :data:`COUNTS` gets no note.
+      name: what it was asked for by; one that is not in :data:`COUNTS` gets no note, and no embedded sample does.
       labels: which of its labels.
     """
-    if name not in COUNTS:
+    if name not in COUNTS or data.name.endswith("/sample"):  # a small set of its own
         return data
     about = COUNTS[name]
     whole, there = (about.of(labels), about.test), (len(data.train), len(data.test or ()))
