@@ -1,6 +1,7 @@
 """Every method's programs, compiled ahead of time for chips that are not here: do they fit, what do they send.
 
   python benchmarks/aot.py --topology=v5e:2x4          # needs `pip install -e '.[tpu]'`, and no TPU
+  python benchmarks/aot.py --topology=h100:8           # needs jax-cuda12-plugin and -pjrt, and no GPU
   python benchmarks/aot.py --topology=cpu:8 --only crf elr
 
 The step of a streamed training, the passes of evaluation and export, and the refresh between epochs, behind one dense
@@ -12,6 +13,7 @@ exact; cycles are the compiler's estimates, without collectives, sorts and write
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -54,7 +56,7 @@ from nlx.training.stages import Stages
 from nlx.training.state import REFRESH, key_for
 from nlx.training.trainer import Trainer
 
-RESULTS = Path(__file__).resolve().parent / "results" / "aot.md"
+RESULTS = Path(__file__).resolve().parent / "results"
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,12 @@ class Options:
     """What to compile."""
 
     topology: str = "v5e:2x4"
-    """A TPU slice, such as v5e:16x16 or v4:2x2x2, or cpu:8 for so many forced devices."""
+    """A TPU slice, such as v5e:16x16 or v4:2x2x2, h100:8, or cpu:8 for so many forced devices."""
     only: tuple[str, ...] = ()
     """Names of methods; all by default."""
     sizes: Sizes = Sizes()
     record: bool = False
-    """Whether to write the table to benchmarks/results/aot.md."""
+    """Whether to write the table to benchmarks/results, such as aot-v5e-2x4.md."""
 
 
 class Case(NamedTuple):
@@ -241,9 +243,12 @@ def line(method: str, program: str, facts: Facts, growth: dict[str, float], plai
     """A row of the table, in Markdown."""
     gib = [f"{x / 2**30:.3f}" for x in (facts.arguments, facts.temporary, facts.peak, facts.donated)]
     cycles = [f"{facts.cycles / 1e6:.3g}", f"{(facts.cycles - plain.cycles) / 1e6:.3g}" if plain else ""]
+    if not facts.cycles:  # only TPUs' compiler estimates them
+        cycles = ["", ""]
+    flops = "" if math.isnan(facts.flops) else f"{facts.flops / 1e9:.3g}"
     sent = "; ".join(f"{kind} {times}, {size / 1e6:.3g} MB" for kind, (times, size) in facts.collectives.items())
     grows = "; ".join(f"{what} {x:.4g}" for what, x in growth.items() if abs(x) >= 0.01)
-    return f"| {' | '.join([method, program, *gib, f'{facts.flops / 1e9:.3g}', *cycles, sent, grows])} |"
+    return f"| {' | '.join([method, program, *gib, flops, *cycles, sent, grows])} |"
 
 
 HEAD = """| method | program | arguments | temporary | peak | donated | GFLOP | Mcycles | added | sent | grows by |
@@ -265,17 +270,18 @@ def main() -> int:
             found.append(line(method, program, facts, growth, plain.get(program)))
             print(found[-1], flush=True)
     if options.record:
-        RESULTS.write_text(record(options, mesh, found))
+        (RESULTS / f"aot-{options.topology.replace(':', '-')}.md").write_text(record(options, mesh, found))
     return 0
 
 
 def record(options: Options, mesh: Mesh, found: list[str]) -> str:
     """The results' page."""
     about = ", ".join(f"{name} {value}" for name, value in asdict(options.sizes).items())
-    packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "libtpu"))
+    compiler = {"tpu": ["libtpu"], "gpu": ["jax-cuda12-pjrt"]}.get(mesh.devices.flat[0].platform, [])
+    packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", *compiler))
     return f"""# Compiled ahead of time for {options.topology}
 
-`python benchmarks/aot.py --topology={options.topology} --record`: {mesh.size} chips, {packages}. Nothing ran on a TPU.
+`python benchmarks/aot.py --topology={options.topology} --record`: {mesh.size} chips, {packages}. Nothing ran on them.
 
 Sizes: {about}.
 

@@ -6,10 +6,37 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import jax
 
 from nlx.arguments import ArgumentError
+
+_H100 = """
+platform_name: "CUDA"
+device_description_str: "NVIDIA H100 80GB HBM3"
+dnn_version_info { major: 9 minor: 8 }
+gpu_device_info {
+  cuda_compute_capability { major: 9 }
+  core_count: 132
+  fpus_per_core: 128
+  threads_per_core_limit: 2048
+  threads_per_block_limit: 1024
+  threads_per_warp: 32
+  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535
+  block_dim_limit_z: 65535
+  registers_per_core_limit: 65536
+  registers_per_block_limit: 65536
+  shared_memory_per_core: 233472
+  shared_memory_per_block: 49152
+  shared_memory_per_block_optin: 232448
+  l2_cache_size: 52428800
+  device_memory_size: 84978434048
+  memory_bandwidth: 3352320000000
+  clock_rate_ghz: 1.98
+}
+"""  # what the card says of itself, without which its compiler asks a driver
 
 _planned: ContextVar[list[jax.Device] | None] = ContextVar("planned", default=None)
 
@@ -41,10 +68,10 @@ def planned_for(those: list[jax.Device] | None) -> Iterator[None]:
 
 
 def devices_of(topology: str) -> list[jax.Device]:
-    """The devices of ``here``, of a TPU slice such as ``v5e:2x4``, or ``cpu:8`` for so many forced ones.
+    """The devices of ``here``, of a TPU slice such as ``v5e:2x4``, ``h100:8``, or ``cpu:8`` for so many forced ones.
 
     Raises:
-      ArgumentError: libtpu is missing, such a slice is not known, or there are fewer CPU devices.
+      ArgumentError: a compiler is missing, such a slice is not known, or there are fewer CPU devices.
     """
     if topology == "here":
         return jax.devices()
@@ -57,11 +84,15 @@ def devices_of(topology: str) -> list[jax.Device]:
 
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     try:
+        if kind == "h100" and form.isdigit() and int(form):
+            cards: dict[str, Any] = {"topology": f"1x1x{int(form)}", "target_config": _H100}
+            return list(topologies.get_topology_desc("h100", platform="cuda", **cards).devices)
         whole = {"chip_config_name": "megacore"} if kind == "v4" else {}  # both cores of a chip as one device
         return list(topologies.get_topology_desc(topology, platform="tpu", **whole).devices)
     except (RuntimeError, ValueError, NotImplementedError, KeyError) as error:
         why = str(error).partition("\n")[0]
         raise ArgumentError(
             f"{topology} is neither here, nor cpu:N, nor a TPU slice such as v5e:2x4, for which pip install 'nlx[tpu]' "
-            f"is needed as well ({why})"
+            "is needed as well, nor h100:N, which needs jax-cuda12-plugin and jax-cuda12-pjrt of jax's version, "
+            f"installed with --no-deps ({why})"
         ) from error

@@ -146,7 +146,10 @@ class RecipeOptions:
     evaluate_every: int = 1
     """Score the test set and the recovery of labels every so many epochs, and after the last."""
     checkpoint_seconds: float = 60.0
-    """Write a checkpoint when an epoch ends and this many seconds have passed; and always at the end."""
+    """Write a checkpoint every so many seconds, less often where writing holds up more than a twentieth of the time;
+    and always at the end, and before a stop."""
+    profile: bool = False
+    """Write a profile of some early steps, which XProf shows, into the run folder."""
     in_memory_gib: float = 2.0
     """Images that would take more than this when decoded stay on disk and are read while training."""
     posterior_gib: float = 0.5

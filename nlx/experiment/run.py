@@ -26,6 +26,7 @@ from nlx.experiment.first_answer import evidence_for
 from nlx.experiment.log import MetricsLog
 from nlx.experiment.options import RecipeOptions, refuse_idle
 from nlx.experiment.plan import Planned, plan_of
+from nlx.experiment.profile import Profile
 from nlx.experiment.run_folder import fingerprint, open_on_first_process
 from nlx.experiment.saved import save_trained
 from nlx.experiment.signals import StopOnSignal, StopSignals
@@ -36,7 +37,7 @@ from nlx.models.pretrained import load_weights
 from nlx.training.checkpoint import Checkpoints
 from nlx.training.evaluation import Evaluate
 from nlx.training.loop import Fitted
-from nlx.training.observers import Observer
+from nlx.training.observers import Observer, polled
 from nlx.training.stages import Stage, Stages
 from nlx.training.state import TrainState, with_weights
 from nlx.training.trainer import Trainer
@@ -177,6 +178,7 @@ class Run:
             Evaluate(data, self.options.evaluate_every, self._whole(data)),
             *([self._log] if self._lead else []),
             self.console,
+            *([Profile(self.folder / "profile", self.console.say)] if self.options.profile else []),
             self._checkpoints,
             StopOnSignal(self._signals),
         ]
@@ -249,43 +251,44 @@ class Run:
           pictures: the recipe's own.
           facts: what else the summary and the report are to say.
         """
-        self._status.begin("exporting, 1 of 3: what is believed of every label")
-        whole = self._whole(data)
-        posterior = trainer.posterior(fitted.state, data.train, whole=whole)
-        self._status.begin("exporting, 2 of 3: what models believe that have not seen the labels")
-        rows = rows_to_judge(len(data.train))
-        split = data.train.take(rows)
-        seen = split.inputs if judged_as_they_are(split.inputs) else trainer.features(fitted.state, split)
-        held_out = {"test": data.test, "validation": data.validation}
-        predicted = {
-            name: (part, trainer.predict(fitted.state, part, multi_label=data.multi_label))
-            for name, part in held_out.items()
-            if part is not None
-        }
+        with polled(lambda: self._signals.requested):
+            self._status.begin("exporting, 1 of 3: what is believed of every label")
+            whole = self._whole(data)
+            posterior = trainer.posterior(fitted.state, data.train, whole=whole)
+            self._status.begin("exporting, 2 of 3: what models believe that have not seen the labels")
+            rows = rows_to_judge(len(data.train))
+            split = data.train.take(rows)
+            seen = split.inputs if judged_as_they_are(split.inputs) else trainer.features(fitted.state, split)
+            predicted = {
+                name: (part, trainer.predict(fitted.state, part, multi_label=data.multi_label))
+                for name, part in (("test", data.test), ("validation", data.validation))
+                if part is not None
+            }
         if not self._lead:
             return Result(self.folder, {}, None)
-        judged = judge(rows, np.asarray(seen), data.given(data.train), data.num_classes)
-        evidence = evidence_for(data) if self.options.second_opinion else None
-        table = table_of(posterior, data, trainer.method.name, judged, evidence)
-        self._status.begin("exporting, 3 of 3: model, labels, pictures and report")
-        save_trained(self.folder, trainer, fitted.state, data)
-        options, training = self.options, self._training
-        summary = write_products(
-            self.folder,
-            table,
-            posterior,
-            data,
-            trainer.method,
-            jax.tree.map(np.asarray, fitted.state.params["method"]),
-            self._log.rows,
-            pictures=pictures if self._pictures else (),
-            about={"seeds": [options.seed], "epochs": training.epochs, "model": training.model, **(facts or {})},
-            wall_seconds=time.monotonic() - self._began,
-            held_out={
-                name: held_out_table(part, probs, data, trainer.method.name, whole)
-                for name, (part, probs) in predicted.items()
-            },
-        )
+        with self._signals.alone():
+            judged = judge(rows, np.asarray(seen), data.given(data.train), data.num_classes)
+            evidence = evidence_for(data) if self.options.second_opinion else None
+            table = table_of(posterior, data, trainer.method.name, judged, evidence)
+            self._status.begin("exporting, 3 of 3: model, labels, pictures and report")
+            save_trained(self.folder, trainer, fitted.state, data)
+            options, training = self.options, self._training
+            summary = write_products(
+                self.folder,
+                table,
+                posterior,
+                data,
+                trainer.method,
+                jax.tree.map(np.asarray, fitted.state.params["method"]),
+                self._log.rows,
+                pictures=pictures if self._pictures else (),
+                about={"seeds": [options.seed], "epochs": training.epochs, "model": training.model, **(facts or {})},
+                wall_seconds=time.monotonic() - self._began,
+                held_out={
+                    name: held_out_table(part, probs, data, trainer.method.name, whole)
+                    for name, (part, probs) in predicted.items()
+                },
+            )
         self._status.end()
         name = f"{trainer.method.name} on {data.name}"
         self.console.say(f"{name}: labels cleaned with: {table.chosen}; all in {self.folder}")

@@ -71,6 +71,17 @@ class StopSignals:
         finally:
             self._raises, self._safe = False, None
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Within it, a signal raises Interrupted; for what one of several processes does, and no other waits for."""
+        self._raises = True
+        if self.requested:
+            raise Interrupted
+        try:
+            yield
+        finally:
+            self._raises = jax.process_count() == 1
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
         for n in self._before:

@@ -19,6 +19,8 @@ from nlx.training.observers import Observer, Row, Trains
 from nlx.training.stages import Stages
 from nlx.training.state import TrainState
 
+_SHARE = 20  # seconds of training for each that a checkpoint holds it up
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint that could not be written or read; the message names the fix."""
@@ -29,8 +31,9 @@ class Checkpoints(Observer):
 
     Args:
       directory: of these checkpoints alone.
-      seconds: least time between two checkpoints, which come at ends of epochs. One is written at the end in any case,
-        and wherever a stop is asked for.
+      seconds: least time between two checkpoints, within an epoch or between two; longer where writing would hold the
+        training up for more than a twentieth of it, but 0 writes one about twice a second. One is written at the end in
+        any case, and wherever a stop is asked for.
       about: what training they are of, such as digests of the data; others are refused.
 
     Attributes:
@@ -40,6 +43,7 @@ class Checkpoints(Observer):
     def __init__(self, directory: str | Path, seconds: float = 60.0, about: Mapping[str, str] | None = None):
         self._about = dict(about or {})
         self.directory, self._seconds, self._saved = Path(directory), seconds, time.monotonic()
+        self._took = 0.0  # seconds that the training waited for the last one
         self.damaged: set[int] = set()
         self._partial: int | None = None  # the step of a state whose epoch was still under way
         self._opened: ocp.training.Checkpointer | None = None
@@ -70,11 +74,18 @@ class Checkpoints(Observer):
                 "with the state that `load` gives, or choose another folder"
             )
 
-    def on_epoch(self, state: TrainState, row: Row) -> None:
+    def on_steps(self, state: TrainState) -> None:
         """See :class:`Observer`."""
-        if agree(0, time.monotonic() - self._saved >= self._seconds)[1]:
+        began = time.monotonic()
+        wait = max(self._seconds, _SHARE * self._took) if self._seconds else 0.0
+        if agree(0, began - self._saved >= wait)[1]:
             self.save(state)
             self._saved = time.monotonic()
+            self._took = self._saved - began
+
+    def on_epoch(self, state: TrainState, row: Row) -> None:
+        """See :class:`Observer`."""
+        self.on_steps(state)
 
     def on_stop(self, state: TrainState) -> None:
         """See :class:`Observer`."""
@@ -99,23 +110,25 @@ class Checkpoints(Observer):
             error.add_note(f"the last checkpoint was not written either: {late}")
 
     def save(self, state: TrainState, *, kept: bool = False) -> None:
-        """Write a state in the background; waits only where the one before is still being written.
+        """Write a state in the background; waits while the one before is still being written.
 
         Args:
           state: what to write.
-          kept: whether nothing consumes it before :meth:`wait` or :meth:`close` returns; otherwise a copy is written.
+          kept: whether nothing consumes it before :meth:`wait` or :meth:`close` returns; otherwise it waits until
+            nothing is read from the devices any more: of an accelerator orbax has copied all by then, on a CPU it reads
+            the very buffers that the next step writes to, until all is on disk.
         """
         step = int(state.step)
         rewrite = self.damaged | ({self._partial} if not state.sums else set())
         if step in self._steps() - rewrite:
             return
-        # On CPU the writer may still read the buffers that the next step, which gets the state donated, writes to.
-        copy = state if kept else jax.tree.map(jnp.copy, state)
         self._guard(
             lambda: self._orbax.save_async(
-                step, copy, force=True, overwrite=step in rewrite, custom_metadata=self._about
+                step, state, force=True, overwrite=step in rewrite, custom_metadata=self._about
             )
         )
+        if not kept and next(iter(state.step.devices())).platform == "cpu":
+            self.wait()
         self.damaged.discard(step)
         self._partial = step if state.sums else None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -11,6 +13,7 @@ import numpy as np
 
 from nlx.data.dataset import Inputs, Split
 from nlx.methods.method import Method, Posterior
+from nlx.training.mesh import agree
 from nlx.training.stages import Stages
 from nlx.training.state import TrainState
 
@@ -66,6 +69,9 @@ class Observer:
     def on_progress(self, progress: Progress) -> None:
         """About twice a second."""
 
+    def on_steps(self, state: TrainState) -> None:
+        """After :meth:`on_progress`, also when the last step of an epoch is done and its scores are still to come."""
+
     def score(self, state: TrainState, row: Row) -> None:
         """After an epoch, to add scores to its row; what takes long, and may be left by :class:`Interrupted`."""
 
@@ -104,14 +110,60 @@ class _OnEpoch(Observer):
         self._function(row)
 
 
+_poll: ContextVar[Callable[[], None]] = ContextVar("poll", default=lambda: None)
+
+
+def poll() -> None:
+    """Leave by :class:`Interrupted`, on all processes together, where one of them has been asked for a stop.
+
+    To be called between parts of what takes long, equally often on every process. Within :func:`polled` it asks; it
+    lets other processes know about once a second.
+    """
+    _poll.get()()
+
+
+@contextmanager
+def polled(requested: Callable[[], bool]) -> Iterator[None]:
+    """A context in which :func:`poll` heeds ``requested()``."""
+    token = _poll.set(_Poll(requested))
+    try:
+        yield
+    finally:
+        _poll.reset(token)
+
+
+class _Poll:
+    """Processes that work together can only leave together, and asking each other takes milliseconds."""
+
+    def __init__(self, requested: Callable[[], bool]):
+        self._requested, self._every, self._left, self._began = requested, 1, 1, time.monotonic()
+
+    def __call__(self) -> None:
+        self._left -= 1
+        if self._left:
+            return
+        elapsed = max(time.monotonic() - self._began, 1e-6)
+        wanted = max(1, min(2 * self._every, round(self._every / elapsed)))
+        self._every, stop = agree(wanted, self._requested())
+        self._left, self._began = self._every, time.monotonic()
+        if stop:
+            raise Interrupted
+
+
 def as_observers(observers: Iterable[Observer | Callable[[Row], object]]) -> tuple[Observer, ...]:
     """Observers as they are; a function is called with each epoch's row."""
     return tuple(o if isinstance(o, Observer) else _OnEpoch(o) for o in observers)
 
 
+def stop_requested(observers: Sequence[Observer]) -> bool:
+    """Whether any of them wants a stop."""
+    return any(observer.stop_requested() for observer in observers)
+
+
 def interruptible(observers: Sequence[Observer], safe: Callable[[], bool] | None = None) -> ExitStack:
-    """A context in which any of the observers may raise Interrupted."""
+    """A context in which any of the observers may raise Interrupted, and :func:`poll` does where one wants a stop."""
     with ExitStack() as work:
+        work.enter_context(polled(lambda: stop_requested(observers)))
         for observer in observers:
             work.enter_context(observer.interruptible(safe))
         return work.pop_all()

@@ -17,6 +17,7 @@ from nlx.methods.method import Batch, Method, Posterior
 from nlx.methods.top import shortened
 from nlx.models import Model
 from nlx.training.mesh import Share, by_example, replicated, to_device
+from nlx.training.observers import poll
 from nlx.training.state import REFRESH, TrainState, key_for, predicting_params
 from nlx.training.step import take_rows, vectors_as_floats
 
@@ -121,4 +122,5 @@ class Passes:
         """A split from front to back on the device: pairs of a batch and how many of its rows count."""
         share = Share(self._mesh, self.batch)
         for batch, count in eval_batches(split, self.batch, share.rows):
+            poll()
             yield share.to_device(batch), count

@@ -49,6 +49,17 @@ def test_what_takes_long_is_left_at_once(section):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+def test_what_one_process_does_for_all_is_left_at_once(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with StopSignals() as signals:
+        signals.defer(False)
+        with pytest.raises(Interrupted), signals.alone():
+            os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Interrupted), signals.alone():
+            pytest.fail("a stop was asked for before")
+        signals.defer(False)  # together they do not leave one by one
+
+
 def test_what_is_ignored_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
     try:

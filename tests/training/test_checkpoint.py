@@ -17,8 +17,9 @@ from nlx.training import checkpoint
 from nlx.training.checkpoint import CheckpointError, Checkpoints
 from nlx.training.loop import Diverged
 from nlx.training.mesh import by_example, replicated
+from nlx.training.observers import Observer
 from nlx.training.stages import Stage
-from tests.training.conftest import REMEMBERING, STEPS, Clock, Tape, Told, assert_same, taped, values
+from tests.training.conftest import REMEMBERING, STEPS, Tape, Told, assert_same, taped, values
 
 
 class Run(NamedTuple):
@@ -142,19 +143,54 @@ def test_a_state_of_a_stage_with_other_metrics_comes_back(split, trainer_for, st
         assert_same(loaded, fitted.state)
 
 
-@pytest.mark.parametrize(("seconds", "epochs"), [(0.0, [1, 2, 3, 4, 5, 6, 7, 8]), (25.0, [3, 6, 8]), (1e9, [8])])
-def test_states_are_saved_at_epochs_ends_when_due_and_always_at_the_end(monkeypatch, tmp_path, seconds, epochs):
-    class Book(Checkpoints):
-        steps = ()
+class Book(Checkpoints):
+    """Notes what it would write, which takes it some seconds."""
 
-        def save(self, state, *, kept=False):
-            if int(state.step) not in self.steps:
-                self.steps += (int(state.step),)
+    def __init__(self, folder, seconds, clock, takes=0.0):
+        super().__init__(folder, seconds)
+        self.steps, self.clock, self.takes = [], clock, takes
 
-    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=Clock(10.0)))  # asked once an epoch and a save
-    book = Book(tmp_path, seconds)
-    taped(Tape(3), 8, 3, [book])
-    assert book.steps == tuple(3 * epoch for epoch in epochs)
+    def save(self, state, *, kept=False):
+        self.clock.now += 0.0 if kept else self.takes
+        self.steps.append((int(state.step), bool(state.sums)))
+
+
+class Now:
+    """A clock that others move."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Moves(Observer):
+    """Ten seconds go by between looks."""
+
+    def __init__(self, clock):
+        self.clock = clock
+
+    def on_progress(self, progress):
+        self.clock.now += 10.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "takes", "steps"),
+    [
+        # Of each step within an epoch and before its scores, and of its end again.
+        (0.0, 0.0, [(1, 1), (2, 1), (2, 0), (3, 1), (4, 1), (4, 0), (5, 1), (6, 1), (6, 0), (6, 0)]),
+        (25.0, 0.0, [(3, 1), (6, 1), (6, 0)]),
+        (5.0, 1.0, [(1, 1), (3, 1), (5, 1), (6, 0)]),  # a second's writing for 20 others
+        (1e9, 0.0, [(6, 0)]),
+    ],
+)
+def test_states_are_saved_when_due_and_always_at_the_end(monkeypatch, stepwise, tmp_path, seconds, takes, steps):
+    clock = Now()
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=clock))
+    book = Book(tmp_path, seconds, clock, takes)
+    taped(Tape(1), 3, 2, [Moves(clock), book])
+    assert book.steps == [(step, bool(under_way)) for step, under_way in steps]
 
 
 def test_what_was_saved_before_a_training_diverged_stays(tmp_path):
@@ -162,7 +198,7 @@ def test_what_was_saved_before_a_training_diverged_stays(tmp_path):
     with pytest.raises(Diverged) as error:
         taped(Tape(3, lambda step: float("nan") if step == 7 else 1.0), 3, 6, [checkpoints])
     checkpoints.close(error.value)
-    assert [p.name for p in tmp_path.iterdir()] == ["6"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["3", "6"]
 
 
 def test_a_folder_of_another_training_is_refused(split, trainer_for, tmp_path):
@@ -206,7 +242,6 @@ def test_saving_compiles_no_program_per_array(runs, tmp_path, caplog):
     state = runs[8].state
     state = state._replace(params={f"{i}": jnp.full((8, 3 + i), i) for i in range(9)})
     state = jax.device_put(state, jax.tree.map(lambda x: runs[8].state.step.sharding, state))
-    jax.tree.map(jnp.copy, state)  # which save needs, and compiles
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         saved(tmp_path, state)
     assert not [r.message for r in caplog.records if "XLA compilation" in r.message]

@@ -132,11 +132,29 @@ def test_a_training_stopped_anywhere_goes_on_as_if_nothing_had_been(
     assert untimed(rows + fitted.history) == untimed(uninterrupted.history)
 
 
-def test_a_killed_training_goes_on_from_its_last_checkpoint(case, trainer_for, uninterrupted, stepwise, tmp_path):
+class KilledAtTheEnd(Observer):
+    """Dies as an epoch's scores are to come."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def score(self, state, row):
+        if row["epoch"] == self.epoch:
+            raise Killed
+
+
+@pytest.mark.parametrize("where", ["within an epoch", "before its scores"])
+def test_a_killed_training_goes_on_from_its_last_checkpoint(
+    case, trainer_for, uninterrupted, stepwise, tmp_path, where
+):
     ends = [row["step"] for row in uninterrupted.history]
+    within = where == "within an epoch"
+    killer = Interrupter(ends[1] + 2, kill=True) if within else KilledAtTheEnd(2)
     with pytest.raises(Killed):
-        go(case, trainer_for, Checkpoints(tmp_path / "c", 0.0), Interrupter(ends[1] + 1, kill=True))
-    assert sorted(int(p.name) for p in (tmp_path / "c").iterdir()) == ends[:2]
+        go(case, trainer_for, killer, Checkpoints(tmp_path / "c", 0.0))
+    # Killed before the checkpoint of its last step: that step is done again.
+    kept = [ends[1], ends[1] + 1] if within else [ends[1] - 1, ends[1]]
+    assert sorted(int(p.name) for p in (tmp_path / "c").iterdir()) == kept
     fitted = go(case, trainer_for, state=loaded(case, trainer_for, tmp_path / "c"))
     assert_same(fitted.state, uninterrupted.state)
-    assert untimed(fitted.history) == untimed(uninterrupted.history[2:])
+    assert untimed(fitted.history) == untimed(uninterrupted.history[2 if within else 1 :])
