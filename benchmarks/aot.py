@@ -263,7 +263,7 @@ def main() -> int:
     for method, case in cases(options.sizes).items():
         if options.only and method not in (*options.only, "plain"):
             continue
-        for program in Programs(case, options.sizes, 2048, mesh).names:
+        for program in Programs(case, options.sizes, options.sizes.batch * mesh.size, mesh).names:
             facts, growth = row(case, program, options.sizes, mesh)
             if method == "plain":
                 plain[program] = facts

@@ -103,7 +103,12 @@ def as_rows(values: Array) -> Array:
 
 def from_rows(rows: Array, shape: tuple[int, ...]) -> Array:
     """The inverse of :func:`as_rows`, ``[n, *shape]``."""
-    return rows[:, : math.prod(shape)].reshape(rows.shape[0], *shape)
+    width = math.prod(shape)
+    if (
+        rows.shape[1] > width
+    ):  # libtpu 0.0.42 cannot compile a cut drawn into the exchange of rows between chips
+        rows = jax.lax.optimization_barrier(rows)
+    return rows[:, :width].reshape(rows.shape[0], *shape)
 
 
 def single_posterior(name: str, probs: Array, columns: dict[str, Column] | None = None) -> Posterior:
