@@ -90,19 +90,20 @@ def _row(name: str, t: dict[str, float], ours: str, peer: str, limit: float | No
 
 
 def _write(folder: Path) -> tuple[str, ...]:
-    """Pictures with edges, gradients and some texture, of about the bytes of photographs."""
-    rng = np.random.default_rng(0)
-    paths = []
+    rng, paths = np.random.default_rng(0), []
     for i in range(FILES):
-        coarse = Image.fromarray(rng.integers(0, 256, (14, 14, 3), np.uint8)).resize(
-            (SIZE, SIZE), Image.Resampling.BICUBIC
-        )
-        pixels = np.asarray(coarse).astype(np.float32)
-        pixels[:, SIZE // 2 :] *= rng.uniform(0.5, 1)
-        pixels += 6 * rng.standard_normal((SIZE, SIZE, 1), np.float32)
         paths.append(str(folder / f"{i}.jpg"))
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=90)
+        picture(rng, SIZE).save(paths[-1], quality=90)
     return tuple(paths)
+
+
+def picture(rng: np.random.Generator, size: int) -> Image.Image:
+    """One with edges, gradients and some texture, of about the bytes of a photograph."""
+    coarse = Image.fromarray(rng.integers(0, 256, (14, 14, 3), np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
+    pixels = np.asarray(coarse).astype(np.float32)
+    pixels[:, size // 2 :] *= rng.uniform(0.5, 1)
+    pixels += 6 * rng.standard_normal((size, size, 1), np.float32)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
 def _bare(paths: tuple[str, ...], decode: Callable[[str], np.ndarray]) -> Callable[[], list[np.ndarray]]:
