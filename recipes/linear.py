@@ -40,7 +40,7 @@ class LinearOptions(RecipeOptions):
         super().check()
         require(self, "[2, 100]", "folds")
         refuse_idle(self, "in logistic regression", "model", "widths", "dropout", "augmentation", "init", "remat")
-        refuse_idle(self, "in logistic regression", "clean_fraction", "known_outliers")
+        refuse_idle(self, "in logistic regression", "ghost_batch", "clean_fraction", "known_outliers")
 
 
 def tried(options: LinearOptions, training: Training) -> Iterator[Training]:

@@ -152,6 +152,7 @@ def build_model(
         widths=options.widths,
         dropout=training.dropout,
         remat=options.remat,
+        ghost_batch=options.ghost_batch,
         dtype=jnp.dtype(training.dtype),
     )
     pixels = pixels_at_start(options)

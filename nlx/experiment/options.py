@@ -110,6 +110,9 @@ class RecipeOptions:
     """The weights are drawn from Beta(MIX_ALPHA, MIX_ALPHA) (mixup's paper 0.2 for ImageNet, cutmix's 1)."""
     remat: bool = False
     """Compute the blocks of ResNets and ViTs again for the gradient: less memory, about a third more time."""
+    ghost_batch: int | None = None
+    """Examples that share the statistics of a ResNet's batch normalization while training, a divisor of the batch: of
+    those that lie on one device, devices need not ask each other. Default: the whole batch."""
     learning_rate: float | None = None
     """First learning rate (paper 0.01). Default: 0.001 for Adam, else by data: 0.05 for features, mnist and the
     samples, 0.01 for others; ten times that for lars."""
@@ -174,7 +177,7 @@ class RecipeOptions:
         """Raise an ArgumentError for the first value that cannot be meant."""
         require(self, "[1, 16384]", "image_size")
         require(self, "(0, inf)", "batch_size", "epochs", "learning_rate", "method_rate", "seeds", "evaluate_every")
-        require(self, "(0, inf)", "clip", "accumulate", "mix_alpha")
+        require(self, "(0, inf)", "clip", "accumulate", "mix_alpha", "ghost_batch")
         require(self, "[0, 1)", "momentum", "dropout", "warmup", "average")
         require(self, "[0, 1)", "clean_fraction", "known_outliers", "validation_fraction")
         require(self, "[0, inf)", "weight_decay", "seed", "noise_seed", "checkpoint_seconds")

@@ -104,9 +104,7 @@ def as_rows(values: Array) -> Array:
 def from_rows(rows: Array, shape: tuple[int, ...]) -> Array:
     """The inverse of :func:`as_rows`, ``[n, *shape]``."""
     width = math.prod(shape)
-    if (
-        rows.shape[1] > width
-    ):  # libtpu 0.0.42 cannot compile a cut drawn into the exchange of rows between chips
+    if rows.shape[1] > width:  # libtpu 0.0.42 cannot compile a cut drawn into the exchange of rows between chips
         rows = jax.lax.optimization_barrier(rows)
     return rows[:, :width].reshape(rows.shape[0], *shape)
 

@@ -204,6 +204,7 @@ def build(
     widths: tuple[int, ...] | None = None,
     dropout: float = 0.0,
     remat: bool = False,
+    ghost_batch: int | None = None,
     dtype: jax.typing.DTypeLike = jnp.float32,
 ) -> Model:
     """Make a model; nothing is allocated before its ``init`` is called.
@@ -218,6 +219,8 @@ def build(
       dropout: probability that a value becomes 0 while training: behind every hidden layer of an ``mlp``, before the
         last layer of the others.
       remat: whether the blocks of ResNets and ViTs are computed again for the gradient, to save memory.
+      ghost_batch: examples in a row that share the statistics of a ResNet's batch normalization while training; it must
+        divide the batch. None for all of a batch, on however many devices it lies.
       dtype: dtype of the computation before the last layer, e.g. ``jnp.bfloat16``; parameters, batch statistics and
         outputs are float32.
 
@@ -234,7 +237,8 @@ def build(
       >>> outputs["logits"].shape, outputs["features"].shape
       ((5, 10), (5, 32))
     """
-    model = from_nnx(_constructor(name, input_shape, num_classes, widths, remat, dropout=dropout, dtype=dtype))
+    options = {"dropout": dropout, "dtype": dtype}
+    model = from_nnx(_constructor(name, input_shape, num_classes, widths, remat, ghost_batch, **options))
 
     def apply(
         params: Params, stats: Stats, inputs: Array, train: bool, key: Array | None = None
@@ -255,6 +259,7 @@ def _constructor(
     num_classes: int,
     widths: tuple[int, ...] | None,
     remat: bool,
+    ghost_batch: int | None,
     **options: Any,
 ) -> Callable[[nnx.Rngs], Any]:
     if name not in NAMES:
@@ -263,6 +268,8 @@ def _constructor(
         raise ArgumentError(f"{name} has its own widths: leave out `widths`, or choose mlp or convnet")
     if remat and not name.startswith(("resnet", "preact", *KINDS)):
         raise ArgumentError(f"{name} has no blocks to compute again: leave out `remat`")
+    if ghost_batch is not None and not name.startswith(("resnet", "preact")):
+        raise ArgumentError(f"{name} has no batch normalization: leave out `ghost_batch`")
     if name.startswith("mlp"):
         widths = AMT_WIDTHS if name == "mlp-amt" else widths
         if widths is not None:
@@ -284,5 +291,6 @@ def _constructor(
     if name in KINDS:
         return lambda rngs: ViT(KINDS[name], shape, num_classes, rngs=rngs, **options)
     depth = int(name.removeprefix("resnet").removeprefix("preact"))
+    options["ghost_batch"] = ghost_batch
     options |= {"preact": name.startswith("preact"), "stem": "32" if max(height, width) <= _SMALL else "224"}
     return lambda rngs: ResNet(depth, channels, num_classes, rngs=rngs, **options)

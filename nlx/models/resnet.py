@@ -29,14 +29,31 @@ _EXPANSION = 4  # a bottleneck block puts out four times the channels of its 3x3
 
 
 class _Norm(nnx.BatchNorm):
-    """Batch normalization in float32, returned in the dtype of its input."""
+    """Batch normalization in float32, returned in the dtype of its input.
 
-    def __init__(self, features: int, rngs: nnx.Rngs, *, zero: bool = False):
+    While training, statistics are those of the batch, or with ``ghost`` of each so many examples in a row, of which the
+    running ones take the mean (Hoffer et al., 2017, Train longer, generalize better, Algorithm 1).
+    """
+
+    def __init__(self, features: int, rngs: nnx.Rngs, *, ghost: int | None, zero: bool = False):
         scale_init = nnx.initializers.zeros_init() if zero else nnx.initializers.ones_init()
         super().__init__(features, momentum=0.9, scale_init=scale_init, dtype=jnp.float32, rngs=rngs)
+        self.ghost = ghost
 
     def __call__(self, x: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
-        return super().__call__(x.astype(jnp.float32), *args, **kwargs).astype(x.dtype)
+        if self.ghost is None or self.use_running_average:
+            return super().__call__(x.astype(jnp.float32), *args, **kwargs).astype(x.dtype)
+        if len(x) % self.ghost:
+            raise ArgumentError(f"`ghost_batch`={self.ghost} does not divide the batch of {len(x)}; take a divisor")
+        groups = x.astype(jnp.float32).reshape(-1, self.ghost, *x.shape[1:])
+        axes = tuple(range(1, x.ndim))
+        mean, var = (f(groups, axis=axes, keepdims=True) for f in (jnp.mean, jnp.var))
+        for running, seen in ((self.mean, mean), (self.var, var)):
+            running[...] = self.momentum * running[...] + (1 - self.momentum) * jnp.mean(seen, axis=0).reshape(-1)
+        assert self.scale is not None
+        assert self.bias is not None
+        scale, bias = (p[...].reshape((1,) * x.ndim + (-1,)) for p in (self.scale, self.bias))
+        return ((groups - mean) * jax.lax.rsqrt(var + self.epsilon) * scale + bias).reshape(x.shape).astype(x.dtype)
 
 
 class _Block(nnx.Module):
@@ -46,7 +63,15 @@ class _Block(nnx.Module):
     """
 
     def __init__(
-        self, inputs: int, width: int, stride: int, *, bottleneck: bool, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs
+        self,
+        inputs: int,
+        width: int,
+        stride: int,
+        *,
+        bottleneck: bool,
+        ghost: int | None,
+        dtype: jax.typing.DTypeLike,
+        rngs: nnx.Rngs,
     ):
         outputs = width * _EXPANSION if bottleneck else width
         # (kernel size, stride, channels); the bottleneck strides in its 3x3 convolution.
@@ -57,11 +82,11 @@ class _Block(nnx.Module):
         self.project = stride > 1 or inputs != outputs
         if self.project:
             self.shortcut_conv = Conv(inputs, outputs, 1, stride=stride, use_bias=False, dtype=dtype, rngs=rngs)
-            self.shortcut_norm = _Norm(outputs, rngs)
+            self.shortcut_norm = _Norm(outputs, rngs, ghost=ghost)
         for i, (size, step, channels) in enumerate(layers):
             conv = Conv(inputs, channels, size, stride=step, use_bias=False, dtype=dtype, rngs=rngs)
             setattr(self, f"conv_{i}", conv)
-            setattr(self, f"norm_{i}", _Norm(channels, rngs, zero=i == len(layers) - 1))
+            setattr(self, f"norm_{i}", _Norm(channels, rngs, ghost=ghost, zero=i == len(layers) - 1))
             inputs = channels
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -75,11 +100,20 @@ class _Block(nnx.Module):
 class _PreActBlock(nnx.Module):
     """Two 3x3 convolutions, each behind its normalization and ReLU, added to what came in or to its projection."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        *,
+        ghost: int | None,
+        dtype: jax.typing.DTypeLike,
+        rngs: nnx.Rngs,
+    ):
         self.project = stride > 1 or inputs != outputs
         if self.project:
             self.shortcut_conv = Conv(inputs, outputs, 1, stride=stride, use_bias=False, dtype=dtype, rngs=rngs)
-        self.norm_0, self.norm_1 = _Norm(inputs, rngs), _Norm(outputs, rngs)
+        self.norm_0, self.norm_1 = (_Norm(channels, rngs, ghost=ghost) for channels in (inputs, outputs))
         self.conv_0 = Conv(inputs, outputs, 3, stride=stride, use_bias=False, dtype=dtype, rngs=rngs)
         self.conv_1 = Conv(outputs, outputs, 3, use_bias=False, dtype=dtype, rngs=rngs)
 
@@ -100,6 +134,8 @@ class ResNet(nnx.Module):
       stem: ``'224'``, a 7x7 convolution and a 3x3 max-pooling, both of stride 2, or ``'32'``, one 3x3 convolution.
       dropout: probability that a feature becomes 0 before the last layer while training.
       remat: keep of each block its input alone, and compute it again for the gradient: less memory, more time.
+      ghost_batch: examples in a row that share the statistics of a normalization while training; it must divide the
+        batch. None for all of a batch.
       dtype: dtype of the convolutions, e.g. bfloat16; weights, batch statistics and outputs are float32.
       rngs: where the initial weights come from.
 
@@ -117,6 +153,7 @@ class ResNet(nnx.Module):
         stem: str = "224",
         dropout: float = 0.0,
         remat: bool = False,
+        ghost_batch: int | None = None,
         dtype: jax.typing.DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -131,17 +168,18 @@ class ResNet(nnx.Module):
         channels = widths[0]
         self.stem_conv = Conv(in_channels, channels, size, stride=stride, use_bias=False, dtype=dtype, rngs=rngs)
         if not preact:
-            self.stem_norm = _Norm(channels, rngs)
-        block = _PreActBlock if preact else partial(_Block, bottleneck=bottleneck)
+            self.stem_norm = _Norm(channels, rngs, ghost=ghost_batch)
+        kind = _PreActBlock if preact else partial(_Block, bottleneck=bottleneck)
+        block = partial(kind, ghost=ghost_batch, dtype=dtype, rngs=rngs)
         names = []
         for i, (blocks, width) in enumerate(zip(stages, widths, strict=True)):
             for j in range(blocks):
                 names.append(f"stage_{i}_block_{j}")
-                setattr(self, names[-1], block(channels, width, 2 if i > 0 and j == 0 else 1, dtype=dtype, rngs=rngs))
+                setattr(self, names[-1], block(channels, width, 2 if i > 0 and j == 0 else 1))
                 channels = width * _EXPANSION if bottleneck else width
         self.blocks = tuple(names)
         if preact:
-            self.last_norm = _Norm(channels, rngs)
+            self.last_norm = _Norm(channels, rngs, ghost=ghost_batch)
         self.head = Head(channels, num_classes, dropout=dropout, rngs=rngs)
 
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> Outputs:

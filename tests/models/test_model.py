@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 
 from nlx.arguments import ArgumentError
 from nlx.models import AMT_WIDTHS, MLP, NAMES, ConvNet, Model, ResNet, build
@@ -122,7 +123,7 @@ def test_stem_follows_the_image_size():
 def test_new_residual_blocks_are_the_identity():
     """With the last scale of a block 0, an input that is not negative passes a block without projection unchanged."""
     x = jnp.abs(_inputs((4, 4, 6)))
-    block = jax.jit(lambda x: _Block(6, 6, 1, bottleneck=False, dtype=jnp.float32, rngs=nnx.Rngs(0))(x))
+    block = jax.jit(lambda x: _Block(6, 6, 1, bottleneck=False, ghost=None, dtype=jnp.float32, rngs=nnx.Rngs(0))(x))
     np.testing.assert_array_equal(block(x), x)
 
 
@@ -233,6 +234,7 @@ def test_dropout_of_image_models_needs_a_key(name):
         (lambda: build("resnet18", (8, 8, 1), 3, widths=(4,)), "has its own widths"),
         (lambda: build("convnet", (8, 8, 1), 3, widths=(4,)), "`widths` must have a convolution"),
         (lambda: build("mlp", (8,), 3, dropout=1.0), r"`dropout` must lie in \[0, 1\)"),
+        (lambda: build("mlp", (8,), 3, ghost_batch=4), "mlp has no batch normalization: leave out `ghost_batch`"),
         (lambda: ResNet(19, 3, 10, rngs=nnx.Rngs(0)), "`depth` must be one of"),
         (lambda: ResNet(18, 3, 10, stem="64", rngs=nnx.Rngs(0)), "`stem` must be"),
     ],
@@ -240,6 +242,46 @@ def test_dropout_of_image_models_needs_a_key(name):
 def test_bad_arguments(call, message):
     with pytest.raises(ArgumentError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["resnet8", "preact18"])
+def test_ghost_batches_are_normalized_each_for_itself(name):
+    inputs = _inputs((8, 8, 1), batch=8)
+    whole, halves = build(name, (8, 8, 1), 3), build(name, (8, 8, 1), 3, ghost_batch=4)
+    params, stats = whole.init(jax.random.key(0))
+    outputs, seen = halves.apply(params, stats, inputs, True, None)
+    each = [whole.apply(params, stats, half, True, None) for half in (inputs[:4], inputs[4:])]
+    expected = jnp.concatenate([one["logits"] for one, _ in each])
+    np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-4, atol=1e-4)
+    mean = jax.tree.map(lambda a, b: (a + b) / 2, *(own for _, own in each))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), seen, mean)
+    together = whole.apply(params, stats, inputs, True, None)[0]["logits"]
+    assert np.abs(together - outputs["logits"]).max() > 1e-2
+    tested = (model.apply_test(params, stats, inputs)["logits"] for model in (whole, halves))
+    np.testing.assert_array_equal(*tested)
+
+
+def test_a_ghost_batch_divides_the_batch():
+    model = build("resnet8", (8, 8, 1), 3, ghost_batch=3)
+    with pytest.raises(ArgumentError, match="`ghost_batch`=3 does not divide the batch of 8; take a divisor"):
+        model.apply(*model.init(jax.random.key(0)), _inputs((8, 8, 1), batch=8), True, None)
+
+
+def test_devices_do_not_ask_each_other_for_statistics_of_their_own_ghost_batches():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spread = NamedSharding(mesh, PartitionSpec("data"))
+
+    def asked(**options):
+        model = build("resnet8", (8, 8, 1), 3, **options)
+        params, stats = model.init(jax.random.key(0))
+        forward = jax.jit(
+            lambda x: model.apply(params, stats, x, True, None)[0]["logits"], in_shardings=spread, out_shardings=spread
+        )
+        text = forward.lower(jax.ShapeDtypeStruct((16, 8, 8, 1), jnp.float32)).compile().as_text()
+        return text.count("all-reduce(")
+
+    assert asked() > 0
+    assert asked(ghost_batch=2) == asked(ghost_batch=1) == 0
 
 
 def test_bad_inputs(small):
