@@ -91,8 +91,12 @@ def devices_of(topology: str) -> list[jax.Device]:
         return list(topologies.get_topology_desc(topology, platform="tpu", **whole).devices)
     except (RuntimeError, ValueError, NotImplementedError, KeyError) as error:
         why = str(error).partition("\n")[0]
+        if kind == "h100" and form.isdigit():
+            compiler = " ".join(f"jax-cuda12-{part}=={jax.__version__}" for part in ("plugin", "pjrt"))
+            raise ArgumentError(
+                f"{topology} needs the compiler for GPUs: pip install --no-deps {compiler} ({why})"
+            ) from error
         raise ArgumentError(
-            f"{topology} is neither here, nor cpu:N, nor a TPU slice such as v5e:2x4, for which pip install 'nlx[tpu]' "
-            "is needed as well, nor h100:N, which needs jax-cuda12-plugin and jax-cuda12-pjrt of jax's version, "
-            f"installed with --no-deps ({why})"
+            f"{topology} is neither here, nor cpu:N or h100:N, nor a TPU slice such as v5e:2x4, for which "
+            f"pip install 'nlx[tpu]' is needed as well ({why})"
         ) from error

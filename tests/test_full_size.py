@@ -160,7 +160,10 @@ def test_rows_that_cannot_be_compiled_are_named_and_the_others_planned(data_dir,
 
 def test_devices_that_are_not_known_are_told(data_dir, capsys):
     assert called(["self-3"], data_dir, dry_run=True, plan="mars") == 1
-    assert "error: --plan=mars is neither here, nor cpu:N, nor a TPU slice such as v5e:2x4" in capsys.readouterr().err
+    assert (
+        "error: --plan=mars is neither here, nor cpu:N or h100:N, nor a TPU slice such as v5e:2x4"
+        in capsys.readouterr().err
+    )
 
 
 RUN = (*SMALL[:5], "epochs=2", "start_epoch=1", "members=4", "prototypes=2", "second_opinion=false")

@@ -67,8 +67,8 @@ def test_a_plan_says_all_of_it_and_leaves_nothing(as_a_user, arrays, tmp_path):
     ("recipe", "options", "told"),
     [
         ("elr", ("--plan=cpu:99",), "--plan=cpu:99 needs so many devices: set JAX_NUM_CPU_DEVICES=99"),
-        ("elr", ("--plan=cpu:0",), "--plan=cpu:0 is neither here, nor cpu:N"),
-        ("elr", ("--plan=mars",), "--plan=mars is neither here, nor cpu:N, nor a TPU slice such as v5e:2x4"),
+        ("elr", ("--plan=cpu:0",), "--plan=cpu:0 is neither here, nor cpu:N or h100:N"),
+        ("elr", ("--plan=mars",), "--plan=mars is neither here, nor cpu:N or h100:N, nor a TPU slice such as v5e:2x4"),
         ("distill", ("--plan=here",), "--plan says what one training takes, but here others come before it"),
         ("linear", ("--plan=here",), "--plan says what one training takes, but here others come before it"),
     ],
@@ -127,3 +127,19 @@ def test_what_does_not_fit_into_a_chip_is_told():
     optimizer, devices = optax.sgd(0.1, momentum=0.9), target.devices_of("v5e:2x2")
     with target.planned_for(devices), pytest.raises(ArgumentError, match=r"into a TPU v5 lite: .* exceeds available"):
         costs_of(Trainer(network, elr(), optimizer, batch_size=64, mesh=make_mesh(devices)), SPLIT)
+
+
+GPU_COMPILER = importlib.util.find_spec("jax_cuda12_plugin") is not None
+
+
+@pytest.mark.skipif(not GPU_COMPILER, reason="needs jax-cuda12-plugin and -pjrt")
+def test_gpus_that_are_not_here():
+    found = costs(elr(), target.devices_of("h100:4"))
+    assert found.parts["examples"] == 4 * N * K // 4
+    assert found.working > 0
+
+
+@pytest.mark.skipif(GPU_COMPILER, reason="the compiler is here")
+def test_without_their_compiler_gpus_are_refused_with_what_to_install():
+    with pytest.raises(ArgumentError, match=rf"pip install --no-deps jax-cuda12-plugin=={jax.__version__} jax-cuda12"):
+        target.devices_of("h100:8")
