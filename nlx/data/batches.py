@@ -46,19 +46,25 @@ def train_batches(
 
 
 def eval_batches(
-    split: Split, batch_size: int, rows: np.ndarray | None = None, *, threads: int = THREADS
+    split: Split,
+    batch_size: int,
+    places: np.ndarray | None = None,
+    *,
+    rows: np.ndarray | None = None,
+    threads: int = THREADS,
 ) -> Iterator[tuple[HostBatch, int]]:
-    """A split from front to back, in batches of one size.
+    """A split from front to back, or some rows of it, in batches of one size.
 
     Args:
       split: training or test split.
       batch_size: B.
-      rows: positions in a batch of the rows that are read, int ``[m]``; None for all.
+      places: positions in a batch of the rows that are read, int ``[m]``; None for all.
+      rows: of the split, int; None for all.
       threads: that decode, each a batch at a time.
 
     Returns:
       Iterator over pairs of a batch, as :func:`train_batches` gives it (without ``noisy_label`` where the split has
-      none), and how many of its B rows count: all but in the last batch, whose end repeats the split's last row.
+      none), and how many of its B rows count: all but in the last batch, whose end repeats the last row.
 
     Raises:
       ValueError: batch_size < 1.
@@ -66,9 +72,14 @@ def eval_batches(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    n, places = len(split), np.arange(batch_size) if rows is None else rows
+    n, places = len(split) if rows is None else len(rows), np.arange(batch_size) if places is None else places
+
+    def batch(start: int) -> HostBatch:
+        at = np.minimum(start + places, n - 1)
+        return gather(split, at if rows is None else rows[at])
+
     starts = range(0, n, batch_size)
-    batches = grain.MapDataset.source(starts).map(lambda start: gather(split, np.minimum(start + places, n - 1)))
+    batches = grain.MapDataset.source(starts).map(batch)
     counts = (min(batch_size, n - start) for start in starts)
     return zip(batches.to_iter_dataset(_read_options(split, threads)), counts, strict=True)
 

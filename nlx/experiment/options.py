@@ -148,6 +148,8 @@ class RecipeOptions:
     """Share of the noisy training set to hold out and score against its noisy labels, to tune on."""
     evaluate_every: int = 1
     """Score the test set and the recovery of labels every so many epochs, and after the last."""
+    evaluate_examples: int = 100_000
+    """Before the last epoch, score the recovery of no more labels than so many, drawn at random."""
     checkpoint_seconds: float = 60.0
     """Write a checkpoint every so many seconds, less often where writing holds up more than a twentieth of the time;
     and always at the end, and before a stop."""
@@ -177,7 +179,7 @@ class RecipeOptions:
         """Raise an ArgumentError for the first value that cannot be meant."""
         require(self, "[1, 16384]", "image_size")
         require(self, "(0, inf)", "batch_size", "epochs", "learning_rate", "method_rate", "seeds", "evaluate_every")
-        require(self, "(0, inf)", "clip", "accumulate", "mix_alpha", "ghost_batch")
+        require(self, "(0, inf)", "clip", "accumulate", "mix_alpha", "ghost_batch", "evaluate_examples")
         require(self, "[0, 1)", "momentum", "dropout", "warmup", "average")
         require(self, "[0, 1)", "clean_fraction", "known_outliers", "validation_fraction")
         require(self, "[0, inf)", "weight_decay", "seed", "noise_seed", "checkpoint_seconds")

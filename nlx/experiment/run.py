@@ -175,7 +175,7 @@ class Run:
         self._log = MetricsLog(self.folder / "metrics.jsonl")
         self._checkpoints = Checkpoints(self.folder / "checkpoints", self.options.checkpoint_seconds, about)
         return [
-            Evaluate(data, self.options.evaluate_every, self._whole(data)),
+            Evaluate(data, self.options.evaluate_every, self._whole(data), self.options.evaluate_examples),
             *([self._log] if self._lead else []),
             self.console,
             *([Profile(self.folder / "profile", self.console.say)] if self.options.profile else []),

@@ -134,11 +134,14 @@ class Evaluate(Observer):
       data: what is trained on, with what is known of it.
       every: after how many epochs; always after the last.
       whole: whether posteriors have the probabilities of all classes, or of the likeliest.
+      most: training examples, drawn at random, whose labels count before the last epoch; None for all.
     """
 
-    def __init__(self, data: Dataset, every: int = 1, whole: bool = True):
+    def __init__(self, data: Dataset, every: int = 1, whole: bool = True, most: int | None = None):
         self._data, self._every, self._whole, self._epochs = data, every, whole, 0
-        self._truth = true_transition(data)
+        self._truth, self._some = true_transition(data), None
+        if most is not None and most < len(data.train):
+            self._some = np.sort(np.random.default_rng(0).choice(len(data.train), most, replace=False))
 
     def on_start(self, trainer: Trains, stages: Stages, state: TrainState) -> None:
         """See :class:`Observer`."""
@@ -146,7 +149,8 @@ class Evaluate(Observer):
 
     def score(self, state: TrainState, row: Row) -> None:
         """See :class:`Observer`."""
-        if row["epoch"] % self._every and row["epoch"] != self._epochs:
+        ends = row["epoch"] == self._epochs
+        if row["epoch"] % self._every and not ends:
             return
         trainer, data = self._trainer, self._data
         if data.test is not None:
@@ -154,7 +158,9 @@ class Evaluate(Observer):
         if data.validation is not None:
             row["validation_score"] = noisy_score(trainer.scores(state, data.validation), data.given(data.validation))
         if data.train.label is not None:
-            row |= recovery(trainer.posterior(state, data.train, whole=self._whole), data.train)
+            some = None if ends else self._some
+            part = data.train if some is None else data.train.take(some)
+            row |= recovery(trainer.posterior(state, data.train, whole=self._whole, rows=some), part)
         if trainer.method.transition is not None and self._truth is not None:
             learned = np.asarray(trainer.method.transition(state.params["method"]))
             row["transition_mae"] = float(np.abs(learned - self._truth).mean())

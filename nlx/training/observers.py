@@ -27,7 +27,9 @@ class Trains(Protocol):
     @property
     def method(self) -> Method: ...  # noqa: D102
 
-    def posterior(self, state: TrainState, data: Split, *, whole: bool = True) -> Posterior: ...  # noqa: D102
+    def posterior(  # noqa: D102
+        self, state: TrainState, data: Split, *, whole: bool = True, rows: np.ndarray | None = None
+    ) -> Posterior: ...
 
     def scores(self, state: TrainState, inputs: Inputs | Split) -> np.ndarray: ...  # noqa: D102
 

@@ -74,16 +74,18 @@ class Passes:
         if method.refresh is not None:  # its memory is not donated: it may be left and done again
             self._refresh = jax.jit(method.refresh, out_shardings=by_example(mesh))
 
-    def posterior(self, state: TrainState, split: Split, whole: bool = True) -> Posterior:
-        """The posterior of every example of a split, as NumPy arrays, or only its likeliest classes."""
+    def posterior(
+        self, state: TrainState, split: Split, whole: bool = True, rows: np.ndarray | None = None
+    ) -> Posterior:
+        """The posterior of a split, or of some rows, as NumPy arrays: of all classes, or only of the likeliest."""
         program = self._posterior if whole or split.observed.ndim == 2 else self._short
         # One after the other, so that whoever interrupts waits for one at most. Cut off on the host: each length would
         # be another program on the device.
         parts = [
-            jax.tree.map(lambda rows, count=count: np.asarray(rows)[:count], program(state, batch))
-            for batch, count in self._batches(split)
+            jax.tree.map(lambda part, count=count: np.asarray(part)[:count], program(state, batch))
+            for batch, count in self._batches(split, rows)
         ]
-        return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *parts)
 
     def scores(self, state: TrainState, split: Split) -> np.ndarray:
         """The method's scores, float32 ``[n, K]``."""
@@ -118,9 +120,9 @@ class Passes:
             memory = self._refresh(key_for(state, REFRESH, epochs), state.memory, rows, to_device(padded, sharding))
         return state._replace(memory=memory)
 
-    def _batches(self, split: Split) -> Iterator[tuple[Batch, int]]:
-        """A split from front to back on the device: pairs of a batch and how many of its rows count."""
+    def _batches(self, split: Split, rows: np.ndarray | None = None) -> Iterator[tuple[Batch, int]]:
+        """A split, or some rows, from front to back on the device: pairs of a batch and how many of its rows count."""
         share = Share(self._mesh, self.batch)
-        for batch, count in eval_batches(split, self.batch, share.rows):
+        for batch, count in eval_batches(split, self.batch, share.rows, rows=rows):
             poll()
             yield share.to_device(batch), count

@@ -181,18 +181,21 @@ class Trainer:
             refresh=None if self.method.refresh is None else lambda s, epochs: self._passes.refresh(s, split, epochs),
         )
 
-    def posterior(self, state: TrainState, data: Data, *, whole: bool = True) -> Posterior:
-        """The method's posterior of every example of a training set, as NumPy arrays.
+    def posterior(
+        self, state: TrainState, data: Data, *, whole: bool = True, rows: np.ndarray | None = None
+    ) -> Posterior:
+        """The method's posterior of every example of a training set, or of some rows of it, as NumPy arrays.
 
         Args:
           state: of a training on these data: memory goes by position.
           data: with noisy labels.
           whole: with the probabilities of all classes, or only of the likeliest (:class:`nlx.methods.top.Top`).
+          rows: of the data, int; None for all.
 
         Raises:
           Diverged: it is not finite.
         """
-        posterior = self._passes.posterior(state, as_split(data), whole)
+        posterior = self._passes.posterior(state, as_split(data), whole, rows)
         if not all(np.isfinite(x).all() for c in posterior.candidates.values() for x in jax.tree.leaves(c.probs)):
             raise Diverged(f"the posterior is not finite after step {int(state.step)}: take a lower `learning_rate`")
         return posterior

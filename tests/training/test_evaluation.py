@@ -10,7 +10,7 @@ import pytest
 
 from nlx.arguments import ArgumentError
 from nlx.data import Dataset, Split
-from nlx.methods.method import Candidate, Column, Posterior
+from nlx.methods.method import Candidate, Column, Posterior, chosen_candidate
 from nlx.methods.noise_layer import noise_layer
 from nlx.methods.plain import cross_entropy, plain
 from nlx.training.evaluation import (
@@ -23,6 +23,7 @@ from nlx.training.evaluation import (
     recovery,
     true_transition,
 )
+from nlx.training.observers import Observer
 from nlx.training.stages import Stages
 from tests.training.conftest import K, N
 
@@ -136,6 +137,43 @@ def test_an_epochs_row_has_all_scores_that_the_data_allow(data, trainer_for):
         np.abs(np.asarray(state.params["method"]["transition"]) - truth).mean()
     )
     assert {"test_map", "test_map_11_point", "recovery_bayes", "recovery_classifier", "issue_auc"} <= set(row)
+
+
+def test_before_the_last_epoch_some_labels_count_and_then_all(data, trainer_for):
+    class Keeps(Observer):
+        states = ()
+
+        def on_epoch(self, state, row):
+            self.states += (jax.tree.map(jnp.copy, state),)
+
+    method, keeps = remembering_plain(), Keeps()
+    trainer = trainer_for(data.train, method, observers=[Evaluate(data, most=40), keeps])
+    history = trainer.fit(data.train, jax.random.key(0), 2).history
+    some = np.sort(np.random.default_rng(0).choice(N, 40, replace=False))
+    for state, row, rows in zip(keeps.states, history, (some, np.arange(N)), strict=True):
+        whole = trainer.posterior(state, data.train)
+        belief = whole.candidates[chosen_candidate(whole)].probs
+        right = belief.argmax(1) == data.train.label
+        assert row["recovery"] == pytest.approx(right[rows].mean())
+        part = trainer.posterior(state, data.train, rows=rows)
+        np.testing.assert_allclose(part.candidates[chosen_candidate(part)].probs, belief[rows], rtol=1e-5)
+        np.testing.assert_array_equal(part.columns["index"].values, rows)  # memory goes by position
+
+
+def remembering_plain():
+    """Plain training whose posterior shows what is kept at each row's place."""
+
+    def init(key, outputs, num_classes, size):
+        return {}, jnp.arange(size)
+
+    def loss(key, params, memory, outputs, batch, step):
+        return PLAIN.loss(key, params, (), outputs, batch, step)[0], memory, {}
+
+    def posterior(params, memory, outputs, batch):
+        given = PLAIN.posterior(params, (), outputs, batch)
+        return given._replace(columns={"index": Column(memory)})
+
+    return PLAIN._replace(init=init, loss=loss, posterior=posterior)
 
 
 def test_without_truth_and_test_set_there_is_nothing_to_add(data, trainer_for):
