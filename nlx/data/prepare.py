@@ -12,8 +12,11 @@ from jax import Array
 
 from nlx.data.dataset import ImageFiles, Inputs
 from nlx.data.rand_augment import rand_augment
+from nlx.data.resized_crop import resized_crop
 
-Augmentation = Literal["none", "flip", "crop", "crop-flip", "crop-flip-rand"]
+Augmentation = Literal[
+    "none", "flip", "crop", "crop-flip", "crop-flip-rand", "resized-crop-flip", "resized-crop-flip-rand"
+]
 
 IMAGENET = (
     255 * np.array([0.485, 0.456, 0.406], np.float32),
@@ -61,8 +64,9 @@ def preparer(
       mean: see :func:`normalization`.
       scale: likewise.
       augmentation: ``crop``: a random crop of ``size`` pixels (after padding by an eighth where the image has that size
-        already); ``flip``: left and right swapped in half of the images; ``rand``: before both, RandAugment on pixels
-        from 0 to 255, see :func:`nlx.data.rand_augment.rand_augment`.
+        already), or ``resized-crop``: of any size and shape, see :func:`nlx.data.resized_crop.resized_crop`; ``flip``:
+        left and right swapped in half of the images; ``rand``: before both, RandAugment on pixels from 0 to 255, see
+        :func:`nlx.data.rand_augment.rand_augment`.
       size: height and width of the model's input, pixels; None keeps the stored ones. In evaluation the centre is cut
         out.
 
@@ -90,6 +94,8 @@ def preparer(
             stored = rand_augment(jax.random.fold_in(key, 2), stored.astype(jnp.float32))
         crop_key, flip_key = jax.random.split(key)
         flipped = jax.random.bernoulli(flip_key, 0.5, (count, 1, 1, 1)) if "flip" in augmentation else None
+        if "resized" in augmentation:
+            return normal(resized_crop(crop_key, stored.astype(jnp.float32), target, flipped=flipped))
         if "crop" not in augmentation:
             return _mirrored(_centre(normal(stored), target), flipped)
         corners, border = _corners(crop_key, stored.shape, target)

@@ -80,7 +80,8 @@ class RecipeOptions:
     float32 on CPUs."""
     augmentation: Augmentation | None = None
     """Random changes of training images. Default by data: none for digits and mnist, crop for the samples, else
-    crop-flip. crop-flip-rand is RandAugment before both."""
+    crop-flip. resized-crop-flip cuts parts of any size and shape, as is usual on ImageNet; with -rand, RandAugment
+    comes before."""
     standardize: Literal["all", "each"] = "all"
     """Scale of features: one for all of them, or one for each, which suits features in units of their own."""
     six_crops: bool = False
