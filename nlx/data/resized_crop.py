@@ -44,11 +44,11 @@ def resized_crop(
     share = jax.random.uniform(area_key, (count,), minval=area[0], maxval=area[1])
     shape = jnp.exp(jax.random.uniform(ratio_key, (count,), minval=math.log(ratio[0]), maxval=math.log(ratio[1])))
     sides = jnp.sqrt(share * height * width / shape), jnp.sqrt(share * height * width * shape)
-    cut = []
+    cut = []  # start and length of rows, and of columns
     for corner_key, side, most in zip(corner_keys, sides, (height, width), strict=True):
         side = jnp.minimum(side, most)
         cut.append((jax.random.uniform(corner_key, (count,)) * (most - side), side))
-    return resampled(images, *cut, size, flipped)
+    return resampled(images, cut[0], cut[1], size, flipped)
 
 
 def resampled(
