@@ -10,9 +10,10 @@ import numpy as np
 from jax import Array
 
 from nlx.arguments import ArgumentError
+from nlx.training.given import Data, as_split
 from nlx.training.loop import Fitted
 from nlx.training.stages import Stage
-from nlx.training.trainer import Data, Trainer, as_split
+from nlx.training.trainer import Trainer
 
 
 def folds_of(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:

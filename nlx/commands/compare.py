@@ -14,7 +14,8 @@ import tyro
 from nlx.arguments import ArgumentError
 from nlx.report.comparison import comparison_curves
 
-_APART = {"dataset", "noise", "seed", "seeds", "run_dir", "resume", "data_dir", "checkpoint_seconds"}
+_LAYOUT = {"shard_params", "model_devices", "spread_data"}
+_APART = {"dataset", "noise", "seed", "seeds", "run_dir", "resume", "data_dir", "checkpoint_seconds", *_LAYOUT}
 _METRICS = {
     "test_accuracy": "test accuracy",
     "test_balanced_accuracy": "balanced",

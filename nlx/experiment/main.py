@@ -28,6 +28,7 @@ from nlx.experiment.streams import lasting_streams
 from nlx.target import devices_of, planned_for
 from nlx.training.checkpoint import CheckpointError
 from nlx.training.loop import Diverged
+from nlx.training.mesh import Layout, laid_out
 from nlx.training.observers import Interrupted
 
 Options = TypeVar("Options", bound=RecipeOptions)
@@ -107,6 +108,11 @@ def run_recipe(
       Stopped: on SIGINT or SIGTERM, after the state was saved.
     """
     options.check()
+    with laid_out(Layout(options.model_devices, options.shard_params, options.spread_data)):
+        return _run(options, train, data, pictures)
+
+
+def _run(options: Options, train: Train[Options], data: Dataset | None, pictures: bool) -> dict[str, Any]:
     if options.plan is not None:
         with planned_for(_planned(options.plan)), ExitStack() as held, suppress(Planned):
             train(replace(options, seeds=1), Run(replace(options, seeds=1), data=data, held=held))

@@ -165,6 +165,14 @@ class RecipeOptions:
     """Where held-out models find the method's cleaned labels no better than the given ones, join its belief with that
     of linear models in folds (`nlx.clean`), or take theirs alone if that is still worse: for one label per example,
     vectors and small images, and probabilities of all classes (--posterior_gib)."""
+    shard_params: bool = False
+    """Split wide parameters, and what the optimizer keeps for them, over the devices: arrays of 4 MiB or more, each
+    along its longest axis that divides. Default: all of them on every device."""
+    model_devices: int = 1
+    """How many devices share the last layer and the method's transition matrix between them, by class; a divisor of the
+    devices. Default: these are on every device."""
+    spread_data: bool = False
+    """Spread a training set in memory over the devices by example. Default: all of it on every device."""
     label_separator: str = ";"
     """What separates several labels of one picture in a labels.csv."""
     words: Path | None = None
@@ -180,7 +188,7 @@ class RecipeOptions:
         """Raise an ArgumentError for the first value that cannot be meant."""
         require(self, "[1, 16384]", "image_size")
         require(self, "(0, inf)", "batch_size", "epochs", "learning_rate", "method_rate", "seeds", "evaluate_every")
-        require(self, "(0, inf)", "clip", "accumulate", "mix_alpha", "ghost_batch", "evaluate_examples")
+        require(self, "(0, inf)", "clip", "accumulate", "mix_alpha", "ghost_batch", "evaluate_examples", "model_devices")
         require(self, "[0, 1)", "momentum", "dropout", "warmup", "average")
         require(self, "[0, 1)", "clean_fraction", "known_outliers", "validation_fraction")
         require(self, "[0, inf)", "weight_decay", "seed", "noise_seed", "checkpoint_seconds")

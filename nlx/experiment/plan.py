@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -97,9 +97,13 @@ def plan_of(
         f"on {mesh.size} x {mesh.devices.flat[0].device_kind}"
     )
     kept = 4 * data.num_classes if whole else 6 * COUNT
-    state = found.parts["weights"] + found.parts["optimizer"] + found.parts["examples"] * mesh.size
-    disk = _KEPT * state + found.parts["weights"] + len(split) * (_LABELS + kept)
+    form = trainer.abstract_state(split)
+    disk = _KEPT * _bytes(form) + _bytes((form.params, form.stats)) + len(split) * (_LABELS + kept)
     return Plan(about, found, _limit(mesh), plan.total, disk)
+
+
+def _bytes(forms: Any) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(forms))
 
 
 def _limit(mesh: Mesh) -> int | None:

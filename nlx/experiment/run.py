@@ -37,9 +37,10 @@ from nlx.models.pretrained import load_weights
 from nlx.training.checkpoint import Checkpoints
 from nlx.training.evaluation import Evaluate
 from nlx.training.loop import Fitted
+from nlx.training.mesh import on_host
 from nlx.training.observers import Observer, polled
 from nlx.training.stages import Stage, Stages
-from nlx.training.state import TrainState, with_weights
+from nlx.training.state import TrainState, for_prediction, with_weights
 from nlx.training.trainer import Trainer
 
 
@@ -264,6 +265,7 @@ class Run:
                 for name, part in (("test", data.test), ("validation", data.validation))
                 if part is not None
             }
+            learnt = on_host(for_prediction(fitted.state))
         if not self._lead:
             return Result(self.folder, {}, None)
         with self._signals.alone():
@@ -271,7 +273,7 @@ class Run:
             evidence = evidence_for(data) if self.options.second_opinion else None
             table = table_of(posterior, data, trainer.method.name, judged, evidence)
             self._status.begin("exporting, 3 of 3: model, labels, pictures and report")
-            save_trained(self.folder, trainer, fitted.state, data)
+            save_trained(self.folder, trainer, learnt, data)
             options, training = self.options, self._training
             summary = write_products(
                 self.folder,
@@ -279,7 +281,7 @@ class Run:
                 posterior,
                 data,
                 trainer.method,
-                jax.tree.map(np.asarray, fitted.state.params["method"]),
+                learnt.params["method"],
                 self._log.rows,
                 pictures=pictures if self._pictures else (),
                 about={"seeds": [options.seed], "epochs": training.epochs, "model": training.model, **(facts or {})},

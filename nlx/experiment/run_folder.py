@@ -21,8 +21,9 @@ from nlx.data.dataset import Dataset, ImageFiles, Split
 from nlx.data.records import content_of, file_of
 from nlx.files import locked, replacing, sweep, to_json
 
-_ABOUT_THE_CALL = ("run_dir", "resume", "data_dir", "checkpoint_seconds", "distributed")
-"""Options that may differ between a run and its resumption: they do not change its numbers."""
+_LAYOUT = ("distributed", "shard_params", "model_devices", "spread_data")
+_ABOUT_THE_CALL = ("run_dir", "resume", "data_dir", "checkpoint_seconds", *_LAYOUT)
+"""Options that may differ between a run and its resumption: they do not change its numbers, but for rounding."""
 
 
 def open_folder(folder: Path, options: dict[str, Any], facts: dict[str, Any], held: ExitStack) -> str:

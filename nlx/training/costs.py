@@ -14,6 +14,7 @@ from nlx.arguments import ArgumentError
 from nlx.data.dataset import ImageFiles, Split
 from nlx.training.feed import batch_shapes, make_program
 from nlx.training.mesh import by_example, replicated
+from nlx.training.state import bytes_of_device
 from nlx.training.step import make_step
 from nlx.training.trainer import Trainer
 
@@ -52,7 +53,8 @@ def costs_of(trainer: Trainer, split: Split, compiling: Callable[[Lowered], Comp
       ArgumentError: the compiler finds that the step does not fit into a device, as those of TPUs do.
     """
     mesh, batch_size, state = trainer.mesh, trainer.batch_size, trainer.abstract_state(split)
-    program = make_program(make_step(trainer.model, trainer.method, trainer.optimizer, mesh), batch_size)
+    about = (trainer.model, trainer.method, trainer.optimizer, mesh)
+    program = make_program(make_step(*about, shard_params=trainer.shard_params), batch_size)
     batch = {
         name: jax.ShapeDtypeStruct(form.shape, form.dtype, sharding=by_example(mesh))
         for name, form in batch_shapes(split, batch_size).items()
@@ -72,10 +74,12 @@ def costs_of(trainer: Trainer, split: Split, compiling: Callable[[Lowered], Comp
     memory: Any = compiled.memory_analysis()
     given = memory.output_size_in_bytes - memory.alias_size_in_bytes
     parts = {
-        "weights": _bytes((state.params, state.stats)),
-        "optimizer": _bytes(state.opt_state),
-        "examples": _bytes(state.memory),
-        "data": 0 if isinstance(split.inputs, ImageFiles) else _resident(split),
+        "weights": bytes_of_device((state.params, state.stats)),
+        "optimizer": bytes_of_device(state.opt_state),
+        "examples": bytes_of_device(state.memory),
+        "data": 0
+        if isinstance(split.inputs, ImageFiles)
+        else _resident(split, mesh.size if trainer.spread_data else 1),
     }
     held = sum(size for name, size in parts.items() if name != "data")
     working = max(0, memory.argument_size_in_bytes - held) + memory.temp_size_in_bytes + given
@@ -83,11 +87,8 @@ def costs_of(trainer: Trainer, split: Split, compiling: Callable[[Lowered], Comp
     return Costs(parts, working, float(analysis.get("flops", math.nan)))
 
 
-def _bytes(tree: Any) -> int:
-    """On each device."""
-    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-def _resident(split: Split) -> int:
+def _resident(split: Split, shares: int) -> int:
+    """Bytes of a training set on each device, which has one of so many shares."""
     arrays = (split.inputs, split.noisy_label, split.trusted_label)
-    return sum(rows.nbytes for rows in arrays if isinstance(rows, np.ndarray))
+    rows = -(-len(split) // shares)
+    return sum(rows * a.nbytes // len(a) for a in arrays if isinstance(a, np.ndarray))

@@ -11,6 +11,7 @@ from nlx import metrics, transitions
 from nlx.data.dataset import Dataset, Split
 from nlx.methods.method import Posterior, chosen_candidate
 from nlx.methods.top import Top
+from nlx.training.mesh import on_host
 from nlx.training.observers import Observer, Row, Trains
 from nlx.training.stages import Stages
 from nlx.training.state import TrainState
@@ -162,7 +163,7 @@ class Evaluate(Observer):
             part = data.train if some is None else data.train.take(some)
             row |= recovery(trainer.posterior(state, data.train, whole=self._whole, rows=some), part)
         if trainer.method.transition is not None and self._truth is not None:
-            learned = np.asarray(trainer.method.transition(state.params["method"]))
+            learned = on_host(trainer.method.transition(state.params["method"]))
             row["transition_mae"] = float(np.abs(learned - self._truth).mean())
 
 

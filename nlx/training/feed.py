@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import Mesh, Sharding
+from jax.sharding import Mesh, PartitionSpec
 
 from nlx import target
 from nlx.arguments import ArgumentError
 from nlx.data.batches import train_batches
 from nlx.data.dataset import ImageFiles, Split
 from nlx.methods.method import Batch
-from nlx.training.mesh import Share, replicated
+from nlx.training.mesh import Share, replicated, spread
 from nlx.training.stages import Stages
 from nlx.training.state import TrainState
 from nlx.training.step import Step, epoch_order, run_steps, summed
@@ -41,10 +41,14 @@ class Program(NamedTuple):
     members: Callable[..., TrainState]
 
 
-def make_program(step: Step, batch_size: int) -> Program:
-    """A stage's program."""
+def make_program(step: Step, batch_size: int, apart: Mesh | None = None) -> Program:
+    """A stage's program; with ``apart``, members lie along that mesh's axis, and each device trains its own."""
     many = run_steps(step, batch_size)
     members = jax.vmap(many, in_axes=(0, None, 0, None, None))
+    if apart is not None:
+        own, same = PartitionSpec(apart.axis_names), PartitionSpec()
+        specs = (own, same, own, same, same)
+        members = jax.shard_map(members, mesh=apart, in_specs=specs, out_specs=own, check_vma=False)
     return Program(step, *(jax.jit(f, donate_argnums=0) for f in (summed(step), many, members)))
 
 
@@ -64,11 +68,12 @@ class Feed(Protocol):
         """Take ``count`` steps from ``step`` on, within one epoch; the old state is consumed."""
 
 
-def on_device(split: Split, sharding: Sharding) -> Batch:
-    """What the step reads of a training split that fits into memory, as arrays on the device."""
+def on_device(split: Split, mesh: Mesh, spread_data: bool) -> Batch:
+    """What the step reads of a training split that fits into memory: on every device, or spread over them."""
     _refuse_plans()
-    arrays = {"inputs": split.inputs, "noisy_label": split.noisy_label, "trusted_label": split.trusted_label}
-    return {name: jax.device_put(a, sharding) for name, a in arrays.items() if a is not None}
+    named = {"inputs": split.inputs, "noisy_label": split.noisy_label, "trusted_label": split.trusted_label}
+    arrays: dict[str, Any] = {name: a for name, a in named.items() if a is not None}
+    return spread(arrays, mesh) if spread_data else jax.device_put(arrays, replicated(mesh))
 
 
 def batch_shapes(split: Split, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
@@ -83,11 +88,13 @@ def batch_shapes(split: Split, batch_size: int) -> dict[str, jax.ShapeDtypeStruc
 
 
 class DeviceFeed:
-    """The whole training set on every device; its order and batches are made there, without a host round trip."""
+    """The whole training set on the devices; its order and batches are made there, without a host round trip."""
 
-    def __init__(self, split: Split, stages: Stages, programs: Sequence[Program], key: Array, mesh: Mesh):
+    def __init__(
+        self, split: Split, stages: Stages, programs: Sequence[Program], key: Array, mesh: Mesh, spread_data: bool
+    ):
         self.longest = stages.total
-        self._data = on_device(split, replicated(mesh))
+        self._data = on_device(split, mesh, spread_data)
         self._make_order = jax.jit(epoch_order, static_argnums=3, out_shardings=replicated(mesh))
         self._rows = [jax.device_put(rows.astype(np.int32), replicated(mesh)) for rows in stages.rows]
         self._key, self._stages, self._programs = key, stages, programs
@@ -139,11 +146,14 @@ class StreamFeed:
         return state
 
 
-def make_feed(split: Split, stages: Stages, programs: Sequence[Program], key: Array, mesh: Mesh) -> Feed:
+def make_feed(
+    split: Split, stages: Stages, programs: Sequence[Program], key: Array, mesh: Mesh, spread_data: bool = False
+) -> Feed:
     """The feed that suits a training split; both visit the same rows in the same order, which follows from ``key``."""
     _refuse_plans()
-    feed = StreamFeed if isinstance(split.inputs, ImageFiles) else DeviceFeed
-    return feed(split, stages, programs, local_key(key), mesh)
+    if isinstance(split.inputs, ImageFiles):
+        return StreamFeed(split, stages, programs, local_key(key), mesh)
+    return DeviceFeed(split, stages, programs, local_key(key), mesh, spread_data)
 
 
 def _refuse_plans() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from nlx.arguments import ArgumentError
 from nlx.methods.method import Batch
@@ -50,6 +51,17 @@ def common_plan(plans: Sequence[Stages], size: int) -> Stages:
     return Stages(stages, size, plans[0].batch_size)
 
 
+def devices_of_members(mesh: Mesh, members: int) -> Mesh | None:
+    """The devices on which members lie apart, as many on each, along the one axis of a mesh of them.
+
+    None where that would leave half of the devices idle or more, or where they are of several processes.
+    """
+    fits = max(count for count in range(1, mesh.size + 1) if members % count == 0)
+    if mesh.is_multi_process or 2 * fits <= mesh.size or fits == 1:
+        return None
+    return Mesh(mesh.devices.flat[:fits], ("members",), axis_types=(AxisType.Auto,))
+
+
 def run_members(
     states: list[TrainState],
     plans: list[Stages],
@@ -60,6 +72,8 @@ def run_members(
     begin_stage: Callable[[TrainState, Position], TrainState],
     sum_names: Callable[[Position], list[str]],
     refresh: Callable[[TrainState, int], TrainState] | None,
+    apart: Mesh | None,
+    home: Callable[[TrainState], TrainState],
 ) -> Fitted:
     """Train all members to the end of their plans, step by step together.
 
@@ -72,15 +86,22 @@ def run_members(
       begin_stage: gives one member's state what a stage begins with.
       sum_names: names of the metrics of an epoch's steps.
       refresh: as in :func:`nlx.training.loop.run_stages`, for one member; None where no method wants it.
+      apart: see :func:`devices_of_members`.
+      home: where one member's state lies outside of its steps, as a tree of shardings.
     """
     keys = [local_key(state.key) for state in states]
-    many, step, names = stack(states), 0, list[str]()
+
+    def each(many: TrainState, change: Callable[..., TrainState], *options: Any) -> TrainState:
+        """Something done to every member, one after the other."""
+        return _placed(stack([change(one, *options) for one in _members(many, len(states), apart, home)]), apart)
+
+    many, step, names = _placed(stack(states), apart), 0, list[str]()
     history: list[Row] = []
     while step < common.total:
         at = common.position(step)
         began = time.perf_counter()
         if step == common.starts[at.stage]:
-            many = _each(many, len(states), begin_stage, at)
+            many = each(many, begin_stage, at)
             names = sum_names(at)
         many = many._replace(sums={name: jnp.zeros(len(states)) for name in names})
         visited = at.steps * common.batch_size
@@ -94,9 +115,11 @@ def run_members(
         for loss in means["train_loss"]:
             check_finite(float(loss), step)
         if refresh is not None:
-            many = _each(many, len(states), refresh, at.epoch + 1)
+            many = each(many, refresh, at.epoch + 1)
         stage = {"stage": common.all[at.stage].name} if len(common.all) > 1 else {}
         history.append({"epoch": at.epoch + 1, "step": step, **stage, "seconds": round(seconds, 4), **means})
+    if apart is not None:
+        many = stack(_members(many, len(states), apart, home))
     return Fitted(many, history)
 
 
@@ -106,6 +129,17 @@ def stack(states: Sequence[TrainState]) -> TrainState:
     return stacked
 
 
-def _each(states: TrainState, members: int, change: Callable[..., TrainState], *options: Any) -> TrainState:
-    """Something done to every member, one after the other."""
-    return stack([change(jax.tree.map(lambda leaf, i=i: leaf[i], states), *options) for i in range(members)])
+def _placed(many: TrainState, apart: Mesh | None) -> TrainState:
+    """Stacked states where their members' steps run."""
+    if apart is None:
+        return many
+    placed: TrainState = jax.device_put(many, NamedSharding(apart, PartitionSpec(apart.axis_names)))
+    return placed
+
+
+def _members(
+    many: TrainState, members: int, apart: Mesh | None, home: Callable[[TrainState], TrainState]
+) -> list[TrainState]:
+    """Each member's state, where it lies outside of its steps."""
+    each = [jax.tree.map(lambda leaf, i=i: leaf[i], many) for i in range(members)]
+    return each if apart is None else [jax.device_put(state, home(state)) for state in each]

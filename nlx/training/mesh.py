@@ -1,8 +1,11 @@
-"""Where arrays live: a mesh of devices, and how host arrays come onto it."""
+"""Where arrays live: a mesh of devices, how host arrays come onto it, and how split ones come back."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,12 +14,66 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from nlx import target
+from nlx.arguments import ArgumentError
+
+DATA, MODEL = "data", "model"  # axes of a mesh
 
 
-def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """One axis, ``data``, over all devices of all processes, or over the given or planned ones."""
+class Layout(NamedTuple):
+    """How trainings lie on the devices where their trainers are not told.
+
+    Attributes:
+      model_devices: see :func:`make_mesh`.
+      shard_params: see :class:`nlx.training.trainer.Trainer`, as of the next one.
+      spread_data: whether the training set is spread over the devices.
+    """
+
+    model_devices: int = 1
+    shard_params: bool = False
+    spread_data: bool = False
+
+
+_layout: ContextVar[Layout] = ContextVar("layout", default=Layout())  # noqa: B039
+
+
+def layout() -> Layout:
+    """The layout of trainings that begin now."""
+    return _layout.get()
+
+
+@contextmanager
+def laid_out(wanted: Layout) -> Iterator[None]:
+    """Within it trainers that are given no mesh lay trainings out like this."""
+    token = _layout.set(wanted)
+    try:
+        yield
+    finally:
+        _layout.reset(token)
+
+
+def make_mesh(devices: list[jax.Device] | None = None, model_devices: int | None = None) -> Mesh:
+    """All devices of all processes, or the given or planned ones, along ``data``, or along ``data`` and ``model``.
+
+    Examples are spread over all of them whatever their axes. A mesh without wide parameters has the one axis, so that
+    its programs are those of before there were two.
+
+    Args:
+      devices: which.
+      model_devices: how many neighbours share the last layer and a transition matrix between them, along ``model``; 1
+        for no such axis. None for what the layout says, or 1 where devices are given.
+
+    Raises:
+      ArgumentError: the devices are no multiple of that.
+    """
+    if model_devices is None:
+        model_devices = layout().model_devices if devices is None else 1
     devices = target.devices() if devices is None else devices
-    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+    if model_devices < 1 or len(devices) % model_devices:
+        raise ArgumentError(f"`model_devices`={model_devices} does not divide {len(devices)} devices; take a divisor")
+    shape = {DATA: len(devices) // model_devices, MODEL: model_devices}
+    axes = (DATA, MODEL) if model_devices > 1 else (DATA,)
+    kinds = (AxisType.Auto,) * len(axes)
+    return jax.make_mesh(tuple(shape[a] for a in axes), axes, axis_types=kinds, devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -25,8 +82,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def by_example(mesh: Mesh) -> NamedSharding:
-    """The leading axis, examples, spread over the mesh's ``data`` axis."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    """The leading axis, examples, spread over all of a mesh."""
+    return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
 
 def to_device(arrays: dict[str, np.ndarray], sharding: Sharding) -> dict[str, Array]:
@@ -36,6 +93,34 @@ def to_device(arrays: dict[str, np.ndarray], sharding: Sharding) -> dict[str, Ar
         return jax.make_array_from_callback(rows.shape, sharding, lambda index: rows[index])
 
     return {name: one(rows) for name, rows in arrays.items()}
+
+
+def spread(arrays: dict[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
+    """Host arrays ``[n, ...]``, the same on every process, spread by example; zeros at the end make shares equal."""
+
+    def one(rows: np.ndarray) -> Array:
+        share = -(-len(rows) // mesh.size)
+
+        def of_device(index: Any) -> np.ndarray:
+            own = rows[index[0]]
+            return np.pad(own, ((0, share - len(own)), *(((0, 0),) * (rows.ndim - 1)))) if len(own) < share else own
+
+        return jax.make_array_from_callback((share * mesh.size, *rows.shape[1:]), by_example(mesh), of_device)
+
+    return {name: one(rows) for name, rows in arrays.items()}
+
+
+def on_host(tree: Any) -> Any:
+    """Arrays as NumPy arrays, on every process; all of them ask, for what is split is brought together. Keys stay."""
+
+    def one(leaf: Array) -> Array | np.ndarray:
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return leaf
+        if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+            leaf = jax.jit(lambda x: x, out_shardings=replicated(leaf.sharding.mesh))(leaf)  # type: ignore[attr-defined]
+        return np.asarray(leaf)
+
+    return jax.tree.map(one, tree)
 
 
 class Share:

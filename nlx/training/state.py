@@ -21,6 +21,7 @@ from nlx.methods.method import Method, Shapes
 from nlx.models import Model
 from nlx.training.averaging import average_in, with_average
 from nlx.training.mesh import by_example, replicated
+from nlx.training.placement import shardings
 
 ORDER, REFRESH, HEADS = (int.from_bytes(name.encode()) for name in ("orde", "refr", "head"))
 """What is folded into a key for each use, far above any step, so that no two of them meet."""
@@ -76,10 +77,18 @@ def output_shapes(model: Model, inputs: jax.ShapeDtypeStruct) -> Shapes:
     return shapes
 
 
-def state_maker(model: Model, method: Method, optimizer: optax.GradientTransformation, split: Split, mesh: Mesh) -> Any:
+def state_maker(
+    model: Model,
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    split: Split,
+    mesh: Mesh,
+    shard_params: bool = False,
+) -> Any:
     """The jitted function from a key to a state at step 0, placed on the mesh, for a training set of the split's form.
 
-    Memory is spread over the mesh by index, the rest is on every device.
+    Memory is spread over the mesh by index, wide parameters as :func:`nlx.training.placement.shardings` says, the rest
+    is on every device.
 
     Raises:
       ArgumentError: the state would not fit into memory.
@@ -100,38 +109,46 @@ def state_maker(model: Model, method: Method, optimizer: optax.GradientTransform
 
     form = jax.eval_shape(make, jax.random.key(0))
     if not target.is_planned():  # its devices have memory of their own, and nothing is allocated
-        _check_memory(form)
-    return jax.jit(make, out_shardings=state_shardings(form, mesh))
+        _check_memory(abstract(make, mesh, shard_params), mesh)
+    return jax.jit(make, out_shardings=state_shardings(form, mesh, shard_params))
 
 
-def _check_memory(form: TrainState) -> None:
-    leaves = jax.tree.leaves_with_path(form)
-    size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for _, leaf in leaves)
-    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit") or memory()
+def bytes_of_device(forms: Any) -> int:
+    """Bytes that placed arrays, or their abstract forms, take on each device."""
+    leaves = jax.tree.leaves(forms)
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _check_memory(form: TrainState, mesh: Mesh) -> None:
+    size = bytes_of_device(form)
+    here = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit") or memory() // max(1, len(here))
     if size > limit:
-        path, most = max(leaves, key=lambda leaf: math.prod(leaf[1].shape))
+        path, most = max(jax.tree.leaves_with_path(form), key=lambda leaf: bytes_of_device(leaf[1]))
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         raise ArgumentError(
             f"the model, the method and the optimizer need {size / 2**30:,.0f} GiB of memory, and there are "
             f"{limit / 2**30:,.0f}: make {name} of {list(most.shape)} smaller, by `widths` or what else sets its size, "
-            "or give fewer classes or examples"
+            "or give fewer classes or examples, or several devices and `shard_params`"
         )
 
 
-def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
+def state_shardings(state: TrainState, mesh: Mesh, shard_params: bool = False) -> TrainState:
     """Where each leaf of a state belongs on a mesh, as a tree of shardings of the state's shape."""
     everywhere = jax.tree.map(lambda _: replicated(mesh), state)
-    return everywhere._replace(memory=jax.tree.map(lambda _: by_example(mesh), state.memory))
+    params, opt_state = shardings((state.params, state.opt_state), mesh, shard_params)
+    memory = jax.tree.map(lambda _: by_example(mesh), state.memory)
+    return everywhere._replace(params=params, opt_state=opt_state, memory=memory)
 
 
-def abstract(make: Callable[[Array], TrainState], mesh: Mesh) -> TrainState:
+def abstract(make: Callable[[Array], TrainState], mesh: Mesh, shard_params: bool = False) -> TrainState:
     """Shapes, dtypes and shardings of the states that a maker makes."""
     state = jax.eval_shape(make, jax.random.key(0))
 
     def form(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-    forms: TrainState = jax.tree.map(form, state, state_shardings(state, mesh))
+    forms: TrainState = jax.tree.map(form, state, state_shardings(state, mesh, shard_params))
     return forms
 
 

@@ -17,7 +17,8 @@ from nlx.methods.method import KNOWN_OUTLIER, Batch, Memory, Method, Metrics
 from nlx.models import Model
 from nlx.models.mixing import SHARE
 from nlx.training.mesh import by_example
-from nlx.training.state import ORDER, TrainState, step_key
+from nlx.training.placement import gathered, is_split, split_by_class
+from nlx.training.state import ORDER, TrainState, state_shardings, step_key
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 """(state, batch) -> (state, means of the metrics over the batch)."""
@@ -29,10 +30,11 @@ def make_step(
     model: Model,
     method: Method,
     optimizer: optax.GradientTransformation,
-    mesh: Mesh,
+    mesh: Mesh | None,
     *,
     loss_of: Method | None = None,
     rate: Callable[[Array], ArrayLike] | None = None,
+    shard_params: bool = False,
 ) -> Step:
     """The step as a pure function, not yet jitted: state and batch in, state and metrics out.
 
@@ -44,21 +46,28 @@ def make_step(
       model: the backbone.
       method: whose parameters and memory the state holds.
       optimizer: of ``{"model": ..., "method": ...}``.
-      mesh: where it runs.
+      mesh: where it runs; None for on each device by itself, inside ``jax.shard_map``.
       loss_of: a method whose loss takes the place of ``method``'s, as a stage may want.
       rate: step -> factor on the optimizer's updates; None for 1.
+      shard_params: whether wide parameters are split over the mesh, see :func:`nlx.training.placement.shardings`.
     """
     loss, outliers = (loss_of or method).loss, (loss_of or method).outliers
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         if unknown := set(batch) - _ALLOWED:
             raise ValueError(f"a training batch may not hold {sorted(unknown)}: true labels are for evaluation only")
-        batch = vectors_as_floats(jax.lax.with_sharding_constraint(batch, by_example(mesh)))
+        if mesh is not None:
+            batch = jax.lax.with_sharding_constraint(batch, by_example(mesh))
+        batch = vectors_as_floats(batch)
         model_key, _, method_key = jax.random.split(step_key(state), 3)
         rows = take_rows(state.memory, batch)
 
         def objective(params: dict[str, Any]) -> tuple[Array, tuple[Any, Array, Memory, Metrics]]:
+            if mesh is not None and shard_params:
+                params = gathered(params, mesh)
             outputs, stats = model.apply(params["model"], state.stats, batch["inputs"], True, model_key)
+            if mesh is not None:
+                outputs = {**outputs, "logits": split_by_class(outputs["logits"], mesh)}
             share = outputs.get(SHARE)
             if share is not None and jax.tree.leaves(rows):
                 raise ArgumentError(f"{method.name} keeps something for each example: leave out `mix`")
@@ -81,7 +90,11 @@ def make_step(
         params = {**params, "method": {**method.project(params["method"]), **frozen}}
         memory = jax.tree.map(lambda m, new: m if new is None else m.at[batch["index"]].set(new), state.memory, written)
         means = {name: jnp.mean(value, dtype=jnp.float32) for name, value in {"train_loss": mean, **metrics}.items()}
-        return TrainState(state.step + 1, state.key, params, stats, opt_state, memory, state.sums), means
+        new = TrainState(state.step + 1, state.key, params, stats, opt_state, memory, state.sums)
+        if mesh is not None and is_split((placed := state_shardings(new, mesh, shard_params)).params):
+            # As it came, so that no step compiles anew; with nothing split that is so by itself.
+            new = jax.lax.with_sharding_constraint(new, placed)
+        return new, means
 
     return step
 

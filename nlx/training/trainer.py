@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,23 +15,20 @@ from jax import Array
 from jax.sharding import Mesh
 
 from nlx.arguments import ArgumentError
-from nlx.data.checks import split_of
 from nlx.data.dataset import ImageFiles, Inputs, Split
 from nlx.methods.method import Method, Posterior
 from nlx.models import Model, from_nnx
 from nlx.training import evaluation
 from nlx.training.feed import Program, batch_shapes, make_feed, make_program, on_device
+from nlx.training.given import Data, as_split, inputs_only, trainable
 from nlx.training.loop import Diverged, Fitted, run_stages
-from nlx.training.members import common_plan, member_plans, run_members
-from nlx.training.mesh import make_mesh, replicated
+from nlx.training.members import common_plan, devices_of_members, member_plans, run_members
+from nlx.training.mesh import MODEL, Layout, layout, make_mesh, replicated
 from nlx.training.observers import Observer, Row, as_observers, closing
 from nlx.training.passes import Passes
 from nlx.training.stages import Position, Stage, Stages
-from nlx.training.state import HEADS, TrainState, abstract, fitting, key_for, output_shapes, reinit_heads, state_maker
+from nlx.training.state import HEADS, TrainState, abstract, fitting, key_for, reinit_heads, state_maker, state_shardings
 from nlx.training.step import make_step
-
-Data = Split | tuple[Any, Any]
-"""A split, or plain arrays (inputs, noisy labels)."""
 
 
 class Trainer:
@@ -48,6 +46,12 @@ class Trainer:
       mesh: where it runs; all devices there are by default.
       observers: told how a training goes, in this order: :class:`~nlx.training.observers.Observer`, or functions of an
         epoch's row.
+      shard_params: whether wide parameters, and what the optimizer keeps for them, are split over the mesh in place of
+        lying on every device, see :func:`nlx.training.placement.shardings`.
+      spread_data: whether a training set in memory is spread over the mesh by example in place of lying on every
+        device; batches are the same.
+
+    Without a mesh, the last two are by default what the layout says (:func:`nlx.training.mesh.laid_out`), with one no.
 
     Raises:
       ArgumentError: the batch does not divide over the devices.
@@ -73,10 +77,15 @@ class Trainer:
         batch_size: int = 128,
         mesh: Mesh | None = None,
         observers: Iterable[Observer | Callable[[Row], object]] = (),
+        shard_params: bool | None = None,
+        spread_data: bool | None = None,
     ):
         self.model = model if isinstance(model, Model) else from_nnx(model)
         self.method, self.optimizer, self.batch_size = method, optimizer, batch_size
+        wanted = layout() if mesh is None else Layout()
         self.mesh = make_mesh() if mesh is None else mesh
+        self.shard_params = wanted.shard_params if shard_params is None else shard_params
+        self.spread_data = wanted.spread_data if spread_data is None else spread_data
         self.observers = as_observers(observers)
         if batch_size % self.mesh.size:
             raise ArgumentError(
@@ -99,7 +108,7 @@ class Trainer:
 
     def abstract_state(self, data: Data) -> TrainState:
         """Shapes, dtypes and shardings of :meth:`init`'s state, to restore a checkpoint into; nothing is allocated."""
-        return abstract(self._maker(as_split(data)), self.mesh)
+        return abstract(self._maker(as_split(data)), self.mesh, self.shard_params)
 
     def fit(
         self, data: Data, key: Array, stages: int | Stage | Sequence[Stage] = 20, *, state: TrainState | None = None
@@ -119,11 +128,11 @@ class Trainer:
           ArgumentError: data, stages and batch do not fit together.
           Diverged: the loss is not finite.
         """
-        split = self._trainable(data)
+        split = trainable(data, self.model)
         plan = Stages(stages, len(split), self.batch_size)
         state = self.init(key, split) if state is None else fitting(state, self.abstract_state(split))
         programs = self._stage_programs(plan)
-        feed = make_feed(split, plan, programs, state.key, self.mesh)
+        feed = make_feed(split, plan, programs, state.key, self.mesh, self.spread_data)
         with closing(self.observers):
             for observer in self.observers:
                 observer.on_start(self, plan, state)
@@ -150,6 +159,9 @@ class Trainer:
         are shared; orders, initial weights and draws are each member's own. Arithmetic is batched, so that a member
         agrees with :meth:`fit` under its key up to rounding, which training then magnifies. Observers are not told.
 
+        On several devices of one process each trains members of its own and sends nothing, where they come out even on
+        more than half of the devices, and neither parameters nor data are to be split.
+
         Args:
           data: training examples in memory.
           keys: one typed PRNG key for each member, ``[m]``.
@@ -164,21 +176,25 @@ class Trainer:
           ArgumentError: files that stay on disk, or what :meth:`fit` raises.
           Diverged: the loss of a member is not finite.
         """
-        split = self._trainable(data)
+        split = trainable(data, self.model)
         if isinstance(split.inputs, ImageFiles):
             raise ArgumentError("members train together from memory only: raise `in_memory_gib`, or fit one by one")
         plans = member_plans(Stages(stages, len(split), self.batch_size), rows, len(keys), len(split))
         common = common_plan(plans, len(split))
-        programs = self._stage_programs(common)
+        splits = self.spread_data or self.shard_params or MODEL in self.mesh.shape  # which is for what is large
+        apart = None if splits else devices_of_members(self.mesh, len(keys))
+        programs = self._stage_programs(common, apart)
         return run_members(
             [self.init(key, split) for key in keys],
             plans,
             common,
             programs,
-            on_device(split, replicated(self.mesh)),
+            on_device(split, apart or self.mesh, self.spread_data),
             begin_stage=lambda state, at: self._begin_stage(state, split, common.all[at.stage]),
             sum_names=lambda at: self._sum_names(split, programs[at.stage]),
             refresh=None if self.method.refresh is None else lambda s, epochs: self._passes.refresh(s, split, epochs),
+            apart=apart,
+            home=lambda state: state_shardings(state, self.mesh, self.shard_params),
         )
 
     def posterior(
@@ -202,7 +218,7 @@ class Trainer:
 
     def scores(self, state: TrainState, inputs: Inputs | Split) -> np.ndarray:
         """The method's scores for inputs alone, log-odds or logits, float32 ``[n, K]``."""
-        return self._passes.scores(state, _inputs_only(inputs))
+        return self._passes.scores(state, inputs_only(inputs))
 
     def predict(self, state: TrainState, inputs: Inputs | Split, *, multi_label: bool = False) -> np.ndarray:
         """Class probabilities for inputs alone: a softmax, or one sigmoid per class, float32 ``[n, K]``."""
@@ -211,7 +227,7 @@ class Trainer:
 
     def features(self, state: TrainState, inputs: Inputs | Split) -> np.ndarray:
         """The backbone's features, float32 ``[n, F]``."""
-        return self._passes.features(state, _inputs_only(inputs))
+        return self._passes.features(state, inputs_only(inputs))
 
     def evaluate(self, state: TrainState, data: Data) -> Row:
         """Scores of predictions against the true labels of a split, or against its noisy ones where it has no others.
@@ -225,36 +241,33 @@ class Trainer:
             raise ArgumentError("there are no labels to compare predictions with")
         return evaluation.against(self.scores(state, split), labels)
 
-    def _trainable(self, data: Data) -> Split:
-        """A split whose noisy labels are classes that the model has."""
-        split = as_split(data)
-        if split.noisy_label is None:
-            raise ArgumentError("there are no noisy labels to learn from")
-        sample = jax.ShapeDtypeStruct((1, *split.inputs.shape[1:]), split.inputs.dtype)
-        classes = output_shapes(self.model, sample)["logits"].shape[-1]
-        if split.noisy_label.ndim == 1 and not 0 <= split.noisy_label.min() <= split.noisy_label.max() < classes:
-            raise ArgumentError(f"labels must be classes from 0 to {classes - 1}, as many as the model has logits")
-        return split
-
     def _maker(self, split: Split) -> Callable[[Array], TrainState]:
         """The function from a key to the first state, made once for each form of data."""
         if (form := (split.inputs.shape[1:], split.inputs.dtype, len(split))) not in self._makers:
-            self._makers[form] = state_maker(self.model, self.method, self.optimizer, split, self.mesh)
+            about = (self.model, self.method, self.optimizer, split, self.mesh, self.shard_params)
+            self._makers[form] = state_maker(*about)
         return self._makers[form]
 
-    def _stage_programs(self, plan: Stages) -> list[Program]:
+    def _stage_programs(self, plan: Stages, apart: Mesh | None = None) -> list[Program]:
         """A program for each stage; stages that differ in neither method nor schedule share one."""
         programs = []
         for stage, start, steps in zip(plan.all, plan.starts, plan.steps, strict=True):
             # Its length and its begin matter to a schedule alone.
-            key = (stage.method, stage.schedule, *((start, steps) if stage.schedule else ()))
+            key = (
+                stage.method,
+                stage.schedule,
+                *((start, steps) if stage.schedule else ()),
+                *((apart,) if apart else ()),
+            )
             if key not in self._programs:
                 rate = None
                 if stage.schedule is not None:
                     factor = stage.schedule(steps)
                     rate = lambda step, factor=factor, start=start: factor(jnp.float32(step - start))  # noqa: E731
-                step = make_step(self.model, self.method, self.optimizer, self.mesh, loss_of=stage.method, rate=rate)
-                self._programs[key] = make_program(step, self.batch_size)
+                mesh = self.mesh if apart is None else None
+                make = partial(make_step, self.model, self.method, self.optimizer, mesh, rate=rate)
+                step = make(loss_of=stage.method, shard_params=self.shard_params)
+                self._programs[key] = make_program(step, self.batch_size, apart)
             programs.append(self._programs[key])
         return programs
 
@@ -270,8 +283,8 @@ class Trainer:
     def _begin_stage(self, state: TrainState, split: Split, stage: Stage) -> TrainState:
         """The state with what a stage wants to be new."""
         if stage.fresh_optimizer:
-            make = jax.jit(self.optimizer.init, out_shardings=replicated(self.mesh))
-            state = state._replace(opt_state=make(state.params))
+            placed = state_shardings(state, self.mesh, self.shard_params).opt_state
+            state = state._replace(opt_state=jax.jit(self.optimizer.init, out_shardings=placed)(state.params))
         if stage.reinit_heads:
             state = reinit_heads(state, self._maker(split)(key_for(state, HEADS, state.step)))
         return state
@@ -282,22 +295,3 @@ class Trainer:
             form, batch = self.abstract_state(split), batch_shapes(split, self.batch_size)
             self._names[program] = list(jax.eval_shape(program.step, form, batch)[1])
         return self._names[program]
-
-
-def as_split(data: Data) -> Split:
-    """What a trainer is given, as a split.
-
-    Raises:
-      ArgumentError, DataError: what plain arrays hold cannot be trained on.
-    """
-    if isinstance(data, Split):
-        return data
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        raise ArgumentError(f"`data` must be a Split or a pair (inputs, labels), not {type(data).__name__}")
-    return split_of(*data)
-
-
-def _inputs_only(inputs: Inputs | Split) -> Split:
-    if isinstance(inputs, Split):
-        return inputs
-    return Split(inputs, None, None) if isinstance(inputs, ImageFiles) else split_of(inputs)
