@@ -92,6 +92,13 @@ def training_for(options: RecipeOptions, data: Dataset) -> Training:
     """
     if len(data.input_shape) == 1:
         refuse_idle(options, "for features", "six_crops", *(["augmentation"] if options.augmentation != "none" else []))
+    if isinstance(data.train.inputs, ImageFiles):
+        refuse_idle(options, "for pictures that stay on disk", "spread_data")
+    if data.num_classes % options.model_devices:
+        raise ArgumentError(
+            f"`model_devices`={options.model_devices} does not divide the {data.num_classes} classes of {data.name}, "
+            "over which the last layer would be split; take a divisor"
+        )
     given = {field.name: getattr(options, field.name) for field in fields(Training)}
     size, default = len(data.train), DEFAULTS[kind_of(data)]
     if data.multi_label:

@@ -7,11 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.kernels.programs import facts_of
 from nlx.arguments import ArgumentError
 from nlx.methods.plain import cross_entropy, plain, trusted_cross_entropy
 from nlx.methods.self_learning import corrections, self_learning
+from nlx.training.feed import on_device
 from nlx.training.loop import Diverged
-from nlx.training.stages import Stage, step_decay
+from nlx.training.members import devices_of_members, stack
+from nlx.training.mesh import make_mesh
+from nlx.training.stages import Stage, Stages, step_decay
 from tests.training.conftest import REMEMBERING, VISITING, B, N
 
 CORRECTING = self_learning(3, refresh_after=corrections(1), prototypes=2, members=16)
@@ -96,3 +100,56 @@ def test_what_cannot_be_trained_together_is_told(split, pictures, trainer_for):
 
     with pytest.raises(Diverged, match="not finite after step 6"):
         trainer_for(split, plain(broken)).fit_many(split, keys(0, 1), 1)
+
+
+def test_members_lie_apart_where_they_come_out_even():
+    mesh = make_mesh(jax.devices())
+    found = [devices_of_members(mesh, count) for count in (1, 2, 4, 5, 7, 8, 11, 16, 24)]
+    assert [None if m is None else m.size for m in found] == [None, None, None, 5, 7, 8, None, 8, 8]
+    assert devices_of_members(make_mesh(jax.devices()[:1]), 4) is None
+    assert devices_of_members(make_mesh(jax.devices()[:2]), 4).shape == {"members": 2}
+
+
+@pytest.mark.parametrize(
+    ("method", "stages", "members"),
+    [(REMEMBERING, STAGES, 8), (CORRECTING, 2, 5)],
+    ids=["stages-8", "refresh-5"],
+)
+def test_members_on_devices_of_their_own_end_where_those_of_one_device_end(split, trainer_for, method, stages, members):
+    split = replace(split, trusted=np.arange(N) % 2 == 0)
+    rows = [np.setdiff1d(np.arange(N), np.arange(i, N, members)) for i in range(members)]
+    one, apart = (trainer_for(split, method, devices) for devices in (1, 8))
+    together, many = (t.fit_many(split, keys(*range(members)), stages, rows=rows) for t in (one, apart))
+    for a, b in zip(jax.tree.leaves(together.state.params), jax.tree.leaves(many.state.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    for a, b in zip(jax.tree.leaves(together.state.memory), jax.tree.leaves(many.state.memory), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    for ours, theirs in zip(many.history, together.history, strict=True):
+        np.testing.assert_allclose(ours["train_loss"], theirs["train_loss"], rtol=1e-4)
+    last = many.member(members - 1).state
+    assert {d for leaf in jax.tree.leaves(last) for d in leaf.devices()} == set(jax.devices())
+    np.testing.assert_allclose(
+        apart.predict(last, split.inputs),
+        one.predict(together.member(members - 1).state, split.inputs),
+        rtol=1e-3,
+        atol=1e-4,
+    )
+
+
+def test_steps_of_members_that_lie_apart_send_nothing(split, trainer_for):
+    trainer = trainer_for(split, REMEMBERING, 8)
+    apart = devices_of_members(trainer.mesh, 16)
+    (program,) = trainer._stage_programs(Stages(1, N, B), apart)
+    state = trainer.init(keys(0)[0], split)
+    states = stack([state._replace(sums=dict.fromkeys(trainer._sum_names(split, program), jnp.zeros(())))] * 16)
+    orders = jnp.zeros((16, N), jnp.int32)
+    args = (states, on_device(split, apart, False), orders, np.int32(0), np.int32(1))
+    facts = facts_of(program.members.lower(*jax.tree.map(form, args)).compile())
+    assert not facts.collectives
+    kept = sum(leaf.nbytes for leaf in jax.tree.leaves((states.params, states.memory)))
+    assert kept / 8 < facts.donated < kept / 2  # each device has the states of its two
+
+
+def form(leaf):
+    """What a program is compiled for."""
+    return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype)
