@@ -65,25 +65,6 @@ def is_split(tree: Any) -> bool:
     return not all(sharding.is_fully_replicated for sharding in jax.tree.leaves(tree))
 
 
-def gathered(params: Any, mesh: Mesh) -> Any:
-    """Parameters as a step computes with them: those split over ``data`` whole, their gradients split again.
-
-    Left to itself the partitioner gathers some of them several times, and activations in place of others.
-    """
-    held, used = (shardings(params, mesh, shard_params) for shard_params in (True, False))
-
-    @jax.custom_vjp
-    def whole(params: Any) -> Any:
-        return jax.lax.with_sharding_constraint(params, used)
-
-    def backward(saved: None, grads: Any) -> tuple[Any]:
-        del saved
-        return (jax.lax.with_sharding_constraint(grads, held),)
-
-    whole.defvjp(lambda params: (whole(params), None), backward)
-    return whole(params)
-
-
 def split_by_class(logits: Array, mesh: Mesh) -> Array:
     """Logits ``[B, ..., K]`` of a last layer that is split over ``model``: by class there, by example over ``data``.
 

@@ -17,7 +17,7 @@ from nlx.methods.method import KNOWN_OUTLIER, Batch, Memory, Method, Metrics
 from nlx.models import Model
 from nlx.models.mixing import SHARE
 from nlx.training.mesh import by_example
-from nlx.training.placement import gathered, is_split, split_by_class
+from nlx.training.placement import is_split, split_by_class
 from nlx.training.state import ORDER, TrainState, state_shardings, step_key
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -63,8 +63,6 @@ def make_step(
         rows = take_rows(state.memory, batch)
 
         def objective(params: dict[str, Any]) -> tuple[Array, tuple[Any, Array, Memory, Metrics]]:
-            if mesh is not None and shard_params:
-                params = gathered(params, mesh)
             outputs, stats = model.apply(params["model"], state.stats, batch["inputs"], True, model_key)
             if mesh is not None:
                 outputs = {**outputs, "logits": split_by_class(outputs["logits"], mesh)}
@@ -92,7 +90,7 @@ def make_step(
         means = {name: jnp.mean(value, dtype=jnp.float32) for name, value in {"train_loss": mean, **metrics}.items()}
         new = TrainState(state.step + 1, state.key, params, stats, opt_state, memory, state.sums)
         if mesh is not None and is_split((placed := state_shardings(new, mesh, shard_params)).params):
-            # As it came, so that no step compiles anew; with nothing split that is so by itself.
+            # As it came, so that no step compiles anew: the partitioner would choose. With nothing split it cannot.
             new = jax.lax.with_sharding_constraint(new, placed)
         return new, means
 

@@ -1,7 +1,11 @@
 """A run whose parameters and data are split over eight devices leaves what one leaves whose are not."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,6 +20,8 @@ from nlx.experiment.options import RecipeOptions
 from nlx.experiment.saved import load_run
 from nlx.training.trainer import Trainer
 from recipes import noise_layer
+from tests.compiling import QUICK
+from tests.test_two_processes import ROOT, TIMEOUT, free_port
 
 SPLIT = ("--shard_params", "--spread_data", "--model_devices=2")
 K = 4
@@ -66,6 +72,39 @@ def test_products_are_those_of_a_run_on_whole_parameters(four_classes, tmp_path,
     assert json.loads((tmp_path / "split" / "config.json").read_text())["options"]["shard_params"] is False
 
 
+@pytest.mark.slow
+def test_two_processes_leave_what_one_leaves(four_classes, tmp_path):
+    """Kernels lie half on each, the transition matrix twice; the first one writes what both hold."""
+    port = free_port()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": QUICK, "JAX_NUM_CPU_DEVICES": "2"}
+    command = [sys.executable, __file__, str(four_classes), str(tmp_path / "two"), "--epochs=2", *SPLIT]
+    processes = [
+        subprocess.Popen(
+            [*command, f"--distributed=localhost:{port},{i},2"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    try:
+        assert run(four_classes, tmp_path / "one", "--epochs=2") == 0
+        said = [process.communicate(timeout=TIMEOUT) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert [process.returncode for process in processes] == [0, 0], "\n\n".join(err[-3000:] for _, err in said)
+    one, two = (read_labels(tmp_path / name / "labels.parquet") for name in ("one", "two"))
+    np.testing.assert_array_equal(two.cleaned_label, one.cleaned_label)
+    np.testing.assert_allclose(two.posterior, one.posterior, rtol=1e-3, atol=1e-4)
+    weights = [load_run(tmp_path / name).weights for name in ("one", "two")]
+    assert weights[0].keys() == weights[1].keys()
+    for name, value in weights[0].items():
+        np.testing.assert_allclose(weights[1][name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
 def test_a_plan_counts_what_each_device_has(four_classes, tmp_path, capsys):
     said = []
     for more in ((), SPLIT):
@@ -86,3 +125,7 @@ def test_layouts_that_do_nothing_are_told():
         training_for(replace(RecipeOptions(), spread_data=True), pictures)
     with pytest.raises(ArgumentError, match="`model_devices`=2 does not divide the 3 classes of pictures"):
         training_for(replace(RecipeOptions(), model_devices=2), pictures)
+
+
+if __name__ == "__main__":
+    sys.exit(run(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]))

@@ -126,6 +126,7 @@ def test_members_on_devices_of_their_own_end_where_those_of_one_device_end(split
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
     for ours, theirs in zip(many.history, together.history, strict=True):
         np.testing.assert_allclose(ours["train_loss"], theirs["train_loss"], rtol=1e-4)
+    assert all(devices_of_members(apart.mesh, members) in key for key in list(apart._programs)[-1:])
     last = many.member(members - 1).state
     assert {d for leaf in jax.tree.leaves(last) for d in leaf.devices()} == set(jax.devices())
     np.testing.assert_allclose(
