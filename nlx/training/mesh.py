@@ -24,8 +24,8 @@ class Layout(NamedTuple):
 
     Attributes:
       model_devices: see :func:`make_mesh`.
-      shard_params: see :class:`nlx.training.trainer.Trainer`, as of the next one.
-      spread_data: whether the training set is spread over the devices.
+      shard_params: see :class:`nlx.training.trainer.Trainer`.
+      spread_data: likewise.
     """
 
     model_devices: int = 1
@@ -54,8 +54,8 @@ def laid_out(wanted: Layout) -> Iterator[None]:
 def make_mesh(devices: list[jax.Device] | None = None, model_devices: int | None = None) -> Mesh:
     """All devices of all processes, or the given or planned ones, along ``data``, or along ``data`` and ``model``.
 
-    Examples are spread over all of them whatever their axes. A mesh without wide parameters has the one axis, so that
-    its programs are those of before there were two.
+    Examples are spread over all of them whatever their axes. There is no axis ``model`` of length 1, so that
+    trainings that split no layer by class have the programs of a mesh that knows of ``data`` alone.
 
     Args:
       devices: which.

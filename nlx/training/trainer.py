@@ -51,7 +51,8 @@ class Trainer:
       spread_data: whether a training set in memory is spread over the mesh by example in place of lying on every
         device; batches are the same.
 
-    Without a mesh, the last two are by default what the layout says (:func:`nlx.training.mesh.laid_out`), with one no.
+    Where the last two are None, a trainer with a mesh splits nothing, and one without does as the layout says
+    (:func:`nlx.training.mesh.laid_out`).
 
     Raises:
       ArgumentError: the batch does not divide over the devices.
