@@ -66,12 +66,17 @@ def table_of(
     return replace(table, guard=table.guard | {"merit": belief.merits, "classes_unpredicted": missed})
 
 
-def held_out_table(split: Split, probs: np.ndarray, data: Dataset, method: str, whole: bool) -> LabelTable:
-    """What a classifier that has not seen them says of held-out labels, true or noisy ones."""
-    given = np.asarray(split.label if split.noisy_label is None else data.given(split))
-    belief = probs if whole else jax.tree.map(np.asarray, likeliest(probs, given))
+def held_out_tables(
+    predicted: Mapping[str, tuple[Split, np.ndarray]], data: Dataset, method: str, whole: bool
+) -> dict[str, LabelTable]:
+    """What a classifier that has not seen them says of held-out labels, true or noisy ones, by name of the part."""
     about: dict[str, Any] = {"dataset": data.name, "method": method, "chosen": "classifier"}
-    return label_table(belief, given, class_names=data.class_names, origin=split.origin, **about)
+    tables = {}
+    for name, (split, probs) in predicted.items():
+        given = np.asarray(split.label if split.noisy_label is None else data.given(split))
+        belief = probs if whole else jax.tree.map(np.asarray, likeliest(probs, given))
+        tables[name] = label_table(belief, given, class_names=data.class_names, origin=split.origin, **about)
+    return tables
 
 
 def write_products(

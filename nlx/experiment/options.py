@@ -188,7 +188,9 @@ class RecipeOptions:
         """Raise an ArgumentError for the first value that cannot be meant."""
         require(self, "[1, 16384]", "image_size")
         require(self, "(0, inf)", "batch_size", "epochs", "learning_rate", "method_rate", "seeds", "evaluate_every")
-        require(self, "(0, inf)", "clip", "accumulate", "mix_alpha", "ghost_batch", "evaluate_examples", "model_devices")
+        require(
+            self, "(0, inf)", "evaluate_examples", "clip", "accumulate", "mix_alpha", "ghost_batch", "model_devices"
+        )
         require(self, "[0, 1)", "momentum", "dropout", "warmup", "average")
         require(self, "[0, 1)", "clean_fraction", "known_outliers", "validation_fraction")
         require(self, "[0, inf)", "weight_decay", "seed", "noise_seed", "checkpoint_seconds")

@@ -21,7 +21,7 @@ from nlx.data.names import with_words
 from nlx.data.understanding import doubts, understood
 from nlx.experiment.console import Console, Status
 from nlx.experiment.defaults import Training, facts_at_start, require_steps, seen_shape, training_for
-from nlx.experiment.export import Picture, facts_of, held_out_table, table_of, write_products
+from nlx.experiment.export import Picture, facts_of, held_out_tables, table_of, write_products
 from nlx.experiment.first_answer import evidence_for
 from nlx.experiment.log import MetricsLog
 from nlx.experiment.options import RecipeOptions, refuse_idle
@@ -286,10 +286,7 @@ class Run:
                 pictures=pictures if self._pictures else (),
                 about={"seeds": [options.seed], "epochs": training.epochs, "model": training.model, **(facts or {})},
                 wall_seconds=time.monotonic() - self._began,
-                held_out={
-                    name: held_out_table(part, probs, data, trainer.method.name, whole)
-                    for name, (part, probs) in predicted.items()
-                },
+                held_out=held_out_tables(predicted, data, trainer.method.name, whole),
             )
         self._status.end()
         name = f"{trainer.method.name} on {data.name}"

@@ -12,7 +12,7 @@ from nlx.cleaning.label_forms import classes_of
 from nlx.cleaning.table import label_table
 from nlx.data.examples import Names, read_examples
 from nlx.data.sources.image_folder import folder
-from nlx.experiment.export import held_out_table
+from nlx.experiment.export import held_out_tables
 
 CLASSES = ("ant", "bee", "cat; or dog")
 
@@ -51,7 +51,7 @@ def test_every_row_of_a_run_is_the_users(seed, tmp_path):
         data = data.hold_out(0.3, seed)
 
     def of(split, probs):
-        return held_out_table(split, probs, data, "m", True)
+        return held_out_tables({"test": (split, probs)}, data, "m", True)["test"]
 
     def probs(split):
         return rng.dirichlet(np.ones(data.num_classes), len(split))
