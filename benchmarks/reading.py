@@ -31,6 +31,7 @@ from benchmarks.kernels.loading import picture
 from benchmarks.protocols.common import table
 from nlx.data import load
 from nlx.data.batches import eval_batches
+from nlx.data.dataset import Split
 from nlx.experiment.run_folder import versions
 
 RESULTS = Path(__file__).resolve().parent / "results" / "reading.md"
@@ -84,11 +85,15 @@ def dataset(folder: Path, kind: str) -> str:
     return f"folder:{folder / 'pictures'}" if kind == "folder" else f"array_record:{folder}/train-*.array_record"
 
 
-def read(folder: Path, kind: str, size: int, rows: np.ndarray | None = None, threads: int = THREADS) -> float:
-    """Seconds for one pass, once the data set is loaded."""
-    split = load(dataset(folder, kind), image_size=size, in_memory_gib=0.0).train
+def loaded(folder: Path, kind: str, size: int) -> Split:
+    """The pictures as a recipe has them."""
+    return load(dataset(folder, kind), image_size=size, in_memory_gib=0.0).train
+
+
+def read(split: Split, size: int, places: np.ndarray | None = None, threads: int = THREADS) -> float:
+    """Seconds for one pass."""
     began = time.perf_counter()
-    for batch, _ in eval_batches(split, BATCH, rows, threads=threads):
+    for batch, _ in eval_batches(split, BATCH, places, threads=threads):
         assert batch["inputs"].shape[1:] == (size, size, 3)
     return time.perf_counter() - began
 
@@ -116,17 +121,19 @@ def in_two(folder: Path, kind: str, size: int) -> float:
     for half in halves:
         assert half.stdout is not None
         assert half.stdout.readline() == b"ready\n"
-    told = [half.communicate(b"go\n")[0] for half in halves]
-    return max(float(text) for text in told)
+    for half in halves:
+        assert half.stdin is not None
+        half.stdin.write(b"go\n")
+        half.stdin.flush()
+    return max(float(half.communicate()[0]) for half in halves)
 
 
 def one_half(folder: Path, kind: str, size: int, number: int) -> None:
     """One of two processes; both begin once both have loaded the data."""
-    rows = np.arange(number * BATCH // 2, (number + 1) * BATCH // 2)
+    places = np.arange(number * BATCH // 2, (number + 1) * BATCH // 2)
     work: Callable[[], float] = partial(bare, folder, size, slice(number, None, 2), threads=1)
     if kind != "bare":
-        load(dataset(folder, kind), image_size=size, in_memory_gib=0.0)  # what is found is kept in the cache
-        work = partial(read, folder, kind, size, rows, threads=1)
+        work = partial(read, loaded(folder, kind, size), size, places, threads=1)
     print("ready", flush=True)
     sys.stdin.readline()
     print(work())
@@ -145,7 +152,7 @@ def main() -> int:
         print(f"{o.files:,} files written", flush=True)
         sides: dict[tuple[str, int], Callable[[], float]] = {("bare", 1): partial(bare, folder, o.size)}
         for kind in ("folder", "ArrayRecord"):
-            sides[kind, 1] = partial(read, folder, kind, o.size)
+            sides[kind, 1] = partial(read, loaded(folder, kind, o.size), o.size)
         for kind in ("bare", "folder", "ArrayRecord"):
             sides[kind, 2] = partial(in_two, folder, kind, o.size)
         took: dict[tuple[str, int], list[float]] = {side: [] for side in sides}

@@ -12,12 +12,13 @@ import jax
 
 from nlx.arguments import ArgumentError
 
-_H100 = """
+H100_MEMORY = 84_978_434_048  # bytes
+_H100 = f"""
 platform_name: "CUDA"
 device_description_str: "NVIDIA H100 80GB HBM3"
-dnn_version_info { major: 9 minor: 8 }
-gpu_device_info {
-  cuda_compute_capability { major: 9 }
+dnn_version_info {{ major: 9 minor: 8 }}
+gpu_device_info {{
+  cuda_compute_capability {{ major: 9 }}
   core_count: 132
   fpus_per_core: 128
   threads_per_core_limit: 2048
@@ -32,10 +33,10 @@ gpu_device_info {
   shared_memory_per_block: 49152
   shared_memory_per_block_optin: 232448
   l2_cache_size: 52428800
-  device_memory_size: 84978434048
+  device_memory_size: {H100_MEMORY}
   memory_bandwidth: 3352320000000
   clock_rate_ghz: 1.98
-}
+}}
 """  # what the card says of itself, without which its compiler asks a driver
 
 _planned: ContextVar[list[jax.Device] | None] = ContextVar("planned", default=None)

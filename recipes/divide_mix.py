@@ -46,6 +46,7 @@ class DivideMixOptions(RecipeOptions):
         require(self, "[0, 1]", "threshold")
         refuse_idle(self, "in DivideMix, which mixes by itself (--pair_alpha)", "mix")
         refuse_idle(self, "in DivideMix, which knows no outliers", "known_outliers")
+        refuse_idle(self, "in DivideMix, whose batches are of views mixed over all devices", "ghost_batch")
 
 
 def train(options: DivideMixOptions, run: Run) -> Result:

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 
 from nlx.cleaning.label_files import read_labels
+from nlx.experiment import run
 from nlx.experiment.main import main
 from nlx.experiment.run import Run
 from nlx.training.evaluation import Evaluate
@@ -24,13 +26,14 @@ from tests.test_two_processes import ROOT, TIMEOUT, free_port
 
 OPTIONS = ("--dataset=digits", "--noise=symmetric:0.4", "--model=mlp", "--widths=16", "--epochs=4", "--batch_size=128")
 MORE = ("--members=64", "--prototypes=2", "--start_epoch=1", "--checkpoint_seconds=0")
-PHASES = {
+PHASES: dict[str, tuple[Any, str]] = {
     "training": (DeviceFeed, "advance"),
     "refresh": (Passes, "refresh"),
     "evaluation": (Evaluate, "score"),
     "export": (Run, "export"),
+    "writing": (run, "write_products"),
 }
-CALLS = {"training": 12, "refresh": 3, "evaluation": 3, "export": 1}
+CALLS = {"training": 12, "refresh": 3, "evaluation": 3, "export": 1, "writing": 1}
 HEARTBEAT = 120.0  # seconds, within which the others hear of a process that died
 
 
@@ -85,7 +88,7 @@ def uninterrupted(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["killed", "stopped"])
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", [phase for phase in PHASES if phase != "writing"])
 def test_what_happens_to_one_of_two_processes_costs_no_result(phase, how, uninterrupted, tmp_path):
     folder = tmp_path / "run"
     processes = begin(folder, phase=phase)
@@ -108,6 +111,22 @@ def test_what_happens_to_one_of_two_processes_costs_no_result(phase, how, uninte
     again, once = (read_labels(f / "labels.parquet") for f in (folder, uninterrupted))
     np.testing.assert_array_equal(again.cleaned_label, once.cleaned_label)
     np.testing.assert_array_equal(again.posterior, once.posterior)
+
+
+@pytest.mark.slow
+def test_the_first_process_may_be_stopped_while_it_writes_for_all(uninterrupted, tmp_path):
+    folder = tmp_path / "run"
+    processes = begin(folder, phase="writing")
+    wait_for(tmp_path / "mark-0", processes)
+    began = time.monotonic()
+    processes[0].send_signal(signal.SIGTERM)
+    codes, said = ended(processes)
+    print(f"writing, stopped: {codes} after {time.monotonic() - began:.1f} s")
+    assert codes == [143, 0], "\n".join(said)[-4000:]
+    assert not (folder / "summary.json").exists()
+    codes, said = ended(begin(folder, resume=True))
+    assert codes == [0, 0], "\n".join(said)[-4000:]
+    assert rows(folder) == rows(uninterrupted)
 
 
 def work(folder, distributed, phase, resume):

@@ -14,8 +14,9 @@ import tyro
 from nlx.arguments import ArgumentError
 from nlx.report.comparison import comparison_curves
 
+_SAVED = {"run_dir", "resume", "data_dir", "checkpoint_seconds", "checkpoint_dir", "profile"}
 _LAYOUT = {"shard_params", "model_devices", "spread_data"}
-_APART = {"dataset", "noise", "seed", "seeds", "run_dir", "resume", "data_dir", "checkpoint_seconds", *_LAYOUT}
+_APART = {"dataset", "noise", "seed", "seeds"} | _SAVED | _LAYOUT
 _METRICS = {
     "test_accuracy": "test accuracy",
     "test_balanced_accuracy": "balanced",

@@ -23,7 +23,8 @@ def resized_crop(
 ) -> Array:
     """Cut a random part out of each picture, and bring it to one size, by triangles as wide as a pixel of the result.
 
-    Two matrix products with each picture, no loop over the batch: 0.3 Gflop for 256 pixels to 224 and three channels.
+    Two matrix products with each picture, no loop over the batch: 0.17 Gflop for 256 pixels to 224 and three channels.
+    They have the platform's default precision, which on a TPU is that of bfloat16: half a grey level.
 
     Args:
       key: typed PRNG key.

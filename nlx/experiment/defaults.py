@@ -122,6 +122,10 @@ def training_for(options: RecipeOptions, data: Dataset) -> Training:
     dtype: Dtype = "float32" if target.platform() == "cpu" else "bfloat16"
     default = replace(default, batch_size=batch, epochs=epochs, learning_rate=rate, dtype=dtype)
     training = replace(default, **{name: value for name, value in given.items() if value is not None})
+    if options.ghost_batch is not None and training.batch_size % options.ghost_batch:
+        raise ArgumentError(
+            f"`ghost_batch`={options.ghost_batch} does not divide `batch_size`={training.batch_size}; take a divisor"
+        )
     if not training.optimizer.startswith("adam"):
         refuse_idle(options, "without `optimizer`=adam or adamw", "adam_epsilon")
     if training.schedule != "step":

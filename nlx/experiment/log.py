@@ -29,7 +29,9 @@ class MetricsLog(Observer):
     def on_start(self, trainer: Trains, stages: Stages, state: TrainState) -> None:
         """See :class:`Observer`."""
         text = self._path.read_text(errors="replace") if self._path.exists() else ""
-        self.rows = [row for row in map(_row, text.splitlines()) if row and row["step"] <= int(state.step)]
+        # Of a state with sums the epoch's end is still to come, and its row with it.
+        done = int(state.step) - bool(state.sums)
+        self.rows = [row for row in map(_row, text.splitlines()) if row and row["step"] <= done]
         kept = "".join(to_json(row) + "\n" for row in self.rows)
         if kept != text:
             with replacing(self._path) as file:

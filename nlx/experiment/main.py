@@ -71,7 +71,8 @@ def _main(options_type: type[Options], train: Train[Options], arguments: list[st
     except Diverged as error:
         return _tell(f"error: {as_flags(str(error), flags)}, and another --run_dir", 1)
     except CheckpointError as error:
-        return _tell(f"error: {error} (--resume goes on, --run_dir chooses another folder)", 1)
+        other = "--run_dir chooses" if options.checkpoint_dir is None else "--run_dir and --checkpoint_dir choose"
+        return _tell(f"error: {as_flags(str(error), flags)} (--resume goes on, {other} another folder)", 1)
     except (DataError, ArgumentError) as error:
         return _tell(f"error: {as_flags(str(error), flags)}", 1)
     except OSError as error:

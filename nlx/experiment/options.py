@@ -55,8 +55,8 @@ class RecipeOptions:
     """How several processes become one run: auto (a TPU slice, Slurm, Kubernetes, Open MPI), no, or for each of them
     ADDRESS:PORT,NUMBER,COUNT, such as localhost:9000,0,2 where the first one runs on this machine."""
     plan: str | None = None
-    """Say what the run would take on each device, by compiling its step, and train nothing: here, cpu:N, or a TPU slice
-    that need not be here, such as v5e:2x4 (pip install 'nlx[tpu]')."""
+    """Say what the run would take on each device, by compiling its step, and train nothing: here, cpu:N, a TPU slice
+    that need not be here, such as v5e:2x4 (pip install 'nlx[tpu]'), or so many H100s, h100:8 (docs/scale.md)."""
     resume: bool = False
     """Go on with the run that lies in the run folder, from its last checkpoint."""
     model: str | None = None
@@ -154,6 +154,9 @@ class RecipeOptions:
     checkpoint_seconds: float = 60.0
     """Write a checkpoint every so many seconds, less often where writing holds up more than a twentieth of the time;
     and always at the end, and before a stop."""
+    checkpoint_dir: str | None = None
+    """Where checkpoints are written: a folder, or gs://BUCKET/FOLDER (pip install 'nlx[gcs]'), that all processes reach
+    and no other run uses. Default: in the run folder."""
     profile: bool = False
     """Write a profile of some early steps, which XProf shows, into the run folder."""
     in_memory_gib: float = 2.0

@@ -10,6 +10,7 @@ import jax
 from jax.sharding import Mesh
 from jax.stages import Compiled, Lowered
 
+from nlx import target
 from nlx.data.checks import memory
 from nlx.data.dataset import Dataset
 from nlx.experiment.defaults import Training
@@ -102,12 +103,17 @@ def plan_of(
     return Plan(about, found, _limit(mesh), plan.total, disk)
 
 
+_PREALLOCATED = 0.75  # of a GPU's memory, by jax's default
+
+
 def _bytes(forms: Any) -> int:
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(forms))
 
 
 def _limit(mesh: Mesh) -> int | None:
-    """Bytes of a device that is here; those of a CPU share its memory."""
+    """Bytes of a device that is here, those of a CPU sharing its memory, or of an H100 that is not."""
+    if "H100" in mesh.devices.flat[0].device_kind and target.is_planned():
+        return round(_PREALLOCATED * target.H100_MEMORY)
     here = [device for device in mesh.devices.flat if device in jax.local_devices()]
     if not here:
         return None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from nlx.data.loading import idle_options
 from nlx.data.names import with_words
 from nlx.data.understanding import doubts, understood
 from nlx.experiment.console import Console, Status
-from nlx.experiment.defaults import Training, facts_at_start, require_steps, seen_shape, training_for
+from nlx.experiment.defaults import Training, facts_at_start, require_steps, training_for
 from nlx.experiment.export import Picture, facts_of, held_out_tables, table_of, write_products
 from nlx.experiment.first_answer import evidence_for
 from nlx.experiment.log import MetricsLog
@@ -31,16 +32,16 @@ from nlx.experiment.run_folder import fingerprint, open_on_first_process
 from nlx.experiment.saved import save_trained
 from nlx.experiment.signals import StopOnSignal, StopSignals
 from nlx.experiment.transition_source import file_of
+from nlx.experiment.weights import refuse_idle_layout, with_initial_weights
 from nlx.methods.method import Method
 from nlx.methods.top import worth_shortening
-from nlx.models.pretrained import load_weights
 from nlx.training.checkpoint import Checkpoints
 from nlx.training.evaluation import Evaluate
 from nlx.training.loop import Fitted
 from nlx.training.mesh import on_host
 from nlx.training.observers import Observer, polled
 from nlx.training.stages import Stage, Stages
-from nlx.training.state import TrainState, for_prediction, with_weights
+from nlx.training.state import TrainState, for_prediction
 from nlx.training.trainer import Trainer
 
 
@@ -174,7 +175,7 @@ class Run:
         about_data = self._understanding()
         self.console = Console(title, quiet=not self._lead, about=about_data, status=self._status)
         self._log = MetricsLog(self.folder / "metrics.jsonl")
-        self._checkpoints = Checkpoints(self.folder / "checkpoints", self.options.checkpoint_seconds, about)
+        self._checkpoints = Checkpoints(self._place_of_checkpoints(), self.options.checkpoint_seconds, about)
         return [
             Evaluate(data, self.options.evaluate_every, self._whole(data), self.options.evaluate_examples),
             *([self._log] if self._lead else []),
@@ -183,6 +184,11 @@ class Run:
             self._checkpoints,
             StopOnSignal(self._signals),
         ]
+
+    def _place_of_checkpoints(self) -> str | Path:
+        if self.options.checkpoint_dir is None:
+            return self.folder / "checkpoints"
+        return self.options.checkpoint_dir + ("" if self._among is None else f"/seed-{self.options.seed}")
 
     def _whole(self, data: Dataset) -> bool:
         """Whether all classes' probabilities of all examples are kept, or those of the likeliest."""
@@ -213,26 +219,16 @@ class Run:
                 for sentence in plan_of(trainer, data, self._training, stages, self._whole(data)).sentences:
                     self._status.say(sentence)
             raise Planned
+        fresh = partial(with_initial_weights, trainer, data, self.options, self._training.model, self.console.say)
+        refuse_idle_layout(self.options, trainer, data.train)
         if not self.options.resume:
-            return self._with_weights(trainer, data)
+            return fresh()
         state = self._checkpoints.load(trainer.abstract_state(data.train))
         if damaged := sorted(self._checkpoints.damaged):
             self.warn(f"checkpoint {', '.join(map(str, damaged))} is damaged and passed over")
         at = "there is no checkpoint yet, starting" if state is None else f"going on after step {int(state.step)}"
         self.console.say(f"{self.folder}: {at}")
-        return self._with_weights(trainer, data) if state is None else state
-
-    def _with_weights(self, trainer: Trainer, data: Dataset) -> TrainState | None:
-        """The state at step 0 with the weights that the options name."""
-        if self.options.init is None:
-            return None
-        state = trainer.init(jax.random.key(self.options.seed), data.train)
-        own = state.params["model"], state.stats
-        shape = seen_shape(self.options, data)
-        params, stats, notes = load_weights(self._training.model, *own, Path(self.options.init), shape)
-        for note in notes:
-            self.console.say(f"{self.options.init}: {note}")
-        return with_weights(state, params, stats)
+        return fresh() if state is None else state
 
     def export(
         self,
@@ -268,7 +264,8 @@ class Run:
             learnt = on_host(for_prediction(fitted.state))
         if not self._lead:
             return Result(self.folder, {}, None)
-        with self._signals.alone():
+        ends = self._among is None or self.options.seed == self._among.seed + self._among.seeds - 1
+        with self._signals.alone() if ends else nullcontext():  # other processes are at the next seed, and would wait
             judged = judge(rows, np.asarray(seen), data.given(data.train), data.num_classes)
             evidence = evidence_for(data) if self.options.second_opinion else None
             table = table_of(posterior, data, trainer.method.name, judged, evidence)

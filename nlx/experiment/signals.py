@@ -12,7 +12,7 @@ from types import FrameType
 
 import jax
 
-from nlx.training.observers import Interrupted, Observer, Trains
+from nlx.training.observers import Interrupted, Observer, Trains, polled
 from nlx.training.stages import Stages
 from nlx.training.state import TrainState
 
@@ -63,17 +63,18 @@ class StopSignals:
 
     @contextmanager
     def raising(self, safe: Callable[[], bool] | None = None) -> Iterator[None]:
-        """Within it, a signal raises Interrupted, as long as ``safe()``."""
+        """Within it, a signal raises Interrupted, as long as ``safe()``, or at the next poll of several processes."""
         self.defer(False)
         self._safe = safe
         try:
-            yield
+            with polled(lambda: self.requested):
+                yield
         finally:
             self._raises, self._safe = False, None
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Within it, a signal raises Interrupted; for what one of several processes does, and no other waits for."""
+        """Within it, a signal raises Interrupted; for what one process does at last, while others wait for its end."""
         self._raises = True
         if self.requested:
             raise Interrupted

@@ -31,8 +31,8 @@ _EXPANSION = 4  # a bottleneck block puts out four times the channels of its 3x3
 class _Norm(nnx.BatchNorm):
     """Batch normalization in float32, returned in the dtype of its input.
 
-    While training, statistics are those of the batch, or with ``ghost`` of each so many examples in a row, of which the
-    running ones take the mean (Hoffer et al., 2017, Train longer, generalize better, Algorithm 1).
+    While training, statistics are those of the batch, or with ``ghost`` of each so many examples in a row (Hoffer et
+    al., 2017, Train longer, generalize better); the running ones take these groups' mean, not one after the other.
     """
 
     def __init__(self, features: int, rngs: nnx.Rngs, *, ghost: int | None, zero: bool = False):

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import tensorstore
+from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from nlx.training.mesh import agree
@@ -30,19 +31,31 @@ class Checkpoints(Observer):
     """Keeps the last two states of a training in a folder; an observer for :class:`nlx.training.trainer.Trainer`.
 
     Args:
-      directory: of these checkpoints alone.
+      directory: of these checkpoints alone, which all processes reach: a path, or ``gs://BUCKET/FOLDER``.
       seconds: least time between two checkpoints, within an epoch or between two; longer where writing would hold the
         training up for more than a twentieth of it, but 0 writes one about twice a second. One is written at the end in
         any case, and wherever a stop is asked for.
       about: what training they are of, such as digests of the data; others are refused.
 
     Attributes:
+      directory: where they lie.
       damaged: steps of checkpoints that could not be read.
+
+    Raises:
+      CheckpointError: a folder that cannot be reached.
     """
 
     def __init__(self, directory: str | Path, seconds: float = 60.0, about: Mapping[str, str] | None = None):
         self._about = dict(about or {})
-        self.directory, self._seconds, self._saved = Path(directory), seconds, time.monotonic()
+        self._seconds, self._saved = seconds, time.monotonic()
+        try:
+            self.directory = epath.Path(directory)
+            if not _is_remote(self.directory):
+                self.directory = self.directory.absolute()
+            self.directory.exists()
+        except Exception as error:
+            why = "pip install 'nlx[gcs]'" if isinstance(error, ImportError) else _first_line(error)
+            raise CheckpointError(f"`checkpoint_dir`={directory} cannot be reached: {why}") from error
         self._took = 0.0  # seconds that the training waited for the last one
         self.damaged: set[int] = set()
         self._partial: int | None = None  # the step of a state whose epoch was still under way
@@ -57,7 +70,7 @@ class Checkpoints(Observer):
             # Of trained numbers compression saves a seventh, and costs a second copy in memory and seven times as long.
             context.array.saving.use_compression = False
             self._opened = ocp.training.Checkpointer(
-                self.directory.resolve(),
+                self.directory,
                 context=context,
                 preservation_policy=ocp.training.preservation_policies.LatestN(2),
                 cleanup_tmp_directories=True,
@@ -85,7 +98,8 @@ class Checkpoints(Observer):
 
     def on_epoch(self, state: TrainState, row: Row) -> None:
         """See :class:`Observer`."""
-        self.on_steps(state)
+        if int(state.step) != self._partial:  # to be written anew it would have to be deleted first
+            self.on_steps(state)
 
     def on_stop(self, state: TrainState) -> None:
         """See :class:`Observer`."""
@@ -194,20 +208,26 @@ class Checkpoints(Observer):
             ) from error
 
 
-def _read_through(folder: Path) -> None:
+def _is_remote(folder: epath.Path) -> bool:
+    return "://" in str(folder)
+
+
+def _read_through(folder: epath.Path) -> None:
     """Read one array after another, and raise where one cannot be read.
 
     Orbax reads them side by side, and where one cannot be read prints a traceback for every other one.
     """
     for file in folder.glob("array_metadatas/*"):
         json.loads(file.read_bytes())
-    store = {"driver": "ocdbt", "base": f"file://{folder.resolve()}/"}
+    place = str(folder)
+    store = {"driver": "ocdbt", "base": f"{place}/" if _is_remote(folder) else f"file://{place}/"}
     keys = [key.decode() for key in tensorstore.KvStore.open(store).result().list().result()]
     arrays = [key.removesuffix("zarr.json") for key in keys if key.endswith("/zarr.json")]
     if not arrays:
         raise ValueError("it holds no arrays")
     for path in arrays:
-        tensorstore.open({"driver": "zarr3", "kvstore": {**store, "path": path}}, read=True).result().read().result()
+        spec = {"driver": "zarr3", "kvstore": {**store, "path": path}}
+        tensorstore.open(spec, read=True, recheck_cached=False).result().read().result()
 
 
 def _difference(stored: Any, abstract: TrainState) -> str:

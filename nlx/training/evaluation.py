@@ -101,6 +101,13 @@ def _recovered(belief: ArrayLike | Top, labels: np.ndarray, where: np.ndarray) -
     return float(metrics.recovery(belief, labels, where=where))
 
 
+def scorable(split: Split) -> np.ndarray:
+    """Rows of a split by which :func:`recovery` scores, int; empty without true labels."""
+    if split.label is None:
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(split.scored if split.outlier is None else split.scored | split.outlier)
+
+
 def given_recovery(data: Dataset) -> float | None:
     """Share of the given training labels that are right, where true ones are known."""
     train = data.train
@@ -135,14 +142,16 @@ class Evaluate(Observer):
       data: what is trained on, with what is known of it.
       every: after how many epochs; always after the last.
       whole: whether posteriors have the probabilities of all classes, or of the likeliest.
-      most: training examples, drawn at random, whose labels count before the last epoch; None for all.
+      most: training examples of which the labels' recovery is scored, drawn at random from those of which it can be,
+        before the last epoch; None for all.
     """
 
     def __init__(self, data: Dataset, every: int = 1, whole: bool = True, most: int | None = None):
         self._data, self._every, self._whole, self._epochs = data, every, whole, 0
         self._truth, self._some = true_transition(data), None
-        if most is not None and most < len(data.train):
-            self._some = np.sort(np.random.default_rng(0).choice(len(data.train), most, replace=False))
+        rows = scorable(data.train)
+        if most is not None and most < len(rows):
+            self._some = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
 
     def on_start(self, trainer: Trains, stages: Stages, state: TrainState) -> None:
         """See :class:`Observer`."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from nlx.training.feed import Feed
 from nlx.training.mesh import agree
-from nlx.training.observers import Interrupted, Observer, Progress, Row, interruptible, stop_requested
+from nlx.training.observers import Interrupted, Observer, Progress, Row, interruptible
 from nlx.training.stages import Position, Stages
 from nlx.training.state import TrainState
 
@@ -90,7 +90,7 @@ def run_stages(
                 observer.on_steps(state)
             # Aim at half a second between looks: long enough to keep the device busy, short enough to stop soon.
             count = max(1, min(2 * took, round(0.5 * took / elapsed)))
-            count, stop = agree(count, stop_requested(observers))
+            count, stop = agree(count, _stop_requested(observers))
         if done == at.steps:
             row = {
                 "epoch": at.epoch + 1,
@@ -112,7 +112,7 @@ def run_stages(
                 for observer in observers:
                     observer.on_epoch(state, row)
                 history.append(row)
-                stop = step < plan.total and agree(count, stop or stop_requested(observers))[1]
+                stop = step < plan.total and agree(count, stop or _stop_requested(observers))[1]
         if stop:
             for observer in observers:
                 observer.on_stop(state)
@@ -142,3 +142,7 @@ def check_finite(loss: float, step: int) -> None:
 
 def _loss_first(name: str) -> tuple[bool, str]:
     return name != "train_loss", name
+
+
+def _stop_requested(observers: Sequence[Observer]) -> bool:
+    return any(observer.stop_requested() for observer in observers)

@@ -157,15 +157,9 @@ def as_observers(observers: Iterable[Observer | Callable[[Row], object]]) -> tup
     return tuple(o if isinstance(o, Observer) else _OnEpoch(o) for o in observers)
 
 
-def stop_requested(observers: Sequence[Observer]) -> bool:
-    """Whether any of them wants a stop."""
-    return any(observer.stop_requested() for observer in observers)
-
-
 def interruptible(observers: Sequence[Observer], safe: Callable[[], bool] | None = None) -> ExitStack:
-    """A context in which any of the observers may raise Interrupted, and :func:`poll` does where one wants a stop."""
+    """A context in which any of the observers may raise Interrupted."""
     with ExitStack() as work:
-        work.enter_context(polled(lambda: stop_requested(observers)))
         for observer in observers:
             work.enter_context(observer.interruptible(safe))
         return work.pop_all()

@@ -9,9 +9,9 @@ import pytest
 from nlx.experiment.log import MetricsLog
 
 
-def start(path, step):
+def start(path, step, sums=()):
     log = MetricsLog(path)
-    log.on_start(None, None, SimpleNamespace(step=jnp.int32(step)))
+    log.on_start(None, None, SimpleNamespace(step=jnp.int32(step), sums=dict.fromkeys(sums, jnp.float32(0))))
     return log
 
 
@@ -46,6 +46,13 @@ def test_a_training_that_goes_on_knows_the_rows_of_before(path):
 def test_rows_after_the_checkpoint_are_dropped(path):
     log = start(path, 6)
     assert [row["epoch"] for row in log.rows] == [row["epoch"] for row in read(path)] == [1]
+
+
+def test_the_row_of_an_epoch_whose_scores_are_to_come_is_dropped(path):
+    """It was written before a kill, and comes again."""
+    steps = [row["step"] for row in read(path)]
+    assert start(path, steps[1], ["train_loss"]).rows == read(path)
+    assert [row["step"] for row in read(path)] == steps[:1]
 
 
 def test_a_training_from_the_start_drops_all_rows(path):

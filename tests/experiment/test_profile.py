@@ -25,6 +25,27 @@ def test_a_profile_of_some_steps_is_written_once(tmp_path, epochs, steps):
     assert str(tmp_path / "profile") in said[0]
 
 
+def test_without_a_second_program_in_an_epoch_it_is_told_that_there_is_none(tmp_path):
+    said = []
+    profile = Profile(tmp_path, said.append)
+    for epoch in (1, 2):
+        profile.on_progress(nlx.training.observers.Progress(epoch, 4, 4, 0.0, 1.0))
+    profile.close(None)
+    assert said == ["there is no profile: no epoch has more steps than the first program took"]
+    assert not list(tmp_path.rglob("*.pb"))
+
+
+def test_another_trace_under_way_costs_the_profile_and_not_the_training(tmp_path):
+    said = []
+    with jax.profiler.trace(str(tmp_path / "other")):
+        profile = Profile(tmp_path, said.append)
+        for done in (1, 2, 9):
+            profile.on_progress(nlx.training.observers.Progress(1, done, 9, 0.0, 1.0))
+        profile.close(None)
+    assert len(said) == 1
+    assert said[0].startswith("warning: there is no profile (")
+
+
 def test_a_training_that_ends_early_leaves_no_trace_open(tmp_path):
     profile = Profile(tmp_path, lambda text: None)
     profile.on_progress(nlx.training.observers.Progress(1, 1, 9, 0.0, 1.0))

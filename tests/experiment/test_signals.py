@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from nlx.experiment.signals import StopOnSignal, Stopped, StopSignals
-from nlx.training.observers import Interrupted
+from nlx.training import observers
+from nlx.training.observers import Interrupted, poll
 
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -47,6 +48,20 @@ def test_what_takes_long_is_left_at_once(section):
             work = observer.interruptible()
         with pytest.raises(Interrupted), work:
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_processes_that_work_together_leave_at_a_poll(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(observers, "agree", lambda count, flag: (1, flag))
+    with StopSignals() as signals:
+        observer = StopOnSignal(signals)
+        observer.on_start(None, None, None)
+        with observer.interruptible():
+            poll()
+            os.kill(os.getpid(), signal.SIGTERM)  # not at once
+            with pytest.raises(Interrupted):
+                poll()
+        poll()
 
 
 def test_what_one_process_does_for_all_is_left_at_once(monkeypatch):

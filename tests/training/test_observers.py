@@ -6,14 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from nlx.training import observers
-from nlx.training.observers import Interrupted, Observer, interruptible, poll, polled
+from nlx.training.observers import Interrupted, poll, polled
 
 
-class Wants(Observer):
+class Wants:
     wanted = False
-
-    def stop_requested(self):
-        return self.wanted
 
 
 def go_on(now, wants=None):
@@ -33,12 +30,12 @@ def now(monkeypatch):
     return now
 
 
-def test_a_poll_leaves_where_an_observer_wants_a_stop(now):
+def test_a_poll_leaves_where_a_stop_was_asked_for(now):
     wants = Wants()
     go_on(now, wants)  # nobody is asked
     assert now[0] > 99
     now[0], wants.wanted = 0.0, False
-    with pytest.raises(Interrupted), interruptible([Observer(), wants]):
+    with pytest.raises(Interrupted), polled(lambda: wants.wanted):
         go_on(now, wants)
     assert 30 < now[0] < 32
     now[0] = 0.0
