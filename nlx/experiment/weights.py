@@ -44,8 +44,10 @@ def with_initial_weights(
 
 def refuse_idle_layout(options: RecipeOptions, trainer: Trainer, split: Split) -> None:
     """Raise an ArgumentError for an option that would split nothing."""
-    if trainer.mesh.size == 1:
+    if (options.shard_params or options.spread_data) and trainer.mesh.size == 1:
         refuse_idle(options, "on one device", "shard_params", "spread_data")
+    if not options.shard_params:
+        return
     whole = trainer.abstract_state(split)
     wanted = shardings(whole.params, trainer.mesh, shard_params=True)
     unsplit = shardings(whole.params, trainer.mesh, shard_params=False)
