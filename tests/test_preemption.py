@@ -33,7 +33,7 @@ PHASES: dict[str, tuple[Any, str]] = {
     "export": (Run, "export"),
     "writing": (run, "write_products"),
 }
-CALLS = {"training": 12, "refresh": 3, "evaluation": 3, "export": 1, "writing": 1}
+CALLS = {"training": 3, "refresh": 3, "evaluation": 3, "export": 1, "writing": 1}
 HEARTBEAT = 120.0  # seconds, within which the others hear of a process that died
 
 

@@ -15,7 +15,7 @@ from nlx.arguments import as_type, at_least, floating, mask, varying, working
 from nlx.prototypes.similarity import lengths
 
 _MOST_STRETCHES = 256
-_MOST_BYTES = 2**29  # of scores that are held at a time
+_MOST_BYTES = 2**28  # of scores that are held at a time
 
 
 class Correction(NamedTuple):
@@ -109,7 +109,7 @@ def correct(features: ArrayLike, mean: ArrayLike, present: ArrayLike, *, parts: 
       parts: in how many parts the examples are taken, a divisor of n: the scores of only one part, ``[n / parts, K]``,
         are held at a time. On CPUs, parts whose features fit in the cache (2 MB) are the fastest as well. A part is
         as many examples of each of up to 256 stretches, so that where examples are sharded over devices, all of them
-        work on each part. None for as few, a power of 2, as hold scores of 512 MiB at most, where n divides by it.
+        work on each part. None for as few, a power of 2, as hold scores of 256 MiB at most, where n divides by it.
 
     Returns:
       The correction.
