@@ -56,6 +56,8 @@ class Plan(NamedTuple):
         found = self.costs
         parts = {name: size for name, size in {**found.parts, "a step": found.working}.items() if size}
         each = ", ".join(f"{name} {size / MIB:,.1f}" for name, size in parts.items())
+        if found.between:
+            each += f" or between epochs {found.between / MIB:,.1f}"
         fits = (
             "" if self.limit is None else f"; {self.limit / MIB:,.0f} are there" + ": it does NOT fit" * (not self.fits)
         )

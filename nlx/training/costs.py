@@ -14,7 +14,7 @@ from nlx.arguments import ArgumentError
 from nlx.data.dataset import ImageFiles, Split
 from nlx.training.feed import batch_shapes, make_program
 from nlx.training.mesh import by_example, replicated
-from nlx.training.state import bytes_of_device
+from nlx.training.state import bytes_of_device, output_shapes
 from nlx.training.step import make_step
 from nlx.training.trainer import Trainer
 
@@ -28,17 +28,20 @@ class Costs(NamedTuple):
       parts: bytes by what they are for: ``weights`` of backbone and method, ``optimizer``, ``examples`` (the method's
         memory of them, spread over the devices), ``data`` (the training set, where it stays on the device).
       working: bytes that a step takes beside these: activations, gradients, its batch.
+      between: bytes that a method which looks at all examples between epochs takes beside the parts: their features,
+        and its memory once more, as the old one stays until the new one is whole; 0 of others.
       flops: of a step, as the compiler counts them, the body of a loop once; NaN where it does not.
     """
 
     parts: dict[str, int]
     working: int
+    between: int
     flops: float
 
     @property
     def bytes(self) -> int:
-        """All of them at once."""
-        return sum(self.parts.values()) + self.working
+        """All that is there at once, at most."""
+        return sum(self.parts.values()) + max(self.working, self.between)
 
 
 def costs_of(trainer: Trainer, split: Split, compiling: Callable[[Lowered], Compiled] = Lowered.compile) -> Costs:
@@ -84,7 +87,15 @@ def costs_of(trainer: Trainer, split: Split, compiling: Callable[[Lowered], Comp
     held = sum(size for name, size in parts.items() if name != "data")
     working = max(0, memory.argument_size_in_bytes - held) + memory.temp_size_in_bytes + given
     analysis: Any = compiled.cost_analysis() or {}
-    return Costs(parts, working, float(analysis.get("flops", math.nan)))
+    return Costs(parts, working, _between(trainer, split, parts["examples"]), float(analysis.get("flops", math.nan)))
+
+
+def _between(trainer: Trainer, split: Split, kept: int) -> int:
+    if trainer.method.refresh is None:
+        return 0
+    sample = jax.ShapeDtypeStruct((1, *split.inputs.shape[1:]), split.inputs.dtype)
+    width = output_shapes(trainer.model, sample)["features"].shape[-1]
+    return kept + 4 * width * -(-len(split) // trainer.mesh.size)
 
 
 def _resident(split: Split, shares: int) -> int:

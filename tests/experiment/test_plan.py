@@ -4,6 +4,7 @@ import importlib.util
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -13,6 +14,7 @@ from nlx.arguments import ArgumentError
 from nlx.data import Split
 from nlx.methods.elr import elr
 from nlx.methods.plain import plain
+from nlx.methods.self_learning import self_learning
 from nlx.models import build
 from nlx.samplers.bits import default_generator
 from nlx.training import state
@@ -42,6 +44,15 @@ def test_parts_are_bytes_on_each_device(count):
     assert 4 * 64 * F // count < found.working < 4 * N * K
     assert found.bytes == sum(found.parts.values()) + found.working
     assert found.flops > 0
+
+
+def test_between_epochs_memory_is_there_twice_and_all_features():
+    method = self_learning(K, refresh_after=lambda epochs: True)
+    found = costs(method, jax.devices()[:8])
+    width = MODEL.apply(*MODEL.init(jax.random.key(0)), jnp.zeros((1, F)), False, None)[0]["features"].shape[1]
+    assert found.between == found.parts["examples"] + 4 * N * width // 8
+    assert found.bytes == sum(found.parts.values()) + max(found.working, found.between)
+    assert costs(elr(), jax.devices()[:8]).between == 0
 
 
 def test_what_a_step_takes_does_not_grow_with_the_examples():
