@@ -112,7 +112,7 @@ def test_what_is_split_and_along_which_axis():
         (PLAIN, FLAT, {"shard_params": True}),
         (LAYER, SQUARE, {"shard_params": True, "spread_data": True}),
         (elr(), SQUARE, {}),
-        (elr(), FLAT, {"shard_params": True}),
+        pytest.param(elr(), FLAT, {"shard_params": True}, marks=pytest.mark.slow),
     ],
     ids=["plain", "noise_layer", "elr-model", "elr"],
 )
@@ -218,7 +218,7 @@ def test_weights_from_elsewhere_lie_as_those_they_replace(data):
     )
 
 
-@pytest.mark.parametrize("there", ["split", "whole"])
+@pytest.mark.parametrize("there", ["split", pytest.param("whole", marks=pytest.mark.slow)])
 def test_a_run_goes_on_where_parameters_lie_otherwise(data, tmp_path, there):
     made = {
         "split": lambda **more: trainer_of(LAYER, SQUARE, shard_params=True, spread_data=True, **more),
@@ -268,6 +268,7 @@ def test_spread_data_are_never_gathered():
     }
 
 
+@pytest.mark.slow
 def test_corrections_between_epochs_are_those_of_one_axis(data):
     method = self_learning(K, refresh_after=corrections(1), prototypes=2, members=16)
     labels = []
@@ -279,6 +280,7 @@ def test_corrections_between_epochs_are_those_of_one_axis(data):
     assert (labels[0][:N] >= 0).all()
 
 
+@pytest.mark.slow
 def test_members_of_split_parameters_are_trained_together(data):
     keys = jax.random.split(jax.random.key(0), 8)
     trainer = trainer_of(LAYER, SQUARE, shard_params=True, spread_data=True)

@@ -143,7 +143,7 @@ class KilledAtTheEnd(Observer):
             raise Killed
 
 
-@pytest.mark.parametrize("where", ["within an epoch", "before its scores"])
+@pytest.mark.parametrize("where", ["within an epoch", pytest.param("before its scores", marks=pytest.mark.slow)])
 def test_a_killed_training_goes_on_from_its_last_checkpoint(
     case, trainer_for, uninterrupted, stepwise, tmp_path, where
 ):
