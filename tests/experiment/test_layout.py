@@ -47,6 +47,7 @@ def run(path, folder, *more):
         return main(noise_layer.NoiseLayerOptions, noise_layer.train, [*options, "--batch_size=32", *more])
 
 
+@pytest.mark.slow
 def test_products_are_those_of_a_run_on_whole_parameters(four_classes, tmp_path, monkeypatch, capsys):
     trainers, init = [], Trainer.__init__
 

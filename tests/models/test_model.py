@@ -244,7 +244,7 @@ def test_bad_arguments(call, message):
         call()
 
 
-@pytest.mark.parametrize("name", ["resnet8", "preact18"])
+@pytest.mark.parametrize("name", ["resnet8", pytest.param("preact18", marks=pytest.mark.slow)])
 def test_ghost_batches_are_normalized_each_for_itself(name):
     inputs = _inputs((8, 8, 1), batch=8)
     whole, halves = build(name, (8, 8, 1), 3), build(name, (8, 8, 1), 3, ghost_batch=4)
