@@ -1,8 +1,6 @@
 """A recipe on streamed pictures in two processes with two devices each, and in one with four."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from unittest import mock
@@ -19,8 +17,7 @@ from nlx.experiment.main import main
 from nlx.training import trainer
 from nlx.training.mesh import make_mesh
 from recipes import elr
-from tests.compiling import QUICK
-from tests.test_two_processes import ROOT, TIMEOUT, free_port
+from tests.processes import assert_well, outcome, two
 
 N = 512  # whole batches of every pass, so that shares are equal
 OPTIONS = ("--model=mlp", "--widths=8", "--image_size=8", "--in_memory_gib=0", "--epochs=2", "--batch_size=64")
@@ -62,34 +59,18 @@ def pictures(tmp_path):
 
 @pytest.mark.slow
 def test_each_host_decodes_its_share_and_the_labels_are_those_of_one(pictures, monkeypatch):
-    port = free_port()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": QUICK}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(pictures), f"localhost:{port},{i},2"],
-            env={**environment, "JAX_NUM_CPU_DEVICES": "2"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(2)
-    ]
-    try:
+    with two(__file__, lambda address, i: (pictures, f"{address},{i},2")) as processes:
         monkeypatch.setattr(trainer, "make_mesh", lambda: make_mesh(jax.devices()[:4]))
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             alone = run(pictures, "one")
-        said = [process.communicate(timeout=TIMEOUT) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    assert [process.returncode for process in processes] == [0, 0], "\n\n".join(err[-2000:] for _, err in said)
-    shares = [json.loads(out.splitlines()[-1]) for out, _ in said]
+        found = outcome(processes)
+    assert_well(found)
+    shares = [json.loads(out.splitlines()[-1]) for out in found.out]
     assert shares == [[alone[0] // 2, N // 2]] * 2
     assert alone[1] == N
-    one, two = (read_labels(pictures / name / "labels.parquet") for name in ("one", "two"))
-    np.testing.assert_array_equal(two.cleaned_label, one.cleaned_label)
-    np.testing.assert_allclose(two.posterior, one.posterior, rtol=1e-3, atol=1e-4)
+    one, other = (read_labels(pictures / name / "labels.parquet") for name in ("one", "two"))
+    np.testing.assert_array_equal(other.cleaned_label, one.cleaned_label)
+    np.testing.assert_allclose(other.posterior, one.posterior, rtol=1e-3, atol=1e-4)
     rows = [(pictures / name / "metrics.jsonl").read_text().splitlines() for name in ("one", "two")]
     losses = [[json.loads(row)["train_loss"] for row in lines] for lines in rows]
     np.testing.assert_allclose(*losses, rtol=1e-4)

@@ -1,9 +1,7 @@
 """One of two processes is killed, or asked to stop: nothing hangs, and the run goes on as if nothing had been."""
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,8 +19,7 @@ from nlx.training.evaluation import Evaluate
 from nlx.training.feed import DeviceFeed
 from nlx.training.passes import Passes
 from recipes import self_learning
-from tests.compiling import QUICK
-from tests.test_two_processes import ROOT, TIMEOUT, free_port
+from tests.processes import TIMEOUT, assert_well, outcome, two
 
 OPTIONS = ("--dataset=digits", "--noise=symmetric:0.4", "--model=mlp", "--widths=16", "--epochs=4", "--batch_size=128")
 MORE = ("--members=64", "--prototypes=2", "--start_epoch=1", "--checkpoint_seconds=0")
@@ -37,39 +34,32 @@ CALLS = {"training": 3, "refresh": 3, "evaluation": 3, "export": 1, "writing": 1
 HEARTBEAT = 120.0  # seconds, within which the others hear of a process that died
 
 
-def begin(folder, *, phase="", resume=False):
-    """The recipe in two processes of two devices each; in a phase they wait, once they have said that it has come."""
-    address = f"localhost:{free_port()}"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": QUICK, "JAX_NUM_CPU_DEVICES": "2"}
-    return [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder), f"{address},{i},2", phase, "--resume" if resume else "--no_resume"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for i in range(2)
-    ]
+def begun(folder, *, phase="", resume=False):
+    """The recipe in two processes; in a phase they wait, once they have said that it has come."""
+    more = ["--resume"] if resume else []
+    return two(__file__, lambda address, i: (folder, f"{address},{i},2", phase, *more))
 
 
-def ended(processes, seconds=TIMEOUT):
-    """Exit codes and what was said, once all have ended within so many seconds."""
-    try:
-        said = [process.communicate(timeout=seconds)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    return [process.returncode for process in processes], said
+def whole(folder, *, resume=False):
+    """The recipe to its end."""
+    with begun(folder, resume=resume) as processes:
+        assert_well(outcome(processes))
+    return folder
 
 
 def wait_for(mark, processes):
     until = time.monotonic() + TIMEOUT
     while not mark.exists():
         assert time.monotonic() < until, "the phase never came"
-        assert [process.poll() for process in processes] == [None, None], ended(processes)
+        assert [process.poll() for process in processes] == [None, None], outcome(processes)
         time.sleep(0.05)
+
+
+def after(processes, number, kind, seconds=TIMEOUT):
+    """What comes of both once one has got a signal, and after how many seconds."""
+    began = time.monotonic()
+    processes[number].send_signal(kind)
+    return outcome(processes, seconds), time.monotonic() - began
 
 
 def rows(folder):
@@ -80,10 +70,7 @@ def rows(folder):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("two") / "run"
-    codes, said = ended(begin(folder))
-    assert codes == [0, 0], "\n".join(said)[-4000:]
-    return folder
+    return whole(tmp_path_factory.mktemp("two") / "run")
 
 
 @pytest.mark.slow
@@ -91,22 +78,19 @@ def uninterrupted(tmp_path_factory):
 @pytest.mark.parametrize("phase", [phase for phase in PHASES if phase != "writing"])
 def test_what_happens_to_one_of_two_processes_costs_no_result(phase, how, uninterrupted, tmp_path):
     folder = tmp_path / "run"
-    processes = begin(folder, phase=phase)
-    wait_for(tmp_path / "mark-1", processes)
-    began = time.monotonic()
-    processes[1].send_signal(signal.SIGKILL if how == "killed" else signal.SIGTERM)
-    codes, said = ended(processes, HEARTBEAT + TIMEOUT)
-    took = time.monotonic() - began
-    print(f"{phase}, {how}: {codes} after {took:.1f} s")
+    with begun(folder, phase=phase) as processes:
+        wait_for(tmp_path / "mark-1", processes)
+        kind, seconds = (signal.SIGKILL, HEARTBEAT + TIMEOUT) if how == "killed" else (signal.SIGTERM, TIMEOUT)
+        found, took = after(processes, 1, kind, seconds)
+    print(f"{phase}, {how}: {found.codes} after {took:.1f} s")
     if how == "stopped":
-        assert codes == [143, 143], "\n".join(said)[-4000:]
-        assert all("go on with --resume" in text for text in said)
+        assert found.codes == [143, 143], "\n".join(found.err)[-4000:]
+        assert all("go on with --resume" in text for text in found.err)
         assert took < 30  # on a busy machine; 5 seconds are wanted
     else:
-        assert 0 not in codes
+        assert 0 not in found.codes
         assert took < HEARTBEAT
-    codes, said = ended(begin(folder, resume=True))
-    assert codes == [0, 0], "\n".join(said)[-4000:]
+    whole(folder, resume=True)
     assert rows(folder) == rows(uninterrupted)
     again, once = (read_labels(f / "labels.parquet") for f in (folder, uninterrupted))
     np.testing.assert_array_equal(again.cleaned_label, once.cleaned_label)
@@ -116,20 +100,17 @@ def test_what_happens_to_one_of_two_processes_costs_no_result(phase, how, uninte
 @pytest.mark.slow
 def test_the_first_process_may_be_stopped_while_it_writes_for_all(uninterrupted, tmp_path):
     folder = tmp_path / "run"
-    processes = begin(folder, phase="writing")
-    wait_for(tmp_path / "mark-0", processes)
-    began = time.monotonic()
-    processes[0].send_signal(signal.SIGTERM)
-    codes, said = ended(processes)
-    print(f"writing, stopped: {codes} after {time.monotonic() - began:.1f} s")
-    assert codes == [143, 0], "\n".join(said)[-4000:]
+    with begun(folder, phase="writing") as processes:
+        wait_for(tmp_path / "mark-0", processes)
+        found, took = after(processes, 0, signal.SIGTERM)
+    print(f"writing, stopped: {found.codes} after {took:.1f} s")
+    assert found.codes == [143, 0], "\n".join(found.err)[-4000:]
     assert not (folder / "summary.json").exists()
-    codes, said = ended(begin(folder, resume=True))
-    assert codes == [0, 0], "\n".join(said)[-4000:]
+    whole(folder, resume=True)
     assert rows(folder) == rows(uninterrupted)
 
 
-def work(folder, distributed, phase, resume):
+def work(folder, distributed, phase, *more):
     """A process; in its phase it leaves a mark, and waits for what is to happen."""
     calls = []
 
@@ -143,9 +124,7 @@ def work(folder, distributed, phase, resume):
 
         return call
 
-    options = [*OPTIONS, *MORE, f"--run_dir={folder}", f"--distributed={distributed}"]
-    if resume == "--resume":
-        options.append(resume)
+    options = [*OPTIONS, *MORE, f"--run_dir={folder}", f"--distributed={distributed}", *more]
     if not phase:
         return main(self_learning.SelfLearningOptions, self_learning.train, options)
     where, name = PHASES[phase]

@@ -1,9 +1,6 @@
 """The same run in two processes with two devices each as in one process with four."""
 
 import itertools
-import os
-import socket
-import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,11 +24,9 @@ from nlx.training.checkpoint import Checkpoints
 from nlx.training.mesh import make_mesh, replicated
 from nlx.training.observers import Observer
 from nlx.training.trainer import Trainer
-from tests.compiling import QUICK
+from tests.processes import assert_well, outcome, two
 
-ROOT = Path(__file__).resolve().parents[1]
 N, F, K, B, EPOCHS = 50, 6, 3, 8, 3
-TIMEOUT = 300  # seconds
 
 
 class Watcher(Observer):
@@ -139,10 +134,9 @@ def results(devices, folder):
     return flat | {name: np.array([row[name] for row in watcher.rows]) for name in columns}
 
 
-def work(process, port, folder):
-    jax.config.update("jax_num_cpu_devices", 2)
+def work(process, address, folder):
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=process)
+    jax.distributed.initialize(address, num_processes=2, process_id=process)
     assert jax.device_count() == 4
     assert jax.local_device_count() == 2
     found = results(jax.devices(), folder / "checkpoints")
@@ -151,39 +145,10 @@ def work(process, port, folder):
     jax.distributed.shutdown()
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def test_two_processes_train_as_one_does(tmp_path):
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": QUICK,
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-    }
-    port = free_port()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(i), str(port), str(tmp_path)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for i in range(2)
-    ]
-    try:
+    with two(__file__, lambda address, i: (i, address, tmp_path)) as processes:
         expected = results(jax.devices()[:4], tmp_path / "one")
-        said = [process.communicate(timeout=TIMEOUT)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    assert [process.returncode for process in processes] == [0, 0], "\n\n".join(said)[-4000:]
-
+        assert_well(outcome(processes))
     found = dict(np.load(tmp_path / "two.npz"))
     assert found.keys() == expected.keys()
     np.testing.assert_array_equal(found["epoch"], [1, 2, 3])
@@ -197,4 +162,4 @@ def test_two_processes_train_as_one_does(tmp_path):
 
 
 if __name__ == "__main__":
-    work(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    work(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))

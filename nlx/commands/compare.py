@@ -12,11 +12,10 @@ from typing import Any
 import tyro
 
 from nlx.arguments import ArgumentError
+from nlx.experiment.run_folder import ABOUT_THE_CALL
 from nlx.report.comparison import comparison_curves
 
-_SAVED = {"run_dir", "resume", "data_dir", "checkpoint_seconds", "checkpoint_dir", "profile"}
-_LAYOUT = {"shard_params", "model_devices", "spread_data"}
-_APART = {"dataset", "noise", "seed", "seeds"} | _SAVED | _LAYOUT
+_APART = {"dataset", "noise", "seed", "seeds", *ABOUT_THE_CALL}
 _METRICS = {
     "test_accuracy": "test accuracy",
     "test_balanced_accuracy": "balanced",

@@ -22,7 +22,7 @@ from nlx.data.records import content_of, file_of
 from nlx.files import locked, replacing, sweep, to_json
 
 _LAYOUT = ("distributed", "shard_params", "model_devices", "spread_data")
-_ABOUT_THE_CALL = ("run_dir", "resume", "data_dir", "checkpoint_seconds", "checkpoint_dir", "profile", *_LAYOUT)
+ABOUT_THE_CALL = ("run_dir", "resume", "data_dir", "checkpoint_seconds", "checkpoint_dir", "profile", *_LAYOUT)
 """Options that may differ between a run and its resumption: they do not change its numbers, but for rounding."""
 
 
@@ -90,7 +90,7 @@ def _difference(written: dict[str, Any], options: dict[str, Any], facts: dict[st
         return f"with another method ({method}, not {facts['method']})", "resume with the same recipe"
     for name, value in options.items():
         before = written["options"].get(name, value)  # an option that there was not yet
-        if name not in _ABOUT_THE_CALL and before != value:
+        if name not in ABOUT_THE_CALL and before != value:
             return f"with `{name}`={before}, not {value}", "resume with the same options"
     for name, value in facts.items():
         if written.get(name) != value:

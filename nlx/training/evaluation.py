@@ -150,6 +150,7 @@ class Evaluate(Observer):
         self._data, self._every, self._whole, self._epochs = data, every, whole, 0
         self._truth, self._some = true_transition(data), None
         rows = scorable(data.train)
+        self._scored = len(rows) > 0
         if most is not None and most < len(rows):
             self._some = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
 
@@ -167,7 +168,7 @@ class Evaluate(Observer):
             row |= {f"test_{name}": value for name, value in trainer.evaluate(state, data.test).items()}
         if data.validation is not None:
             row["validation_score"] = noisy_score(trainer.scores(state, data.validation), data.given(data.validation))
-        if data.train.label is not None:
+        if self._scored:
             some = None if ends else self._some
             part = data.train if some is None else data.train.take(some)
             row |= recovery(trainer.posterior(state, data.train, whole=self._whole, rows=some), part)

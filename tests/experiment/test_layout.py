@@ -1,14 +1,13 @@
 """A run whose parameters and data are split over eight devices leaves what one leaves whose are not."""
 
 import json
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from nlx.arguments import ArgumentError
@@ -18,10 +17,14 @@ from nlx.experiment.defaults import training_for
 from nlx.experiment.main import main
 from nlx.experiment.options import RecipeOptions
 from nlx.experiment.saved import load_run
+from nlx.experiment.weights import refuse_idle_layout
+from nlx.losses import cross_entropy
+from nlx.methods.plain import plain
+from nlx.models import build
+from nlx.training.mesh import make_mesh
 from nlx.training.trainer import Trainer
 from recipes import noise_layer
-from tests.compiling import QUICK
-from tests.test_two_processes import ROOT, TIMEOUT, free_port
+from tests.processes import assert_well, outcome, two
 
 SPLIT = ("--shard_params", "--spread_data", "--model_devices=2")
 K = 4
@@ -76,30 +79,16 @@ def test_products_are_those_of_a_run_on_whole_parameters(four_classes, tmp_path,
 @pytest.mark.slow
 def test_two_processes_leave_what_one_leaves(four_classes, tmp_path):
     """Kernels lie half on each, the transition matrix twice; the first one writes what both hold."""
-    port = free_port()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": QUICK, "JAX_NUM_CPU_DEVICES": "2"}
-    command = [sys.executable, __file__, str(four_classes), str(tmp_path / "two"), "--epochs=2", *SPLIT]
-    processes = [
-        subprocess.Popen(
-            [*command, f"--distributed=localhost:{port},{i},2"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(2)
-    ]
-    try:
+
+    def arguments(address, i):
+        return four_classes, tmp_path / "two", "--epochs=2", *SPLIT, f"--distributed={address},{i},2"
+
+    with two(__file__, arguments) as processes:
         assert run(four_classes, tmp_path / "one", "--epochs=2") == 0
-        said = [process.communicate(timeout=TIMEOUT) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    assert [process.returncode for process in processes] == [0, 0], "\n\n".join(err[-3000:] for _, err in said)
-    one, two = (read_labels(tmp_path / name / "labels.parquet") for name in ("one", "two"))
-    np.testing.assert_array_equal(two.cleaned_label, one.cleaned_label)
-    np.testing.assert_allclose(two.posterior, one.posterior, rtol=1e-3, atol=1e-4)
+        assert_well(outcome(processes))
+    one, other = (read_labels(tmp_path / name / "labels.parquet") for name in ("one", "two"))
+    np.testing.assert_array_equal(other.cleaned_label, one.cleaned_label)
+    np.testing.assert_allclose(other.posterior, one.posterior, rtol=1e-3, atol=1e-4)
     weights = [load_run(tmp_path / name).weights for name in ("one", "two")]
     assert weights[0].keys() == weights[1].keys()
     for name, value in weights[0].items():
@@ -120,6 +109,21 @@ def test_a_plan_counts_what_each_device_has(four_classes, tmp_path, capsys):
 
 
 def test_layouts_that_do_nothing_are_told():
+    split = Split(np.zeros((16, 6), np.float32), np.zeros(16, np.int32), None)
+
+    def told(devices, widths, **wanted):
+        model, mesh = build("mlp", (6,), K, widths=widths), make_mesh(jax.devices()[:devices])
+        trainer = Trainer(model, plain(cross_entropy), optax.sgd(0.1), batch_size=8, mesh=mesh)
+        refuse_idle_layout(replace(RecipeOptions(), **wanted), trainer, split)
+
+    for option in ("shard_params", "spread_data"):
+        with pytest.raises(ArgumentError, match=f"`{option}` does nothing on one device"):
+            told(1, (8,), **{option: True})
+    with pytest.raises(ArgumentError, match="`shard_params` does nothing where no array of weights has 4 MiB"):
+        told(8, (8,), shard_params=True)
+    told(8, (1024, 1024), shard_params=True)
+    told(8, (8,), spread_data=True)
+    told(1, (8,))
     files = Split(ImageFiles(("a.png",) * 64, 8), np.arange(64, dtype=np.int32) % 3, None)
     pictures = Dataset("pictures", tuple("abc"), files, None)
     with pytest.raises(ArgumentError, match="`spread_data` does nothing for pictures that stay on disk"):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import pytest
 from nlx import losses, target
 from nlx.arguments import ArgumentError
 from nlx.data import Split
+from nlx.experiment import plan
 from nlx.methods.elr import elr
 from nlx.methods.plain import plain
 from nlx.methods.self_learning import self_learning
@@ -138,6 +140,13 @@ def test_what_does_not_fit_into_a_chip_is_told():
     optimizer, devices = optax.sgd(0.1, momentum=0.9), target.devices_of("v5e:2x2")
     with target.planned_for(devices), pytest.raises(ArgumentError, match=r"into a TPU v5 lite: .* exceeds available"):
         costs_of(Trainer(network, elr(), optimizer, batch_size=64, mesh=make_mesh(devices)), SPLIT)
+
+
+def test_an_h100_that_is_not_here_has_three_quarters_of_its_memory():
+    card = SimpleNamespace(device_kind="NVIDIA H100 80GB HBM3")
+    mesh = SimpleNamespace(devices=np.array([card] * 8))
+    with target.planned_for([card]):
+        assert plan._limit(mesh) == 63_733_825_536
 
 
 GPU_COMPILER = importlib.util.find_spec("jax_cuda12_plugin") is not None

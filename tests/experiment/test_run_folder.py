@@ -138,6 +138,14 @@ def test_what_does_not_change_the_numbers_may_differ(folder, option, value):
     assert told(folder)["options"]["resume"] is True
 
 
+def test_an_option_that_there_was_not_yet_may_have_any_value(folder):
+    config = told(folder)
+    del config["options"]["evaluate_every"]
+    (folder / "config.json").write_text(json.dumps(config))
+    open_folder(folder, replace(OPTIONS, resume=True, evaluate_every=3), FACTS)
+    assert told(folder)["options"]["evaluate_every"] == 3
+
+
 @pytest.mark.parametrize(
     ("facts", "differs", "cure"),
     [

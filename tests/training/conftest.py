@@ -1,5 +1,7 @@
 """A small training: 100 feature vectors, an MLP, and methods that remember what they are shown."""
 
+import logging
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -91,6 +93,16 @@ class Clock:
     def __call__(self):
         self.now += self.seconds
         return self.now
+
+
+@contextmanager
+def compiled(caplog):
+    """A list that afterwards holds what XLA has compiled within."""
+    found = []
+    caplog.clear()
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        yield found
+    found += [r.message for r in caplog.records if "XLA compilation" in r.message]
 
 
 class Tape:

@@ -18,11 +18,12 @@ from nlx.methods.self_learning import corrections, self_learning
 from nlx.models import build, prepared
 from nlx.training.loop import Diverged
 from nlx.training.mesh import by_example, make_mesh
-from nlx.training.observers import Observer
+from nlx.training.observers import Interrupted, Observer, polled
 from nlx.training.trainer import Trainer
 from tests.training.conftest import REMEMBERING, VISITING, F, K, N
 
 PLAIN = plain(cross_entropy, "plain")
+CORRECTING = self_learning(K, refresh_after=corrections(1), prototypes=2, members=16)
 
 
 def at_once(trainer, state, split):
@@ -267,3 +268,19 @@ def test_eight_devices_correct_the_same_labels_as_one(trainer_for):
     np.testing.assert_allclose(eight.scores, one.scores, rtol=1e-3, atol=1e-4)
     assert (np.asarray(one.corrected[:N]) == true).mean() > (noisy == true).mean() + 0.1
     np.testing.assert_array_equal(one.corrected[N:], -1)
+
+
+def test_every_pass_is_left_between_batches_where_a_stop_was_asked_for(split, trainer_for):
+    trainer = trainer_for(split, CORRECTING)
+    state = trainer.init(jax.random.key(0), split)
+    passes = (
+        lambda: trainer.posterior(state, split),
+        lambda: trainer.scores(state, split),
+        lambda: trainer.features(state, split),
+        lambda: trainer._passes.refresh(state, split, 1),
+    )
+    for work in passes:
+        with polled(lambda: True), pytest.raises(Interrupted):
+            work()
+        with polled(lambda: False):
+            work()

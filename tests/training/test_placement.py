@@ -1,7 +1,5 @@
 """Parameters split over devices by rules, and training sets spread over them: the same training, in less memory."""
 
-import logging
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +24,7 @@ from nlx.training.placement import shardings
 from nlx.training.stages import Stage, Stages
 from nlx.training.state import with_weights
 from nlx.training.trainer import Trainer
-from tests.training.conftest import Told, assert_same
+from tests.training.conftest import Told, assert_same, compiled
 
 N, F, K, B = 100, 6, 4, 16  # the last rows of a spread set are filled up
 WIDE = build("mlp", (F,), K, widths=(1024, 1024))  # whose second kernel has 4 MiB
@@ -149,12 +147,12 @@ def test_split_parameters_train_as_whole_ones(data, method, form, layout):
 
 def test_no_step_compiles_anew_and_each_device_holds_its_part(data, caplog):
     trainer = trainer_of(LAYER, SQUARE, shard_params=True, spread_data=True)
-    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+    with compiled(caplog) as first:
         trainer.fit(data, jax.random.key(0), 2)
-        assert [r.message for r in caplog.records if "XLA compilation" in r.message]
-        caplog.clear()
+    with compiled(caplog) as later:
         trainer.fit(data, jax.random.key(1), 5)
-    assert not [r.message for r in caplog.records if "XLA compilation" in r.message]
+    assert first
+    assert not later
 
 
 def test_a_step_gathers_split_parameters_twice_at_most_and_moves_no_layer_that_is_split_by_class():

@@ -2,16 +2,14 @@
 
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from nlx.training.checkpoint import CheckpointError, Checkpoints
+from tests.processes import ROOT, free_port
 
-ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """
 import logging, os, sys
 from gcp_storage_emulator.server import create_server
@@ -47,12 +45,6 @@ assert main(elr.ELROptions, elr.train, [*options, "--epochs=4", half, "--resume"
 assert main(elr.ELROptions, elr.train, [*options, "--epochs=4", f"--run_dir={sys.argv[2]}/other"]) == 1
 os._exit(0)
 """
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        return s.getsockname()[1]
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """The step: one trace, the same on eight devices, memory spread and donated, no sight of the truth."""
 
-import logging
 from typing import NamedTuple
 
 import jax
@@ -20,7 +19,7 @@ from nlx.training.stages import Stage, cosine
 from nlx.training.state import state_maker
 from nlx.training.step import make_step
 from nlx.training.trainer import Trainer
-from tests.training.conftest import REMEMBERING, STEPS, VISITING, B, K, N, counted
+from tests.training.conftest import REMEMBERING, STEPS, VISITING, B, K, N, compiled, counted
 
 PLAIN = plain(cross_entropy, "plain")
 
@@ -48,12 +47,12 @@ def test_batch_statistics_are_those_of_the_whole_batch_on_eight_devices():
 
 def test_a_training_is_one_program_whatever_its_cuts(split, trainer_for, caplog):
     trainer = trainer_for(split, VISITING, 2)
-    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+    with compiled(caplog) as first:
         trainer.fit(split, jax.random.key(0), 1)
-        assert [r.message for r in caplog.records if "XLA compilation" in r.message]
-        caplog.clear()
+    with compiled(caplog) as later:
         trainer.fit(split, jax.random.key(1), 5)
-    assert not [r.message for r in caplog.records if "XLA compilation" in r.message]
+    assert first
+    assert not later
 
 
 def test_an_epoch_visits_every_example_once_in_an_order_of_its_own(split, trainer_for):
