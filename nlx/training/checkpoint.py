@@ -78,9 +78,13 @@ class Checkpoints(Observer):
         return self._opened
 
     def on_start(self, trainer: Trains, stages: Stages, state: TrainState) -> None:
-        """Refuse a folder of another training, whose checkpoints would stay in place of this one's."""
+        """Make the folder, and refuse one of another training, whose checkpoints would stay in place of this one's."""
         self._saved, done = time.monotonic(), int(state.step)
-        saved = self._steps() if self.directory.exists() else set()
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"{self.directory} cannot be made ({error.strerror or error})") from error
+        saved = self._steps()
         if any(step > done for step in saved - self.damaged):
             raise CheckpointError(
                 f"{self.directory} holds checkpoint {max(saved)}, but training is to start after step {done}: go on "

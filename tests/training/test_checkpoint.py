@@ -217,6 +217,12 @@ def test_a_folder_of_another_training_is_refused(split, trainer_for, tmp_path):
     trainer.observers = ()
 
 
+def test_a_folder_that_cannot_be_made_is_told_before_the_first_step(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"file/mine cannot be made \(Not a directory\)"):
+        Checkpoints(tmp_path / "file" / "mine").on_start(None, None, SimpleNamespace(step=0))
+
+
 def test_giving_the_state_away_while_it_is_written_does_not_spoil_it(runs, tmp_path):
     run = runs[1]
     big = run.state._replace(memory={"seen": run.state.memory, "ballast": jnp.arange(2_000_000.0)})
