@@ -108,12 +108,14 @@ class Case(NamedTuple):
       labels: of its noisy labels, the shape of one; () for a class.
       trusted: likewise of trusted labels; None for none.
       around: what makes its model of the network.
+      grouped: whether examples are shuffled in as many groups as there are chips; the step alone is compiled then.
     """
 
     make: Callable[[], Method]
     labels: tuple[int, ...] = ()
     trusted: tuple[int, ...] | None = None
     around: Callable[[Model], Model] = lambda network: network
+    grouped: bool = False
 
 
 def cases(s: Sizes) -> dict[str, Case]:
@@ -140,7 +142,9 @@ def cases(s: Sizes) -> dict[str, Case]:
         "can": Case(lambda: can(k, temperature=schedule, rho=schedule, heads=heads)),
         "icnm": Case(icnm),
         "elr": Case(elr),
+        "elr, in groups": Case(elr, grouped=True),
         "sop": Case(sop),
+        "sop, in groups": Case(sop, grouped=True),
         "co_teaching": Case(lambda: co_teaching(lambda step: 0.3), around=pair),
         "clean_net": Case(lambda: clean_net(k, refresh_after=lambda epochs: True, members=s.members), (), ()),
         "divide_mix": Case(lambda: divide_mix(warm_up=1), around=of_two_views),
@@ -149,6 +153,7 @@ def cases(s: Sizes) -> dict[str, Case]:
         "crf_analytic": Case(lambda: crf_analytic(np.full((k, k), 1 / k, np.float32), alpha=alpha)),
         "crf_without_pairs": field(auxiliary=None, pairwise=False),
         "crf": field(generator="hash"),
+        "crf, in groups": field(generator="hash")._replace(grouped=True),
         "crf_threefry": field(generator="threefry"),
     }
 
@@ -179,9 +184,10 @@ class Programs:
         classes = sizes.objects if wide else sizes.classes
         dense = build("mlp", (sizes.inputs,), classes, widths=(sizes.width,), dtype="bfloat16")
         model, optimizer = case.around(dense), optax.sgd(0.1, momentum=0.9)
-        trainer = Trainer(model, case.make(), optimizer, batch_size=batch, mesh=mesh)
+        groups = mesh.size if case.grouped else 1
+        trainer = Trainer(model, case.make(), optimizer, batch_size=batch, mesh=mesh, shuffle_groups=groups)
         state = trainer.abstract_state(Split(np.broadcast_to(np.float32(0), (n, sizes.inputs)), None, None))
-        (program,) = trainer._stage_programs(Stages(1, n, batch))
+        (program,) = trainer._stage_programs(Stages(1, n, batch), local=case.grouped)
         self.batch, self._passes, self.memory = self._batch(batch), trainer._passes, state.memory
         total = jax.ShapeDtypeStruct((), np.float32, sharding=replicated(mesh))
         names = jax.eval_shape(program.step, state, self.batch)[1]
@@ -212,6 +218,8 @@ class Programs:
     @property
     def names(self) -> tuple[str, ...]:
         """Of all that :meth:`lowered` knows here."""
+        if self._case.grouped:
+            return ("step",)
         between = ("extract", "refresh") if self._passes._refresh is not None else ()
         return ("step", "posterior", "scores", *between)
 
@@ -261,7 +269,7 @@ def main() -> int:
     mesh, plain, found = mesh_of(options.topology), dict[str, Facts](), [HEAD]
     print(HEAD, flush=True)
     for method, case in cases(options.sizes).items():
-        if options.only and method not in (*options.only, "plain"):
+        if options.only and method.partition(",")[0] not in (*options.only, "plain"):
             continue
         for program in Programs(case, options.sizes, options.sizes.batch * mesh.size, mesh).names:
             facts, growth = row(case, program, options.sizes, mesh)

@@ -58,11 +58,12 @@ def pictures(tmp_path):
 
 
 @pytest.mark.slow
-def test_each_host_decodes_its_share_and_the_labels_are_those_of_one(pictures, monkeypatch):
-    with two(__file__, lambda address, i: (pictures, f"{address},{i},2")) as processes:
+@pytest.mark.parametrize("more", [(), ("--shuffle_groups=4",)], ids=["all", "groups"])
+def test_each_host_decodes_its_share_and_the_labels_are_those_of_one(pictures, monkeypatch, more):
+    with two(__file__, lambda address, i: (pictures, f"{address},{i},2", *more)) as processes:
         monkeypatch.setattr(trainer, "make_mesh", lambda: make_mesh(jax.devices()[:4]))
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            alone = run(pictures, "one")
+            alone = run(pictures, "one", *more)
         found = outcome(processes)
     assert_well(found)
     shares = [json.loads(out.splitlines()[-1]) for out in found.out]
@@ -103,4 +104,4 @@ def test_a_launcher_that_says_where_the_others_are_is_left_to_jax(monkeypatch):
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(Path(sys.argv[1]), "two", f"--distributed={sys.argv[2]}")))
+    print(json.dumps(run(Path(sys.argv[1]), "two", f"--distributed={sys.argv[2]}", *sys.argv[3:])))

@@ -109,7 +109,8 @@ def training_for(options: RecipeOptions, data: Dataset) -> Training:
         )
     batch = given["batch_size"]
     if batch is None:
-        devices, trusted = len(target.devices()), round(size * (data.train.trusted_share or 0))
+        devices = max(len(target.devices()), options.shuffle_groups)
+        trusted = round(size * (data.train.trusted_share or 0))
         parts = math.ceil(min(default.batch_size, size / _FEWEST_BATCHES) / devices)
         batch = devices * max(1, min(parts, trusted // devices or parts))
     if batch > size:

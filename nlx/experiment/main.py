@@ -109,7 +109,8 @@ def run_recipe(
       Stopped: on SIGINT or SIGTERM, after the state was saved.
     """
     options.check()
-    with laid_out(Layout(options.model_devices, options.shard_params, options.spread_data)):
+    o = options
+    with laid_out(Layout(o.model_devices, o.shard_params, o.spread_data, o.shuffle_groups)):
         return _run(options, train, data, pictures)
 
 

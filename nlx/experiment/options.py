@@ -176,6 +176,10 @@ class RecipeOptions:
     devices. Default: these are on every device."""
     spread_data: bool = False
     """Spread a training set in memory over the devices by example. Default: all of it on every device."""
+    shuffle_groups: int = 1
+    """Shuffle examples within so many groups of neighbours, a multiple of the devices, and take as many of a batch from
+    each: what a method keeps of an example is then on the device that visits it, and nothing of it is sent. 1: shuffle
+    all. Files are decoded by the host that has their group, epoch after epoch."""
     label_separator: str = ";"
     """What separates several labels of one picture in a labels.csv."""
     words: Path | None = None
@@ -191,9 +195,8 @@ class RecipeOptions:
         """Raise an ArgumentError for the first value that cannot be meant."""
         require(self, "[1, 16384]", "image_size")
         require(self, "(0, inf)", "batch_size", "epochs", "learning_rate", "method_rate", "seeds", "evaluate_every")
-        require(
-            self, "(0, inf)", "evaluate_examples", "clip", "accumulate", "mix_alpha", "ghost_batch", "model_devices"
-        )
+        require(self, "(0, inf)", "evaluate_examples", "clip", "accumulate", "mix_alpha", "ghost_batch")
+        require(self, "(0, inf)", "model_devices", "shuffle_groups")
         require(self, "[0, 1)", "momentum", "dropout", "warmup", "average")
         require(self, "[0, 1)", "clean_fraction", "known_outliers", "validation_fraction")
         require(self, "[0, inf)", "weight_decay", "seed", "noise_seed", "checkpoint_seconds")

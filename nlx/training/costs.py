@@ -57,7 +57,8 @@ def costs_of(trainer: Trainer, split: Split, compiling: Callable[[Lowered], Comp
     """
     mesh, batch_size, state = trainer.mesh, trainer.batch_size, trainer.abstract_state(split)
     about = (trainer.model, trainer.method, trainer.optimizer, mesh)
-    program = make_program(make_step(*about, shard_params=trainer.shard_params), batch_size)
+    local = trainer.shuffle_groups > 1
+    program = make_program(make_step(*about, shard_params=trainer.shard_params, local=local), batch_size)
     batch = {
         name: jax.ShapeDtypeStruct(form.shape, form.dtype, sharding=by_example(mesh))
         for name, form in batch_shapes(split, batch_size).items()

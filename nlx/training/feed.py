@@ -18,9 +18,10 @@ from nlx.data.batches import train_batches
 from nlx.data.dataset import ImageFiles, Split
 from nlx.methods.method import Batch
 from nlx.training.mesh import Share, replicated, spread
+from nlx.training.order import Groups, epoch_order, grouped
 from nlx.training.stages import Stages
-from nlx.training.state import TrainState
-from nlx.training.step import Step, epoch_order, run_steps, summed
+from nlx.training.state import TrainState, memory_rows
+from nlx.training.step import Step, run_steps, summed
 
 _order = jax.jit(epoch_order, static_argnums=3)
 
@@ -41,9 +42,12 @@ class Program(NamedTuple):
     members: Callable[..., TrainState]
 
 
-def make_program(step: Step, batch_size: int, apart: Mesh | None = None) -> Program:
-    """A stage's program; with ``apart``, members lie along that mesh's axis, and each device trains its own."""
-    many = run_steps(step, batch_size)
+def make_program(step: Step, batch_size: int, apart: Mesh | None = None, local: Mesh | None = None) -> Program:
+    """A stage's program; with ``apart``, members lie along that mesh's axis, and each device trains its own.
+
+    ``local`` is for many steps, see :func:`nlx.training.step.run_steps`.
+    """
+    many = run_steps(step, batch_size, local)
     members = jax.vmap(many, in_axes=(0, None, 0, None, None))
     if apart is not None:
         own, same = PartitionSpec(apart.axis_names), PartitionSpec()
@@ -68,12 +72,16 @@ class Feed(Protocol):
         """Take ``count`` steps from ``step`` on, within one epoch; the old state is consumed."""
 
 
-def on_device(split: Split, mesh: Mesh, spread_data: bool) -> Batch:
-    """What the step reads of a training split that fits into memory: on every device, or spread over them."""
+def on_device(split: Split, mesh: Mesh, spread_data: bool, groups: int = 1) -> Batch:
+    """What the step reads of a training split that fits into memory: on every device, or spread over them.
+
+    Where batches take from groups, data lie as the method's memory does.
+    """
     _refuse_plans()
     named = {"inputs": split.inputs, "noisy_label": split.noisy_label, "trusted_label": split.trusted_label}
     arrays: dict[str, Any] = {name: a for name, a in named.items() if a is not None}
-    return spread(arrays, mesh) if spread_data else jax.device_put(arrays, replicated(mesh))
+    rows = memory_rows(len(split), mesh, groups) if groups > 1 else None
+    return spread(arrays, mesh, rows) if spread_data else jax.device_put(arrays, replicated(mesh))
 
 
 def batch_shapes(split: Split, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
@@ -91,12 +99,19 @@ class DeviceFeed:
     """The whole training set on the devices; its order and batches are made there, without a host round trip."""
 
     def __init__(
-        self, split: Split, stages: Stages, programs: Sequence[Program], key: Array, mesh: Mesh, spread_data: bool
+        self,
+        split: Split,
+        stages: Stages,
+        programs: Sequence[Program],
+        key: Array,
+        mesh: Mesh,
+        spread_data: bool,
+        groups: int,
     ):
         self.longest = stages.total
-        self._data = on_device(split, mesh, spread_data)
+        self._data = on_device(split, mesh, spread_data, groups)
         self._make_order = jax.jit(epoch_order, static_argnums=3, out_shardings=replicated(mesh))
-        self._rows = [jax.device_put(rows.astype(np.int32), replicated(mesh)) for rows in stages.rows]
+        self._rows = [jax.device_put(rows, replicated(mesh)) for rows in visited(stages, len(split), mesh, groups)]
         self._key, self._stages, self._programs = key, stages, programs
         self._epoch, self._order = -1, jnp.zeros(0, jnp.int32)
 
@@ -116,18 +131,19 @@ class StreamFeed:
     Each process decodes what its own devices take of a batch.
     """
 
-    def __init__(self, split: Split, stages: Stages, programs: Sequence[Program], key: Array, mesh: Mesh):
+    def __init__(self, split: Split, stages: Stages, programs: Sequence[Program], key: Array, mesh: Mesh, groups: int):
         self.longest = 8
         self._split, self._stages, self._programs = split, stages, programs
         self._share = Share(mesh, stages.batch_size)
         self._batches: Iterator[dict[str, np.ndarray]] | None = None
         self._next = -1
 
+        rows = visited(stages, len(split), mesh, groups)
+
         # Two epochs, as prefetching reaches into the next one.
         @lru_cache(maxsize=2)
         def order(stage: int, epoch: int) -> np.ndarray:
-            rows = stages.rows[stage].astype(np.int32)
-            return np.asarray(_order(key, epoch, rows, len(rows)))
+            return np.asarray(_order(key, epoch, rows[stage], len(stages.rows[stage])))
 
         def rows_of(step: int) -> np.ndarray:
             at = stages.position(step)
@@ -146,14 +162,28 @@ class StreamFeed:
         return state
 
 
+def visited(stages: Stages, size: int, mesh: Mesh, groups: int) -> list[np.ndarray | Groups]:
+    """The rows of each stage, int32; in groups where there are several, as memory is spread over the mesh."""
+    if groups == 1:
+        return [rows.astype(np.int32) for rows in stages.rows]
+    share = memory_rows(size, mesh, groups) // groups
+    return [grouped(rows, share, groups, stages.batch_size) for rows in stages.rows]
+
+
 def make_feed(
-    split: Split, stages: Stages, programs: Sequence[Program], key: Array, mesh: Mesh, spread_data: bool = False
+    split: Split,
+    stages: Stages,
+    programs: Sequence[Program],
+    key: Array,
+    mesh: Mesh,
+    spread_data: bool = False,
+    groups: int = 1,
 ) -> Feed:
     """The feed that suits a training split; both visit the same rows in the same order, which follows from ``key``."""
     _refuse_plans()
     if isinstance(split.inputs, ImageFiles):
-        return StreamFeed(split, stages, programs, local_key(key), mesh)
-    return DeviceFeed(split, stages, programs, local_key(key), mesh, spread_data)
+        return StreamFeed(split, stages, programs, local_key(key), mesh, groups)
+    return DeviceFeed(split, stages, programs, local_key(key), mesh, spread_data, groups)
 
 
 def _refuse_plans() -> None:

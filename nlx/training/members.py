@@ -17,9 +17,9 @@ from nlx.methods.method import Batch
 from nlx.training.feed import Program, local_key
 from nlx.training.loop import Fitted, check_finite
 from nlx.training.observers import Row
+from nlx.training.order import epoch_order
 from nlx.training.stages import Position, Stages
 from nlx.training.state import TrainState
-from nlx.training.step import epoch_order
 
 
 def member_plans(plan: Stages, rows: Sequence[np.ndarray] | None, members: int, size: int) -> list[Stages]:

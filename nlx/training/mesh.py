@@ -26,11 +26,13 @@ class Layout(NamedTuple):
       model_devices: see :func:`make_mesh`.
       shard_params: see :class:`nlx.training.trainer.Trainer`.
       spread_data: likewise.
+      shuffle_groups: likewise.
     """
 
     model_devices: int = 1
     shard_params: bool = False
     spread_data: bool = False
+    shuffle_groups: int = 1
 
 
 _layout: ContextVar[Layout] = ContextVar("layout", default=Layout())  # noqa: B039
@@ -76,6 +78,18 @@ def make_mesh(devices: list[jax.Device] | None = None, model_devices: int | None
     return jax.make_mesh(tuple(shape[a] for a in axes), axes, axis_types=kinds, devices=devices)
 
 
+def check_batch(batch_size: int, devices: int, groups: int = 1) -> None:
+    """Raise an ArgumentError where a batch has no equal parts for the devices, or groups of examples are not theirs."""
+    if batch_size % devices:
+        raise ArgumentError(f"`batch_size`={batch_size} does not divide over {devices} devices; take a multiple")
+    if groups > 1 and groups % devices:
+        raise ArgumentError(f"`shuffle_groups`={groups} do not divide over {devices} devices; take a multiple, or 1")
+    if batch_size % groups:
+        raise ArgumentError(
+            f"`batch_size`={batch_size} does not divide over {groups} `shuffle_groups`; take a multiple"
+        )
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same on every device."""
     return NamedSharding(mesh, PartitionSpec())
@@ -95,11 +109,14 @@ def to_device(arrays: dict[str, np.ndarray], sharding: Sharding) -> dict[str, Ar
     return {name: one(rows) for name, rows in arrays.items()}
 
 
-def spread(arrays: dict[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
-    """Host arrays ``[n, ...]``, the same on every process, spread by example; zeros at the end make shares equal."""
+def spread(arrays: dict[str, np.ndarray], mesh: Mesh, size: int | None = None) -> dict[str, Array]:
+    """Host arrays ``[n, ...]``, the same on every process, spread by example.
+
+    Zeros at the end make shares equal, or ``size`` rows in all, a multiple of the devices.
+    """
 
     def one(rows: np.ndarray) -> Array:
-        share = -(-len(rows) // mesh.size)
+        share = -(-(size or len(rows)) // mesh.size)
 
         def of_device(index: Any) -> np.ndarray:
             own = rows[index[0]]

@@ -18,8 +18,9 @@ from nlx.methods.top import shortened
 from nlx.models import Model
 from nlx.training.mesh import Share, by_example, replicated, to_device
 from nlx.training.observers import poll
+from nlx.training.rows import take_rows
 from nlx.training.state import REFRESH, TrainState, key_for, predicting_params
-from nlx.training.step import take_rows, vectors_as_floats
+from nlx.training.step import vectors_as_floats
 
 _BATCH, _EACH = 512, 128  # examples: over all devices, and on each at least
 
@@ -38,7 +39,7 @@ class Passes:
             batch = vectors_as_floats(jax.lax.with_sharding_constraint(batch, by_example(mesh)))
             params = predicting_params(state)["model"]
             outputs, _ = model.apply(params, state.stats, batch["inputs"], False, None)
-            return method.posterior(state.params["method"], take_rows(state.memory, batch), outputs, batch)
+            return method.posterior(state.params["method"], take_rows(state.memory, batch["index"]), outputs, batch)
 
         def short(state: TrainState, batch: Batch) -> Posterior:
             return shortened(posterior(state, batch), batch["noisy_label"])

@@ -84,6 +84,7 @@ def state_maker(
     split: Split,
     mesh: Mesh,
     shard_params: bool = False,
+    groups: int = 1,
 ) -> Any:
     """The jitted function from a key to a state at step 0, placed on the mesh, for a training set of the split's form.
 
@@ -95,10 +96,7 @@ def state_maker(
     """
     sample = jax.ShapeDtypeStruct((mesh.size, *split.inputs.shape[1:]), split.inputs.dtype)
     outputs = output_shapes(model, sample)
-    # A sharded axis has to be a multiple of the mesh; padded the same way on meshes of every usual size, a state that
-    # was saved on one can be loaded on another.
-    rows = math.lcm(_MEMORY_ROWS, mesh.size)
-    size = -(-len(split) // rows) * rows
+    size = memory_rows(len(split), mesh, groups)
 
     def make(key: Array) -> TrainState:
         model_key, method_key, _ = jax.random.split(key, 3)
@@ -111,6 +109,16 @@ def state_maker(
     if not target.is_planned():  # its devices have memory of their own, and nothing is allocated
         _check_memory(abstract(make, mesh, shard_params), mesh)
     return jax.jit(make, out_shardings=state_shardings(form, mesh, shard_params))
+
+
+def memory_rows(n: int, mesh: Mesh, groups: int = 1) -> int:
+    """Rows of per-example memory: n and some more, since a sharded axis has to be a multiple of the mesh.
+
+    Padded the same way on meshes of every usual size, a state that was saved on one can be loaded on another. Where
+    batches take from groups, a multiple of the devices, these are as even as can be.
+    """
+    rows = math.lcm(_MEMORY_ROWS, mesh.size) if groups == 1 else groups
+    return -(-n // rows) * rows
 
 
 def bytes_of_device(forms: Any) -> int:

@@ -18,7 +18,8 @@ from nlx.models import Model
 from nlx.models.mixing import SHARE
 from nlx.training.mesh import by_example
 from nlx.training.placement import is_split, split_by_class
-from nlx.training.state import ORDER, TrainState, state_shardings, step_key
+from nlx.training.rows import put_rows, take_rows
+from nlx.training.state import TrainState, state_shardings, step_key
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 """(state, batch) -> (state, means of the metrics over the batch)."""
@@ -35,6 +36,7 @@ def make_step(
     loss_of: Method | None = None,
     rate: Callable[[Array], ArrayLike] | None = None,
     shard_params: bool = False,
+    local: bool = False,
 ) -> Step:
     """The step as a pure function, not yet jitted: state and batch in, state and metrics out.
 
@@ -50,7 +52,9 @@ def make_step(
       loss_of: a method whose loss takes the place of ``method``'s, as a stage may want.
       rate: step -> factor on the optimizer's updates; None for 1.
       shard_params: whether wide parameters are split over the mesh, see :func:`nlx.training.placement.shardings`.
+      local: whether every device holds the memory of its part of a batch, see :func:`nlx.training.rows.take_rows`.
     """
+    at = mesh if local else None
     loss, outliers = (loss_of or method).loss, (loss_of or method).outliers
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -60,7 +64,7 @@ def make_step(
             batch = jax.lax.with_sharding_constraint(batch, by_example(mesh))
         batch = vectors_as_floats(batch)
         model_key, _, method_key = jax.random.split(step_key(state), 3)
-        rows = take_rows(state.memory, batch)
+        rows = take_rows(state.memory, batch["index"], at)
 
         def objective(params: dict[str, Any]) -> tuple[Array, tuple[Any, Array, Memory, Metrics]]:
             outputs, stats = model.apply(params["model"], state.stats, batch["inputs"], True, model_key)
@@ -86,7 +90,7 @@ def make_step(
         params = optax.apply_updates(state.params, updates)
         frozen = {name: value for name, value in state.params["method"].items() if name in method.frozen}
         params = {**params, "method": {**method.project(params["method"]), **frozen}}
-        memory = jax.tree.map(lambda m, new: m if new is None else m.at[batch["index"]].set(new), state.memory, written)
+        memory = put_rows(state.memory, batch["index"], written, at)
         means = {name: jnp.mean(value, dtype=jnp.float32) for name, value in {"train_loss": mean, **metrics}.items()}
         new = TrainState(state.step + 1, state.key, params, stats, opt_state, memory, state.sums)
         if mesh is not None and is_split((placed := state_shardings(new, mesh, shard_params)).params):
@@ -106,11 +110,6 @@ def _mean_of_classes(losses: Array, batch: Batch) -> Array:
     return jnp.sum(jnp.where(counts, losses, 0.0)) / jnp.maximum(jnp.sum(counts, dtype=losses.dtype), 1)
 
 
-def take_rows(memory: Memory, batch: Batch) -> Memory:
-    """The batch's rows of per-example memory."""
-    return jax.tree.map(lambda m: m[batch["index"]], memory)
-
-
 def vectors_as_floats(batch: Batch) -> Batch:
     """A batch as methods see it: label vectors are float32."""
     labels = batch["noisy_label"]
@@ -127,26 +126,23 @@ def summed(step: Step) -> Callable[[TrainState, Batch], TrainState]:
     return one
 
 
-def run_steps(step: Step, batch_size: int) -> Callable[[TrainState, Batch, Array, ArrayLike, ArrayLike], TrainState]:
+def run_steps(
+    step: Step, batch_size: int, local: Mesh | None = None
+) -> Callable[[TrainState, Batch, Array, ArrayLike, ArrayLike], TrainState]:
     """Many steps over a training set that lives on the device, in one program and one trace, not yet jitted.
 
     Returns a function ``(state, data, order, start, count) -> state``. It takes ``count`` steps, beginning with the
     ``start``-th batch of the epoch's ``order`` (int32 ``[n]``); both are traced, so that a training stops and reports
-    wherever it likes without a second compilation. No batch leaves the device.
+    wherever it likes without a second compilation. No batch leaves the device. ``local`` is the mesh over which the
+    data are spread, where every device holds the data of its part of a batch.
     """
     take = summed(step)
 
     def run(state: TrainState, data: Batch, order: Array, start: ArrayLike, count: ArrayLike) -> TrainState:
         def one(i: Array, state: TrainState) -> TrainState:
             index = jax.lax.dynamic_slice_in_dim(order, (start + i) * batch_size, batch_size)
-            return take(state, {"index": index, **{name: rows[index] for name, rows in data.items()}})
+            return take(state, {"index": index, **take_rows(data, index, local)})
 
         return jax.lax.fori_loop(0, count, one, state)
 
     return run
-
-
-def epoch_order(key: Array, epoch: ArrayLike, rows: Array, length: int) -> Array:
-    """The order in which an epoch visits its rows: a permutation of them, int32, padded to ``[length]``."""
-    order = jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, ORDER), epoch), rows)
-    return jnp.pad(order, (0, length - rows.shape[0]))

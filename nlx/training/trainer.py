@@ -23,7 +23,7 @@ from nlx.training.feed import Program, batch_shapes, make_feed, make_program, on
 from nlx.training.given import Data, as_split, inputs_only, trainable
 from nlx.training.loop import Diverged, Fitted, run_stages
 from nlx.training.members import common_plan, devices_of_members, member_plans, run_members
-from nlx.training.mesh import MODEL, Layout, layout, make_mesh, replicated
+from nlx.training.mesh import MODEL, Layout, check_batch, layout, make_mesh, replicated
 from nlx.training.observers import Observer, Row, as_observers, closing
 from nlx.training.passes import Passes
 from nlx.training.stages import Position, Stage, Stages
@@ -50,12 +50,15 @@ class Trainer:
         lying on every device, see :func:`nlx.training.placement.shardings`.
       spread_data: whether a training set in memory is spread over the mesh by example in place of lying on every
         device; batches are the same.
+      shuffle_groups: into how many groups of neighbours, a multiple of the devices, :meth:`fit` cuts the training set
+        to shuffle each by itself; a batch takes as many examples from each, and what is kept of them lies on the device
+        that visits them. 1 shuffles all, and sends rows of memory between devices.
 
-    Where the last two are None, a trainer with a mesh splits nothing, and one without does as the layout says
+    Where the last three are None, a trainer with a mesh splits nothing, and one without does as the layout says
     (:func:`nlx.training.mesh.laid_out`).
 
     Raises:
-      ArgumentError: the batch does not divide over the devices.
+      ArgumentError: the batch does not divide over the devices or groups, or these not over the devices.
 
     Examples:
       >>> import nlx, optax
@@ -80,6 +83,7 @@ class Trainer:
         observers: Iterable[Observer | Callable[[Row], object]] = (),
         shard_params: bool | None = None,
         spread_data: bool | None = None,
+        shuffle_groups: int | None = None,
     ):
         self.model = model if isinstance(model, Model) else from_nnx(model)
         self.method, self.optimizer, self.batch_size = method, optimizer, batch_size
@@ -87,11 +91,9 @@ class Trainer:
         self.mesh = make_mesh() if mesh is None else mesh
         self.shard_params = wanted.shard_params if shard_params is None else shard_params
         self.spread_data = wanted.spread_data if spread_data is None else spread_data
+        self.shuffle_groups = wanted.shuffle_groups if shuffle_groups is None else shuffle_groups
         self.observers = as_observers(observers)
-        if batch_size % self.mesh.size:
-            raise ArgumentError(
-                f"`batch_size`={batch_size} does not divide over {self.mesh.size} devices; take a multiple"
-            )
+        check_batch(batch_size, self.mesh.size, self.shuffle_groups)
         self._passes = Passes(self.model, method, self.mesh)
         self._programs: dict[Any, Program] = {}
         self._names: dict[Program, list[str]] = {}
@@ -132,8 +134,8 @@ class Trainer:
         split = trainable(data, self.model)
         plan = Stages(stages, len(split), self.batch_size)
         state = self.init(key, split) if state is None else fitting(state, self.abstract_state(split))
-        programs = self._stage_programs(plan)
-        feed = make_feed(split, plan, programs, state.key, self.mesh, self.spread_data)
+        programs = self._stage_programs(plan, local=self.shuffle_groups > 1)
+        feed = make_feed(split, plan, programs, state.key, self.mesh, self.spread_data, self.shuffle_groups)
         with closing(self.observers):
             for observer in self.observers:
                 observer.on_start(self, plan, state)
@@ -246,20 +248,15 @@ class Trainer:
         """The function from a key to the first state, made once for each form of data."""
         if (form := (split.inputs.shape[1:], split.inputs.dtype, len(split))) not in self._makers:
             about = (self.model, self.method, self.optimizer, split, self.mesh, self.shard_params)
-            self._makers[form] = state_maker(*about)
+            self._makers[form] = state_maker(*about, self.shuffle_groups)
         return self._makers[form]
 
-    def _stage_programs(self, plan: Stages, apart: Mesh | None = None) -> list[Program]:
+    def _stage_programs(self, plan: Stages, apart: Mesh | None = None, local: bool = False) -> list[Program]:
         """A program for each stage; stages that differ in neither method nor schedule share one."""
         programs = []
         for stage, start, steps in zip(plan.all, plan.starts, plan.steps, strict=True):
             # Its length and its begin matter to a schedule alone.
-            key = (
-                stage.method,
-                stage.schedule,
-                *((start, steps) if stage.schedule else ()),
-                *((apart,) if apart else ()),
-            )
+            key = (stage.method, stage.schedule, *((start, steps) if stage.schedule else ()), apart, local)
             if key not in self._programs:
                 rate = None
                 if stage.schedule is not None:
@@ -267,8 +264,9 @@ class Trainer:
                     rate = lambda step, factor=factor, start=start: factor(jnp.float32(step - start))  # noqa: E731
                 mesh = self.mesh if apart is None else None
                 make = partial(make_step, self.model, self.method, self.optimizer, mesh, rate=rate)
-                step = make(loss_of=stage.method, shard_params=self.shard_params)
-                self._programs[key] = make_program(step, self.batch_size, apart)
+                step = make(loss_of=stage.method, shard_params=self.shard_params, local=local)
+                spread = self.mesh if local and self.spread_data else None
+                self._programs[key] = make_program(step, self.batch_size, apart, spread)
             programs.append(self._programs[key])
         return programs
 

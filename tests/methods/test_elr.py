@@ -16,7 +16,7 @@ from nlx.methods.elr import Targets, elr
 from nlx.methods.plain import cross_entropy, plain
 from nlx.models import build
 from nlx.training.mesh import make_mesh
-from nlx.training.step import epoch_order
+from nlx.training.order import epoch_order
 from nlx.training.trainer import Trainer
 
 RNG = np.random.default_rng(0)

@@ -14,8 +14,8 @@ from nlx.data import DataError, ImageFiles, Split
 from nlx.methods.method import Method
 from nlx.training.feed import DeviceFeed, StreamFeed, make_feed
 from nlx.training.mesh import by_example, make_mesh, replicated, to_device
+from nlx.training.order import epoch_order
 from nlx.training.stages import Stage, Stages
-from nlx.training.step import epoch_order
 from nlx.training.trainer import Trainer
 from tests.training.conftest import STEPS, VISITING, B, K, N
 
