@@ -20,18 +20,36 @@ def python_part(command):
     return command.split("&&")[-1].strip().removeprefix(".venv/bin/")
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c != TEST])
-def test_command(command, tmp_path, of_one_device):
-    words = shlex.split(python_part(command))
-    assert words[0] == "python"
+def short(command, folder):
+    """The recipe and options of a command, for a training of few epochs."""
+    epochs = 3 if "self_learning" in command else 1  # the first correction comes after three
+    _, recipe, *options = shlex.split(python_part(command))
+    cut = [f"--epochs={epochs}", "--evaluate_every=100", "--no_second_opinion"]
+    return recipe, [*options, *cut, f"--run_dir={folder}"]
+
+
+def test_the_main_command(tmp_path, of_one_device):
+    recipe, options = short(MAIN, tmp_path / "run")
+    subprocess.run([sys.executable, recipe, *options], cwd=ROOT, env=of_one_device, check=True, timeout=300)
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "recipes/" in c and c != MAIN])
+def test_recipes(command, tmp_path, as_a_user):
+    assert shlex.split(python_part(command))[0] == "python"
     if "npz:my_arrays.npz" in command or "folder:" in command:
-        pytest.skip("names the reader's own files; tests/test_recipes.py runs the same on files of its own")
-    epochs = 3 if "self_learning" in words[1] else 1  # the first correction comes after three
-    short = [f"--epochs={epochs}", f"--run_dir={tmp_path / 'run'}", "--no_second_opinion"]
-    short = ["--help"] if words[1].startswith("benchmarks") else short
-    subprocess.run([sys.executable, *words[1:], *short], cwd=ROOT, env=of_one_device, check=True, timeout=300)
-    if words[1].startswith("recipes"):
-        assert (tmp_path / "run" / "summary.json").exists()
+        pytest.skip("names the reader's own files; tests/recipes runs the same on files of its own")
+    recipe, options = short(command, tmp_path / "run")
+    code, _, err = as_a_user(Path(recipe).stem, *options)
+    assert code == 0, err
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_all_other_commands_are_scripts_that_explain_themselves():
+    others = [shlex.split(python_part(c)) for c in COMMANDS if c != TEST and "recipes/" not in c]
+    assert {words[0] for words in others} == {"python"}
+    for script in {words[1] for words in others}:
+        subprocess.run([sys.executable, script, "--help"], cwd=ROOT, check=True, timeout=120, stdout=subprocess.DEVNULL)
 
 
 def test_the_first_two_commands_make_their_own_environment():

@@ -94,7 +94,7 @@ def test_pictures_and_several_labels_and_a_method_of_ones_own(digits):
     assert np.mean(by_method.cleaned_label == label) > 0.9
 
 
-@pytest.mark.parametrize("name", ["can", "generalized_ce", "noise_layer"])
+@pytest.mark.parametrize("name", [pytest.param("can", marks=pytest.mark.slow), "generalized_ce", "noise_layer"])
 def test_methods_have_names(digits, name):
     images, noisy, label = (part[:900] for part in digits)
     table = nlx.clean(images, noisy, method=name)
@@ -109,7 +109,7 @@ def test_self_learning_by_its_name(digits, monkeypatch):
     assert nlx.clean(images, noisy % 2, method="self_learning").method == "self_learning"
 
 
-@pytest.mark.parametrize("name", ["can", "noise_layer"])
+@pytest.mark.parametrize("name", [pytest.param("can", marks=pytest.mark.slow), "noise_layer"])
 def test_methods_of_several_labels_have_names(digits, name):
     images, noisy, label = digits
     table = nlx.clean(images, vectors(noisy), method=name)

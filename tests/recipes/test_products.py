@@ -123,9 +123,15 @@ def test_classes_that_the_classifier_does_not_predict_are_warned_of(arrays, as_a
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["guard"]["classes_unpredicted"] == ["bee", "cat"]
 
 
-def test_labels_that_were_verified_are_taken(as_a_user, tmp_path, monkeypatch):
+@pytest.fixture
+def verified(tmp_path):
+    """Options for pictures some of whose labels were verified as right or wrong."""
     Maker(tmp_path, side=8, classes=3).food101n()
-    options = ("--dataset=food101n", "--labels=verified", f"--data_dir={tmp_path}", "--image_size=8", "--model=mlp")
+    return "--dataset=food101n", "--labels=verified", f"--data_dir={tmp_path}", "--image_size=8", "--model=mlp"
+
+
+def test_labels_that_were_verified_are_taken(as_a_user, tmp_path, verified):
+    options = verified
     warning = "warning: no trusted label is wrong; CleanNet takes the right ones as wrong labels for the other"
     folder = tmp_path / "run"
     code, _, err = as_a_user("clean_net", *options, "--batch_size=4", "--epochs=3", f"--run_dir={folder}")
@@ -135,25 +141,32 @@ def test_labels_that_were_verified_are_taken(as_a_user, tmp_path, monkeypatch):
     wrong = np.asarray(table.extras["known_wrong"])
     assert wrong.any()
     assert (table.cleaned_label != table.noisy_label)[wrong].all()
-    taught = []
-    monkeypatch.setattr(
-        "recipes.distill.distill", lambda beliefs: taught.append(np.asarray(beliefs)) or distill(beliefs)
-    )
-    other = (f"--run_dir={tmp_path / 'distilled'}", "--batch_size=4", "--no_second_opinion")
-    code, _, err = as_a_user("distill", *options, *other, "--folds=2", "--rounds=0", "--epochs=1")
-    assert code == 0, err
-    assert all((beliefs[wrong, table.noisy_label[wrong]] == 0).all() for beliefs in taught)
-    assert len(taught) > 1
     code, _, err = as_a_user("noise_types", *options, "--strategy=finetune", "--plan=cpu:1")  # which counts no noise
     assert code == 0, err
     code, _, err = as_a_user("noise_types", *options, "--plan=cpu:1")
     assert code != 0
     assert "noise cannot be counted on labels that were verified as right or wrong" in err
-    verified = tmp_path / "food101n/Food-101N_release/meta/verified_train.tsv"
-    verified.write_text("".join(line for line in verified.read_text().splitlines(True) if not line.endswith("\t0\n")))
+    file = tmp_path / "food101n/Food-101N_release/meta/verified_train.tsv"
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if not line.endswith("\t0\n")))
     code, _, err = as_a_user("clean_net", *options, "--plan=cpu:1")
     assert code == 0, err
     assert warning in err
+
+
+@pytest.mark.slow
+def test_no_belief_is_in_a_label_that_was_verified_as_wrong(as_a_user, tmp_path, verified, monkeypatch):
+    taught = []
+    monkeypatch.setattr(
+        "recipes.distill.distill", lambda beliefs: taught.append(np.asarray(beliefs)) or distill(beliefs)
+    )
+    other = (f"--run_dir={tmp_path / 'distilled'}", "--batch_size=4", "--no_second_opinion")
+    code, _, err = as_a_user("distill", *verified, *other, "--folds=2", "--rounds=0", "--epochs=1")
+    assert code == 0, err
+    table = read_labels(tmp_path / "distilled" / "labels.parquet")
+    wrong = np.asarray(table.extras["known_wrong"])
+    assert wrong.any()
+    assert all((beliefs[wrong, table.noisy_label[wrong]] == 0).all() for beliefs in taught)
+    assert len(taught) > 1
 
 
 @pytest.mark.slow

@@ -31,7 +31,12 @@ def keys(*seeds):
 
 @pytest.mark.parametrize(
     ("method", "stages", "devices"),
-    [(REMEMBERING, 2, 1), (CORRECTING, 2, 8), (VISITING, STAGES, 1), (REMEMBERING, STAGES, 8)],
+    [
+        (REMEMBERING, 2, 1),
+        (CORRECTING, 2, 8),
+        (VISITING, STAGES, 1),
+        pytest.param(REMEMBERING, STAGES, 8, marks=pytest.mark.slow),
+    ],
     ids=["can-1", "refresh-8", "stages-1", "stages-8"],
 )
 def test_every_member_ends_where_it_ends_alone(split, trainer_for, method, stages, devices):

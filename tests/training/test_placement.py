@@ -107,9 +107,9 @@ def test_what_is_split_and_along_which_axis():
 @pytest.mark.parametrize(
     ("method", "form", "layout"),
     [
-        (PLAIN, FLAT, {"shard_params": True}),
+        pytest.param(PLAIN, FLAT, {"shard_params": True}, marks=pytest.mark.slow),
         (LAYER, SQUARE, {"shard_params": True, "spread_data": True}),
-        (elr(), SQUARE, {}),
+        pytest.param(elr(), SQUARE, {}, marks=pytest.mark.slow),
         pytest.param(elr(), FLAT, {"shard_params": True}, marks=pytest.mark.slow),
     ],
     ids=["plain", "noise_layer", "elr-model", "elr"],
