@@ -48,7 +48,8 @@ def measure(rounds: int) -> list[Row]:
         for name, side in sides.items():
             for a, b in zip(expected, side(), strict=True):
                 np.testing.assert_allclose(to_numpy(b), to_numpy(a), atol=1e-5, rtol=1e-5, err_msg=name)
-        repeated = {name: _repeat(side, calls) for name, side in sides.items()}
+        bare, name_of_bare = _bare(arrays, k)
+        repeated = {name: _repeat(side, calls) for name, side in {**sides, "bare": bare}.items()}
         t = {name: seconds / calls for name, seconds in interleaved(repeated, rounds).items()}
         # Without a compiler for torch.compile the limit holds against torch as it is.
         best = next((name for name in ("torch.compile", "torch eager") if name in t), None)
@@ -58,7 +59,19 @@ def measure(rounds: int) -> list[Row]:
             for peer in ("torch.compile", "torch eager", "numpy")
             if peer in t
         ]
+        rows.append(against(label + name_of_bare, t, "bare", None))
     return rows
+
+
+def _bare(arrays: list[jax.Array], k: int) -> tuple[Callable[[], Any], str]:
+    """What no posterior can do without: to take and give such arrays, and of many classes an exponential of each."""
+    many = k > 100
+
+    @jax.jit
+    def bare(y: jax.Array, z: jax.Array, noisy: jax.Array, confusing: jax.Array) -> Any:
+        return jnp.exp(y) if many else y + 1, z + 1, z[:, 0] + 1
+
+    return lambda: bare(*arrays), "one exponential of each class" if many else "as many arrays in and out"
 
 
 def _repeat(call: Callable[[], Any], times: int) -> Callable[[], Any]:
