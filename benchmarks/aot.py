@@ -207,7 +207,7 @@ class Programs:
         width = jax.eval_shape(passes._eager_features, self.state, seen["inputs"]).shape[-1]
         features = self._rows(size, (width,), np.float32)
         if name == "extract":
-            return passes._extract.lower(features, self.state, seen["inputs"], seen["index"])
+            return passes._extract.lower(features, self.state, seen["inputs"], seen["index"], np.int32(size))
         key = jax.eval_shape(lambda state: key_for(state, REFRESH, 1), self.state)
         with jax.set_mesh(self._mesh):
             names = {"noisy_label", "trusted_label"} & seen.keys()

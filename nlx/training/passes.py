@@ -18,7 +18,7 @@ from nlx.methods.top import shortened
 from nlx.models import Model
 from nlx.training.mesh import Share, by_example, replicated, to_device
 from nlx.training.observers import poll
-from nlx.training.rows import take_rows
+from nlx.training.rows import by_device, put_rows, take_rows
 from nlx.training.state import REFRESH, TrainState, key_for, predicting_params
 from nlx.training.step import vectors_as_floats
 
@@ -61,8 +61,10 @@ class Passes:
                 raise ArgumentError(f"{method.name} needs a model that returns `features` beside its logits")
             return outputs["features"].astype(jnp.float32)
 
-        def extract(rows: Array, state: TrainState, inputs: Array, index: Array) -> Array:
-            return rows.at[index].set(features(state, inputs))
+        def extract(rows: Array, state: TrainState, inputs: Array, index: Array, count: Array) -> Array:
+            found = jnp.where((index < count)[:, None], features(state, inputs), 0)
+            written: Array = put_rows(rows, index, found, mesh)
+            return written
 
         self._method, self._mesh, self.batch = method, mesh, block * max(1, _EACH * mesh.size // block)
         self._eager_features = features
@@ -99,18 +101,21 @@ class Passes:
     def refresh(self, state: TrainState, split: Split, epochs: int) -> TrainState:
         """The state after ``epochs`` epochs with its memory refreshed, where the method wants that.
 
-        Features are extracted batch by batch into one array, spread over the mesh by example as the memory is.
+        Features are extracted batch by batch into one array, spread over the mesh by example as the memory is; every
+        device extracts those of its own rows.
         """
         if self._refresh is None or not self._method.refresh_after(epochs):
             return state
         size = jax.tree.leaves(state.memory)[0].shape[0]
-        sharding = by_example(self._mesh)
+        sharding, share, count = by_example(self._mesh), Share(self._mesh, self.batch), np.int32(len(split))
+        order = by_device(size, self._mesh.size, self.batch)
         rows: Array | None = None
-        for batch, _ in self._batches(split):
+        for at, (batch, _) in enumerate(self._batches(split, np.minimum(order, len(split) - 1))):
             if rows is None:
                 width = jax.eval_shape(self._eager_features, state, batch["inputs"]).shape[-1]
                 rows = jnp.zeros((size, width), jnp.float32, device=sharding)
-            rows = self._extract(rows, state, batch["inputs"], batch["index"])
+            index = share.to_device({"index": order[at * self.batch + share.rows]})["index"]
+            rows = self._extract(rows, state, batch["inputs"], index, count)
         labels = {"noisy_label": split.noisy_label, "trusted_label": split.trusted_label}
         padded = {
             name: np.pad(array, ((0, size - len(array)), *(((0, 0),) * (array.ndim - 1))), constant_values=-1)

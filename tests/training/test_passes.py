@@ -9,6 +9,7 @@ import optax
 import pytest
 from jax import Array
 
+from benchmarks.kernels.programs import facts_of
 from nlx.arguments import ArgumentError
 from nlx.data import Split
 from nlx.data.prepare import normalization, preparer, six_views
@@ -236,6 +237,19 @@ def test_every_example_is_shown_in_its_own_row_with_its_labels(trainer_for, devi
     assert later.drawn[0] != state.memory.drawn[0]
     other = trainer.fit(split, jax.random.key(1), 2).state.memory
     assert other.drawn[0] != state.memory.drawn[0]
+
+
+def test_features_are_extracted_where_they_are_kept(split, trainer_for):
+    """No batch of them is sent to all."""
+    trainer = trainer_for(split, WITNESS, 8)
+    passes, spread = trainer._passes, by_example(trainer.mesh)
+
+    def rows(shape, dtype=np.float32):
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=spread)
+
+    batch = rows((passes.batch, F)), rows((passes.batch,), np.int32)
+    lowered = passes._extract.lower(rows((2048, 16)), trainer.abstract_state(split), *batch, np.int32(2000))
+    assert facts_of(lowered.compile()).received == 0
 
 
 def test_without_trusted_labels_none_are_handed_over(split, trainer_for):
