@@ -97,7 +97,8 @@ class Options:
     """Names of methods; all by default."""
     sizes: Sizes = Sizes()
     record: bool = False
-    """Whether to write the table to benchmarks/results, such as aot-v5e-2x4.md."""
+    """Whether to write the table to benchmarks/results, such as aot-v5e-2x4.md; with --only, rows of other methods stay
+    as they are there."""
 
 
 class Case(NamedTuple):
@@ -278,8 +279,24 @@ def main() -> int:
             found.append(line(method, program, facts, growth, plain.get(program)))
             print(found[-1], flush=True)
     if options.record:
-        (RESULTS / f"aot-{options.topology.replace(':', '-')}.md").write_text(record(options, mesh, found))
+        path = RESULTS / f"aot-{options.topology.replace(':', '-')}.md"
+        whole = record(options, mesh, found)
+        path.write_text(kept(path.read_text(), whole) if options.only and path.exists() else whole)
     return 0
+
+
+def kept(old: str, new: str) -> str:
+    """A page on which the rows of a new one have taken their places.
+
+    Raises:
+      ArgumentError: it is of other sizes or versions.
+    """
+    about, _, before = old.partition(HEAD)
+    now, _, after = new.partition(HEAD)
+    if about != now:
+        raise ArgumentError("`only` would mix rows of other sizes or versions into the page: record all methods")
+    rows = {tuple(line.split(" | ")[:2]): line for line in f"{before}{after}".splitlines() if line}
+    return f"{about}{HEAD}\n" + "".join(f"{line}\n" for line in rows.values())
 
 
 def record(options: Options, mesh: Mesh, found: list[str]) -> str:
@@ -302,4 +319,7 @@ of the arguments are what a method keeps.
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except ArgumentError as error:
+        sys.exit(f"error: {error}")

@@ -6,8 +6,9 @@ from dataclasses import replace
 import jax
 import pytest
 
-from benchmarks.aot import Programs, Sizes, cases, mesh_of
+from benchmarks.aot import HEAD, Programs, Sizes, cases, kept, mesh_of
 from benchmarks.kernels.programs import facts_of
+from nlx.arguments import ArgumentError
 from nlx.training.mesh import make_mesh
 
 SIZES = Sizes(2**22, 130, 8, 16, 4, 8, 20, 5, 4, 30, 2)
@@ -31,3 +32,17 @@ def test_a_step_lowers_for_every_platform(method):
     programs = Programs(cases(sizes)[method], sizes, 64, make_mesh(jax.devices()[:1]))
     platforms = ("tpu", "cuda", "rocm", "cpu")
     assert jax.export.export(programs.step, platforms=platforms)(programs.state, programs.batch).platforms == platforms
+
+
+def test_rows_that_are_compiled_anew_take_their_places():
+    old = f"about\n\n{HEAD}\n| plain | step | 1 |\n| elr | step | 2 |\n| sop | step | 3 |\n"
+    new = f"about\n\n{HEAD}\n| plain | step | 1 |\n| elr | step | 4 |\n| elr, in groups | step | 5 |\n"
+    assert kept(old, new).splitlines()[4:] == [
+        "| plain | step | 1 |",
+        "| elr | step | 4 |",
+        "| sop | step | 3 |",
+        "| elr, in groups | step | 5 |",
+    ]
+    assert kept(old, new).startswith(f"about\n\n{HEAD}\n")
+    with pytest.raises(ArgumentError, match="`only` would mix rows of other sizes or versions"):
+        kept(old, f"more {new}")
