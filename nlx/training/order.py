@@ -45,7 +45,8 @@ def grouped(rows: np.ndarray, share: int, groups: int, batch_size: int) -> Group
       batch_size: B, a multiple of the groups.
 
     Raises:
-      ArgumentError: some groups have so few of the rows that an epoch would visit those more than twice as often.
+      ArgumentError: some groups have so few of the rows that an epoch would visit those more than twice as often, or a
+        batch some of them twice.
     """
     group = rows // share
     sizes = np.bincount(group, minlength=groups)
@@ -53,6 +54,11 @@ def grouped(rows: np.ndarray, share: int, groups: int, batch_size: int) -> Group
         raise ArgumentError(
             f"`shuffle_groups`={groups} cuts the training set into groups of which one has {sizes.min()} of the "
             f"{len(rows)} examples to visit and another {sizes.max()}: take fewer, or shuffle the data"
+        )
+    if sizes.min() < batch_size // groups:
+        raise ArgumentError(
+            f"`batch_size`={batch_size} takes {batch_size // groups} of each of {groups} `shuffle_groups`, and one has "
+            f"{sizes.min()} examples to visit: take a smaller batch, or fewer groups"
         )
     table = np.zeros((groups, sizes.max()), np.int32)
     by_group = np.argsort(group, kind="stable")

@@ -174,6 +174,16 @@ def test_what_cannot_be_cut_into_groups_is_refused(data):
         trainer_of(elr()).fit(data, jax.random.key(0), few)
 
 
+def test_no_batch_holds_an_example_twice():
+    rows = np.concatenate([np.arange(14), np.arange(16, 26)])
+    order = np.asarray(epoch_order(jax.random.key(0), 0, grouped(rows, 16, 2, 20), len(rows)))
+    assert len(set(order[:20])) == 20
+    with pytest.raises(
+        ArgumentError, match=r"`batch_size`=24 takes 12 of each of 2 `shuffle_groups`, and one has 10 ex"
+    ):
+        grouped(rows, 16, 2, 24)
+
+
 def test_members_shuffle_all_rows(data):
     rows = [np.arange(60), np.arange(40, N)]  # which no groups have evenly
     fitted = trainer_of(elr()).fit_many(data, jax.random.split(jax.random.key(0), 2), 1, rows=rows)
