@@ -128,6 +128,17 @@ def test_what_is_missing_is_named(tmp_path, capsys, monkeypatch):
     )
 
 
+@pytest.fixture
+def nothing_fits(monkeypatch):
+    """A compiler that refuses all programs at once."""
+
+    def full(lowered):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory on HBM, 23.01G exceeds 15.75G.\nmore")
+
+    monkeypatch.setattr(planner.Lowered, "compile", full)
+
+
+@pytest.mark.usefixtures("nothing_fits")
 def test_foreign_pictures_have_to_be_there(data_dir, tmp_path, capsys):
     shutil.copytree(data_dir / "cifar-10-batches-py", tmp_path / "cifar-10-batches-py")
     about = {"dry_run": True, "plan": "cpu:1", "runs": tmp_path / "runs"}
@@ -135,6 +146,7 @@ def test_foreign_pictures_have_to_be_there(data_dir, tmp_path, capsys):
     assert f"error: layer-fig5 lacks: {tmp_path}/cifar-100-python/train: no such file" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("nothing_fits")
 def test_what_the_arrays_must_hold_is_told(tmp_path, capsys):
     assert called(["can-4"], tmp_path, *SMALL[2:4], dry_run=True, plan="cpu:1", runs=tmp_path / "runs") == 1
     told = capsys.readouterr().err
@@ -142,13 +154,9 @@ def test_what_the_arrays_must_hold_is_told(tmp_path, capsys):
     assert "features [n, 5376], noisy_label, test_features and test_label." in told
 
 
-def test_rows_that_cannot_be_compiled_are_named_and_the_others_planned(data_dir, tmp_path, capsys, monkeypatch):
-    def full(lowered):
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory on HBM, 23.01G exceeds 15.75G.\nmore")
-
+def test_rows_that_cannot_be_compiled_are_named_and_the_others_planned(data_dir, tmp_path, capsys, nothing_fits):
     options = [o for o in SMALL if not o.startswith("clean")]
     about = {"dry_run": True, "plan": "cpu:1", "runs": tmp_path / "runs"}
-    monkeypatch.setattr(planner.Lowered, "compile", full)
     assert called(["self-3"], data_dir, *options, **about) == 1
     told = capsys.readouterr()
     assert told.err.count("compiling") == 1

@@ -51,7 +51,9 @@ def small(request):
     return _make(request.param)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "resnet101" else name for name in NAMES]
+)
 def test_outputs_have_the_promised_shapes(name):
     shape = {"mlp-amt": (5376,), "alexnet": (64, 64, 3)}.get(name, (28, 28, 3) if "14" in name else (32, 32, 3))
     model = build(name, shape, 7)

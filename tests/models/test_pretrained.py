@@ -254,7 +254,7 @@ def by_numpy(arrays, images, epsilon, quick):
         ("dinov2-s14", 28, 1e-6, False),
         ("dinov2-s14-reg", 28, 1e-6, False),
         pytest.param("clip-b16", 32, 1e-5, False, marks=pytest.mark.slow),
-        ("clip-b32-quick", 64, 1e-5, True),
+        pytest.param("clip-b32-quick", 64, 1e-5, True, marks=pytest.mark.slow),
     ],
 )
 def test_features_of_a_transformer_are_those_of_a_loop(name, size, epsilon, quick, tmp_path, monkeypatch):

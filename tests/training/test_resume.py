@@ -108,7 +108,9 @@ def untimed(history):
     return [{k: v for k, v in row.items() if k not in ("seconds", "examples_per_second")} for row in history]
 
 
-@pytest.mark.parametrize("seed", [None, 0, 1], ids=lambda seed: "at epochs' ends" if seed is None else f"seed {seed}")
+@pytest.mark.parametrize(
+    "seed", [None, 0, pytest.param(1, marks=pytest.mark.slow)], ids=["at epochs' ends", "seed 0", "seed 1"]
+)
 def test_a_training_stopped_anywhere_goes_on_as_if_nothing_had_been(
     case, trainer_for, uninterrupted, stepwise, tmp_path, seed
 ):
