@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.compiling import KEPT, QUICK
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # others would wait for work on a core that the next test needs
 if os.environ.setdefault("JAX_PLATFORMS", "cpu") == "cpu":
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"

@@ -18,12 +18,10 @@ from nlx.data.batches import train_batches
 from nlx.data.dataset import ImageFiles, Split
 from nlx.methods.method import Batch
 from nlx.training.mesh import Share, replicated, spread
-from nlx.training.order import Groups, epoch_order, grouped
+from nlx.training.order import Groups, compiled_order, epoch_order, grouped
 from nlx.training.stages import Stages
 from nlx.training.state import TrainState, memory_rows
 from nlx.training.step import Step, run_steps, summed
-
-_order = jax.jit(epoch_order, static_argnums=3)
 
 
 class Program(NamedTuple):
@@ -143,7 +141,7 @@ class StreamFeed:
         # Two epochs, as prefetching reaches into the next one.
         @lru_cache(maxsize=2)
         def order(stage: int, epoch: int) -> np.ndarray:
-            return np.asarray(_order(key, epoch, rows[stage], len(stages.rows[stage])))
+            return np.asarray(compiled_order(key, epoch, rows[stage], len(stages.rows[stage])))
 
         def rows_of(step: int) -> np.ndarray:
             at = stages.position(step)

@@ -17,7 +17,7 @@ from nlx.methods.method import Batch
 from nlx.training.feed import Program, local_key
 from nlx.training.loop import Fitted, check_finite
 from nlx.training.observers import Row
-from nlx.training.order import epoch_order
+from nlx.training.order import compiled_order
 from nlx.training.stages import Position, Stages
 from nlx.training.state import TrainState
 
@@ -90,6 +90,7 @@ def run_members(
       home: where one member's state lies outside of its steps, as a tree of shardings.
     """
     keys = [local_key(state.key) for state in states]
+    visits = [[jnp.asarray(rows, jnp.int32) for rows in plan.rows] for plan in plans]
 
     def each(many: TrainState, change: Callable[..., TrainState], *options: Any) -> TrainState:
         """Something done to every member, one after the other."""
@@ -106,8 +107,8 @@ def run_members(
         many = many._replace(sums={name: jnp.zeros(len(states)) for name in names})
         visited = at.steps * common.batch_size
         orders = [
-            epoch_order(key, at.epoch, jnp.asarray(plan.rows[at.stage], jnp.int32), len(plan.rows[at.stage]))[:visited]
-            for key, plan in zip(keys, plans, strict=True)
+            compiled_order(key, at.epoch, rows[at.stage], len(rows[at.stage]))[:visited]
+            for key, rows in zip(keys, visits, strict=True)
         ]
         many = programs[at.stage].members(many, data, jnp.stack(orders), np.int32(0), np.int32(at.steps))
         means = {name: np.asarray(values) / at.steps for name, values in many.sums.items()}

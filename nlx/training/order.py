@@ -87,6 +87,9 @@ def epoch_order(key: Array, epoch: ArrayLike, rows: ArrayLike | Groups, length: 
     return jnp.pad(order, (0, length - order.shape[0]))
 
 
+compiled_order = jax.jit(epoch_order, static_argnums=3)
+
+
 def _of_groups(key: Array, groups: Groups) -> Array:
     rows, sizes = jnp.asarray(groups.rows), jnp.asarray(groups.sizes)[:, None]
     place = jax.lax.broadcasted_iota(jnp.int32, rows.shape, 1)

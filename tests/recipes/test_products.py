@@ -273,6 +273,7 @@ def test_a_crowd_leaves_its_annotators_and_answers(run):
     assert "--trusted=decided.csv" in (products.folder / "crowd.txt").read_text()
 
 
+@pytest.mark.slow
 def test_single_answers_are_judged_in_folds_and_repeated_ones_count_once(run, arrays, monkeypatch, tmp_path):
     asked, counted, told = [], [], []
 
