@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh, PartitionSpec
+from jax.typing import ArrayLike
 
 from nlx import target
 from nlx.arguments import ArgumentError
@@ -46,12 +47,23 @@ def make_program(step: Step, batch_size: int, apart: Mesh | None = None, local: 
     ``local`` is for many steps, see :func:`nlx.training.step.run_steps`.
     """
     many = run_steps(step, batch_size, local)
-    members = jax.vmap(many, in_axes=(0, None, 0, None, None))
+
+    def members(states: TrainState, data: Batch, orders: Array, start: ArrayLike, count: ArrayLike) -> TrainState:
+        if target.platform() == "cpu" and _convolves(states):
+            return jax.lax.map(lambda each: many(each[0], data, each[1], start, count), (states, orders))
+        side_by_side: TrainState = jax.vmap(many, in_axes=(0, None, 0, None, None))(states, data, orders, start, count)
+        return side_by_side
+
     if apart is not None:
         own, same = PartitionSpec(apart.axis_names), PartitionSpec()
         specs = (own, same, own, same, same)
         members = jax.shard_map(members, mesh=apart, in_specs=specs, out_specs=own, check_vma=False)
     return Program(step, *(jax.jit(f, donate_argnums=0) for f in (summed(step), many, members)))
+
+
+def _convolves(states: TrainState) -> bool:
+    """Whether stacked states have kernels of convolutions, which a CPU is slow at where each member has its own."""
+    return any(leaf.ndim == 5 for leaf in jax.tree.leaves(states.params["model"]))
 
 
 def local_key(key: Array) -> Array:

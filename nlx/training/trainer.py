@@ -159,7 +159,8 @@ class Trainer:
         """Train several members side by side in one program: seeds, folds, or both.
 
         On an accelerator a small network leaves most of the device idle, and members trained together fill it. The data
-        are shared; orders, initial weights and draws are each member's own. Arithmetic is batched, so that a member
+        are shared; orders, initial weights and draws are each member's own. On a CPU, which gains nothing there, those
+        with convolutions go one after the other within the program. Arithmetic is batched, so that a member
         agrees with :meth:`fit` under its key up to rounding, which training then magnifies. Observers are not told.
 
         On several devices of one process each trains members of its own and sends nothing, where they come out even on

@@ -5,17 +5,21 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from benchmarks.kernels.programs import facts_of
 from nlx.arguments import ArgumentError
+from nlx.data import Split
 from nlx.methods.plain import cross_entropy, plain, trusted_cross_entropy
 from nlx.methods.self_learning import corrections, self_learning
+from nlx.models import build
 from nlx.training.feed import on_device
 from nlx.training.loop import Diverged
 from nlx.training.members import devices_of_members, stack
 from nlx.training.mesh import make_mesh
 from nlx.training.stages import Stage, Stages, step_decay
+from nlx.training.trainer import Trainer
 from tests.training.conftest import REMEMBERING, VISITING, B, N
 
 CORRECTING = self_learning(3, refresh_after=corrections(1), prototypes=2, members=16)
@@ -159,3 +163,21 @@ def test_steps_of_members_that_lie_apart_send_nothing(split, trainer_for):
 def form(leaf):
     """What a program is compiled for."""
     return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype)
+
+
+def test_members_with_convolutions_go_one_after_the_other_on_a_cpu():
+    """Each ends where it ends alone, and no convolution has the kernels of two."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.normal(size=(64, 8, 8, 3)).astype(np.float32), rng.integers(0, 3, 64).astype(np.int32)
+    model, mesh = build("convnet", (8, 8, 3), 3, widths=(4, 8)), make_mesh(jax.devices()[:1])
+    trainer = Trainer(model, plain(cross_entropy), optax.sgd(0.1), batch_size=16, mesh=mesh)
+    split, seeds = Split(images, labels, None), keys(0, 1)
+    many = trainer.fit_many(split, seeds, 2)
+    for i, key in enumerate(seeds):
+        alone = trainer.fit(split, key, 2).state
+        for a, b in zip(jax.tree.leaves(many.member(i).state.params), jax.tree.leaves(alone.params), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    (program,) = trainer._stage_programs(Stages(2, 64, 16))
+    orders = jnp.zeros((2, 64), jnp.int32)
+    lowered = program.members.lower(many.state, on_device(split, mesh, False), orders, np.int32(0), np.int32(1))
+    assert "feature_group_count = 2" not in lowered.as_text()
