@@ -143,9 +143,9 @@ def cases(s: Sizes) -> dict[str, Case]:
         "can": Case(lambda: can(k, temperature=schedule, rho=schedule, heads=heads)),
         "icnm": Case(icnm),
         "elr": Case(elr),
-        "elr, in groups": Case(elr, grouped=True),
+        "elr_in_groups": Case(elr, grouped=True),
         "sop": Case(sop),
-        "sop, in groups": Case(sop, grouped=True),
+        "sop_in_groups": Case(sop, grouped=True),
         "co_teaching": Case(lambda: co_teaching(lambda step: 0.3), around=pair),
         "clean_net": Case(lambda: clean_net(k, refresh_after=lambda epochs: True, members=s.members), (), ()),
         "divide_mix": Case(lambda: divide_mix(warm_up=1), around=of_two_views),
@@ -154,7 +154,7 @@ def cases(s: Sizes) -> dict[str, Case]:
         "crf_analytic": Case(lambda: crf_analytic(np.full((k, k), 1 / k, np.float32), alpha=alpha)),
         "crf_without_pairs": field(auxiliary=None, pairwise=False),
         "crf": field(generator="hash"),
-        "crf, in groups": field(generator="hash")._replace(grouped=True),
+        "crf_in_groups": field(generator="hash")._replace(grouped=True),
         "crf_threefry": field(generator="threefry"),
     }
 
@@ -188,7 +188,7 @@ class Programs:
         groups = mesh.size if case.grouped else 1
         trainer = Trainer(model, case.make(), optimizer, batch_size=batch, mesh=mesh, shuffle_groups=groups)
         state = trainer.abstract_state(Split(np.broadcast_to(np.float32(0), (n, sizes.inputs)), None, None))
-        (program,) = trainer._stage_programs(Stages(1, n, batch), local=case.grouped)
+        (program,) = trainer._stage_programs(Stages(1, n, batch))
         self.batch, self._passes, self.memory = self._batch(batch), trainer._passes, state.memory
         total = jax.ShapeDtypeStruct((), np.float32, sharding=replicated(mesh))
         names = jax.eval_shape(program.step, state, self.batch)[1]
@@ -270,7 +270,7 @@ def main() -> int:
     mesh, plain, found = mesh_of(options.topology), dict[str, Facts](), [HEAD]
     print(HEAD, flush=True)
     for method, case in cases(options.sizes).items():
-        if options.only and method.partition(",")[0] not in (*options.only, "plain"):
+        if options.only and method not in (*options.only, "plain"):
             continue
         for program in Programs(case, options.sizes, options.sizes.batch * mesh.size, mesh).names:
             facts, growth = row(case, program, options.sizes, mesh)

@@ -13,7 +13,8 @@ from jax.typing import ArrayLike
 from nlx.arguments import array, class_vector, float_order, label_vectors, mask, masked, same_shape
 
 _LOWEST = -(2**31)  # the sorting key of a score that is not a number
-_STEPS, _CLASSES = 128, 16  # of a running sum on a CPU, and whose precisions are taken together
+_STEPS = 128  # of a running sum on a CPU
+_CLASSES, _SCORES = 16, 2**21  # at most, whose precisions are taken together
 
 
 def accuracy(scores: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = None) -> Array:
@@ -159,7 +160,8 @@ def mean_average_precision(
 @partial(jax.jit, static_argnames="points")
 def _mean_average_precision(scores: Array, positive: Array, counts: Array, points: int | None) -> Array:
     columns = scores.T, positive.T, counts.T
-    each = jax.lax.map(lambda column: _average_precision(*column, points), columns, batch_size=_CLASSES)
+    together = max(1, min(_CLASSES, _SCORES // max(1, len(scores))))
+    each = jax.lax.map(lambda column: _average_precision(*column, points), columns, batch_size=together)
     return jnp.mean(each, where=jnp.any(positive & counts, axis=0))
 
 

@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
@@ -24,7 +25,7 @@ def voc_ap(scores, labels, points):
 @pytest.mark.parametrize("points", [None, 11])
 @pytest.mark.parametrize("levels", [3, 20, 10_000])
 def test_average_precision_follows_the_definition_with_and_without_ties(points, levels):
-    for n in (1, 5, 60):
+    for n in (1, 5, 60, 128, 300):  # a running sum goes over 128
         scores = RNG.integers(0, levels, n).astype(np.float32)
         labels = RNG.integers(0, 2, n)
         labels[0] = 1
@@ -88,6 +89,24 @@ def test_map_of_classes_is_one_against_the_rest_and_jits():
     expected = np.mean([voc_ap(scores[:, k], (labels == k).astype(int), 11) for k in range(3)])
     jitted = jax.jit(lambda s, y: metrics.mean_average_precision(s, y, points=11))
     np.testing.assert_allclose(jitted(scores, labels), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("most", [metrics._SCORES, 450])
+def test_map_does_not_depend_on_how_many_classes_are_taken_together(most, monkeypatch):
+    monkeypatch.setattr(metrics, "_SCORES", most)
+    n = 150 if most == 450 else 151  # traced anew
+    scores, labels = RNG.normal(size=(n, 20)).astype(np.float32), RNG.integers(0, 2, (n, 20))
+    expected = np.mean([voc_ap(scores[:, k], labels[:, k], None) for k in range(20)])
+    np.testing.assert_allclose(metrics.mean_average_precision(scores, labels), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 128, 129, 1000])
+def test_a_running_sum_or_maximum_is_numpys(n):
+    hits, shares = RNG.integers(0, 2, n).astype(np.int32), RNG.uniform(size=n).astype(np.float32)
+    running = metrics._running(jnp.add, jax.lax.cumsum, jnp.asarray(hits))
+    np.testing.assert_array_equal(running, np.cumsum(hits, dtype=np.int32), strict=True)
+    running = metrics._running(jnp.maximum, jax.lax.cummax, jnp.asarray(shares))
+    np.testing.assert_array_equal(running, np.maximum.accumulate(shares))
 
 
 def test_accuracy_and_recovery():

@@ -134,7 +134,7 @@ class Trainer:
         split = trainable(data, self.model)
         plan = Stages(stages, len(split), self.batch_size)
         state = self.init(key, split) if state is None else fitting(state, self.abstract_state(split))
-        programs = self._stage_programs(plan, local=self.shuffle_groups > 1)
+        programs = self._stage_programs(plan)
         feed = make_feed(split, plan, programs, state.key, self.mesh, self.spread_data, self.shuffle_groups)
         with closing(self.observers):
             for observer in self.observers:
@@ -187,7 +187,7 @@ class Trainer:
         common = common_plan(plans, len(split))
         splits = self.spread_data or self.shard_params or MODEL in self.mesh.shape  # which is for what is large
         apart = None if splits else devices_of_members(self.mesh, len(keys))
-        programs = self._stage_programs(common, apart)
+        programs = self._stage_programs(common, members=True, apart=apart)
         return run_members(
             [self.init(key, split) for key in keys],
             plans,
@@ -252,9 +252,12 @@ class Trainer:
             self._makers[form] = state_maker(*about, self.shuffle_groups)
         return self._makers[form]
 
-    def _stage_programs(self, plan: Stages, apart: Mesh | None = None, local: bool = False) -> list[Program]:
-        """A program for each stage; stages that differ in neither method nor schedule share one."""
-        programs = []
+    def _stage_programs(self, plan: Stages, members: bool = False, apart: Mesh | None = None) -> list[Program]:
+        """A program for each stage, of one training or of members, which do not go by groups.
+
+        Stages that differ in neither method nor schedule share one.
+        """
+        programs, local = [], self.shuffle_groups > 1 and not members
         for stage, start, steps in zip(plan.all, plan.starts, plan.steps, strict=True):
             # Its length and its begin matter to a schedule alone.
             key = (stage.method, stage.schedule, *((start, steps) if stage.schedule else ()), apart, local)

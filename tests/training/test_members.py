@@ -149,7 +149,7 @@ def test_members_on_devices_of_their_own_end_where_those_of_one_device_end(split
 def test_steps_of_members_that_lie_apart_send_nothing(split, trainer_for):
     trainer = trainer_for(split, REMEMBERING, 8)
     apart = devices_of_members(trainer.mesh, 16)
-    (program,) = trainer._stage_programs(Stages(1, N, B), apart)
+    (program,) = trainer._stage_programs(Stages(1, N, B), members=True, apart=apart)
     state = trainer.init(keys(0)[0], split)
     states = stack([state._replace(sums=dict.fromkeys(trainer._sum_names(split, program), jnp.zeros(())))] * 16)
     orders = jnp.zeros((16, N), jnp.int32)
@@ -177,7 +177,7 @@ def test_members_with_convolutions_go_one_after_the_other_on_a_cpu():
         alone = trainer.fit(split, key, 2).state
         for a, b in zip(jax.tree.leaves(many.member(i).state.params), jax.tree.leaves(alone.params), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-    (program,) = trainer._stage_programs(Stages(2, 64, 16))
+    (program,) = trainer._stage_programs(Stages(2, 64, 16), members=True)
     orders = jnp.zeros((2, 64), jnp.int32)
     lowered = program.members.lower(many.state, on_device(split, mesh, False), orders, np.int32(0), np.int32(1))
     assert "feature_group_count = 2" not in lowered.as_text()

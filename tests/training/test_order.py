@@ -111,7 +111,7 @@ def test_nothing_of_an_example_is_sent():
         mesh, options = make_mesh(), {"shuffle_groups": groups, "spread_data": spread_data}
         trainer = Trainer(model, elr(), optax.sgd(0.1), batch_size=1024, mesh=mesh, **options)
         plan = Stages(1, len(big), 1024)
-        (program,) = trainer._stage_programs(plan, local=groups > 1)
+        (program,) = trainer._stage_programs(plan)
         state = trainer._begin_epoch(trainer.init(jax.random.key(0), big), big, plan, plan.position(0), [program])
         if spread_data:
             order = jax.ShapeDtypeStruct((len(big),), np.int32)
@@ -147,7 +147,9 @@ def test_every_example_is_visited_and_files_are_read_in_that_order(pictures):
 def test_a_training_goes_on_and_no_program_is_compiled_anew(data, tmp_path, caplog):
     stages = [Stage(2), Stage(2, rows=np.arange(1, N, 2))]
     trainer = trainer_of(elr())
-    uninterrupted = trainer.fit(data, jax.random.key(0), stages).state
+    with compiled(caplog) as found:
+        uninterrupted = trainer.fit(data, jax.random.key(0), stages).state
+    assert len([message for message in found if "jit(run)" in message]) == 1  # for both stages
     checkpoints, stop = Checkpoints(tmp_path, seconds=0.0), Told(lambda events: ("epoch", 1) in events)
     assert trainer_of(elr(), observers=[checkpoints, stop]).fit(data, jax.random.key(0), stages).stopped
     loader = Checkpoints(tmp_path)
@@ -157,6 +159,14 @@ def test_a_training_goes_on_and_no_program_is_compiled_anew(data, tmp_path, capl
     with compiled(caplog) as found:
         assert_same(trainer.fit(data, jax.random.key(0), stages, state=loaded).state, uninterrupted)
     assert not [message for message in found if "jit(run)" in message]
+    four = trainer_of(elr(), devices=4)  # whose rows lie otherwise
+    loader = Checkpoints(tmp_path)
+    loaded = loader.load(four.abstract_state(data))
+    loader.close(None)
+    moved = four.fit(data, jax.random.key(0), stages, state=loaded).state
+    pairs = map(jax.tree.leaves, ((moved.params, moved.memory), (uninterrupted.params, uninterrupted.memory)))
+    for a, b in zip(*pairs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
 def test_what_is_planned_counts_what_lies_in_groups(data):
