@@ -149,7 +149,7 @@ def run_clean(options: Clean) -> LabelTable:
     print(f"{shape[0]:,} examples of shape {list(shape[1:])}; labels are {_kind(found, len(trusted))}")
     for note in examples.notes:
         print(note)
-    print(planned(shape, made, o.network, o.folds), flush=True)
+    print(planned(shape, len(found.names), made, o.network, o.folds), flush=True)
     status = Status()
     status.begin(f"judging labels by {o.folds} models")
     features, patterns = _features(o, examples)

@@ -54,7 +54,8 @@ def train(options: DistillOptions, run: Run) -> Result:
     model = build_model(options, training, data)
     optimizer = build_optimizer(options, training)
     run.begin("linear models in folds")
-    beliefs = with_trusted(first_answer(data, folds=options.folds, seed=options.seed).posterior, data.train)
+    first = first_answer(data, folds=options.folds, seed=options.seed).posterior[:]
+    beliefs = with_trusted(first, data.train)
     observers = run.observers(distill(beliefs), data)
     stage, key = Stage(training.epochs, schedule=build_schedule(options, training)), jax.random.key(options.seed)
 

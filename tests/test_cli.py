@@ -199,10 +199,10 @@ def test_answers_become_labels_and_pages(user, tmp_path):
 
 def test_the_plan_adds_up_what_was_tried(monkeypatch):
     monkeypatch.setattr(plan, "_seconds", lambda run: (0.1, 0.02))
-    said = plan.planned((10_240, 256), None, True, 3)
+    said = plan.planned((10_240, 256), 10, None, True, 3)
     # 60 and 60 programs; 400 steps, and 30 times as many of networks; neighbours of ten times as many, squared.
     assert said == "linear models in 3 folds, 15 nearest neighbours, three small networks; about 4 minutes"
-    assert plan.planned((90_000, 256), None, False, 5).endswith("no neighbours, being too many; about 60 seconds")
+    assert plan.planned((90_000, 256), 10, None, False, 5).endswith("no neighbours, being too many; about 60 seconds")
 
 
 def test_the_command_speaks_before_it_loads(monkeypatch):

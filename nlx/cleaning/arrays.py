@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nlx.arguments import ArgumentError
+from nlx.cleaning.blocks import row_blocks
 from nlx.cleaning.label_forms import Labels, classes_of, label_array, read_classes, trusted_rows
 from nlx.cleaning.pictures import SIDE, patch_features
 from nlx.data.checks import memory
@@ -134,14 +135,20 @@ class Standard(NamedTuple):
 
     def apply(self, features: np.ndarray) -> np.ndarray:
         """Prepared features, float32 ``[n, F]``."""
-        return ((features - self.mean) * self.scale).astype(np.float32)
+        prepared = np.empty(features.shape, np.float32)
+        for rows in row_blocks(*features.shape):
+            prepared[rows] = (features[rows] - self.mean) * self.scale
+        return prepared
 
 
 def standard_form(features: np.ndarray) -> Standard:
-    """The preparation that suits features, float ``[n, F]``."""
-    mean, spread = features.mean(axis=0), features.std(axis=0)
+    """The preparation that suits features, of any numbers ``[n, F]``; computed in float64."""
+    (n, width), blocks = features.shape, row_blocks(*features.shape)
+    mean = np.sum([features[rows].sum(axis=0, dtype=np.float64) for rows in blocks], axis=0) / n
+    squares = [np.square(features[rows] - mean).sum(axis=0) for rows in blocks]
+    spread = np.sqrt(np.sum(squares, axis=0) / n)
     varies = spread > 1e-9 * np.abs(mean)  # not by rounding alone
-    return Standard(mean, _NORM / np.sqrt(features.shape[1]) / np.where(varies, spread, np.inf))
+    return Standard(mean, _NORM / np.sqrt(width) / np.where(varies, spread, np.inf))
 
 
 def array_of(name: str, values: ArrayLike) -> np.ndarray:
@@ -170,7 +177,7 @@ def is_pictures(x: Any) -> bool:
 
 
 def features_of(inputs: ArrayLike) -> np.ndarray:
-    """Inputs as vectors, float64 ``[n, F]``.
+    """Inputs as vectors, of numbers of any kind ``[n, F]``.
 
     Raises:
       ArgumentError: a form that is not known, or values that are not finite.
@@ -184,14 +191,15 @@ def features_of(inputs: ArrayLike) -> np.ndarray:
     if x.size == 0:
         raise ArgumentError("`inputs` are empty: give at least two examples")
     if is_pictures(x):
-        return patch_features(x).astype(np.float64)
-    flat = x.reshape(len(x), -1).astype(np.float64)
+        return patch_features(x)
+    flat = x.reshape(len(x), -1)
     if images and flat.shape[1] > _MOST_VALUES:
         raise ArgumentError(
             f"`inputs` are images of {flat.shape[1]} values, too many for a linear model: give embeddings of them"
         )
-    fits = np.abs(flat) < _LARGEST
-    if not fits.all():
-        row, column = np.argwhere(~fits)[0]
-        raise ArgumentError(f"`inputs`[{row}, {column}] is {flat[row, column]}: repair or remove that example")
+    for rows in row_blocks(*flat.shape):
+        fits = np.abs(flat[rows].astype(np.float64)) < _LARGEST
+        if not fits.all():
+            row, column = np.argwhere(~fits)[0] + [rows.start, 0]
+            raise ArgumentError(f"`inputs`[{row}, {column}] is {flat[row, column]}: repair or remove that example")
     return flat

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from nlx.arguments import ArgumentError
 from nlx.cleaning.arrays import Given, columns_of, given_split
+from nlx.cleaning.blocks import likeliest_of, row_blocks
 from nlx.cleaning.estimates import decided, estimate
 from nlx.cleaning.evidence import each_class, fuse, weigh, weigh_each
 from nlx.cleaning.folds import out_of_fold
@@ -21,10 +22,11 @@ from nlx.cleaning.held_out import judge, rows_to_judge
 from nlx.cleaning.margins import join, margins
 from nlx.cleaning.neighbours import NEIGHBOURS, neighbours
 from nlx.cleaning.second_opinion import ALONE, settled
-from nlx.cleaning.table import Belief, LabelTable, label_table, of_all_rows, with_trusted
+from nlx.cleaning.table import BELIEFS, Belief, LabelTable, label_table, of_all_rows, with_trusted
 from nlx.cleaning.trainers import MANY, MethodName, trainer_for
 from nlx.data.dataset import Split
 from nlx.methods.method import Method
+from nlx.methods.top import MOST_GIB, Top, worth_shortening
 from nlx.metrics import mean_average_precision
 from nlx.training.state import TrainState
 from nlx.training.trainer import Trainer
@@ -81,7 +83,8 @@ def clean(
 
     Returns:
       The table: cleaned labels with probabilities, a score for each given label, and ranks, most suspicious first.
-      Its ``guard`` says whether cleaned labels look better than the given ones.
+      Its ``guard`` says whether cleaned labels look better than the given ones. Where the probabilities of more than
+      40 classes would fill more than half a GiB, it has the ten likeliest, see :class:`nlx.methods.top.Top`.
 
     Raises:
       ArgumentError, DataError: one sentence that says what to change.
@@ -108,7 +111,7 @@ def clean(
         raise ArgumentError(f"`precision` must lie between 0 and 1, got {precision}")
     if precision is not None and (method is not None or several):
         raise ArgumentError("`precision` needs held-out evidence of one label per example: leave `method` out")
-    split, soft = given.split.take(usable), given.labels.soft
+    split, soft = given.split if given.usable.all() else given.split.take(usable), given.labels.soft
     # Where nothing was given, what is known stands in for it.
     observed = split.observed if split.label is None else np.where(split.observed < 0, split.label, split.observed)
     split = replace(split, noisy_label=observed.astype(np.uint8 if several else np.int32))
@@ -121,6 +124,9 @@ def clean(
         if split.trusted is not None:
             listed = np.where(split.trusted, table.changed, listed)
         table = replace(table, extras=table.extras | {"decided": listed})
+    if isinstance(table.posterior, Top):
+        kept = {name: shortened(table.extras[name], table.noisy_label) for name in BELIEFS if name in table.extras}
+        table = replace(table, extras=table.extras | kept)
     if not given.labels.given.all():
         table = of_all_rows(table, _predicted(trained, given, usable), usable, given.labels.noisy)
     return replace(table, origin=origin)
@@ -197,17 +203,24 @@ def train(
         other = out_of_fold(softer, taught, key, folds=folds, stages=stage)
         trainer, trained = (softer, other) if _hits(other.probs, taught) > hits else (trainer, trained)
     states = [trained.fitted.member(i).state for i in range(folds)]
-    probs, chosen, known = trained.probs, "bayes", split.trusted_label
+    chosen, known = "bayes", split.trusted_label
+    probs: Belief = trained.probs
     extras["out_of_fold"] = probs
     if affordable(*split.inputs.shape) and (noisy.ndim == 1 or noisy.size <= _MOST_ENTRIES):
         near = neighbours(np.asarray(split.inputs), min(NEIGHBOURS, n - 1))
         fused: Any = lambda p, y, k: fuse(p, y, near, k)[0]  # noqa: E731
         probs = (fused if noisy.ndim == 1 else partial(each_class, fused))(probs, noisy, known)
         extras["evidence"] = probs
-    probs = weigh(probs, noisy, known, soft).posterior if noisy.ndim == 1 else weigh_each(probs, noisy, known)
+    short = noisy.ndim == 1 and worth_shortening(n, len(names), MOST_GIB * 2**30)
+    if noisy.ndim == 2:
+        probs = weigh_each(probs, noisy, known)
+    else:
+        weighed = weigh(probs, noisy, known, soft)
+        probs = weighed.top if short and not network else weighed.posterior
     if network:
         extras |= margins(taught, jax.random.fold_in(key, 0), len(names))
         probs, chosen = join(probs, taught.observed, extras["aum"]), "bayes_margins"
+        probs = shortened(probs, noisy) if short else probs
     table = built(probs, chosen)
     if near is not None and noisy.ndim == 1:
         votes = {"near_given": table.noisy_label, "near_proposed": table.cleaned_label}
@@ -217,6 +230,11 @@ def train(
     if noisy.ndim == 1:  # better evidence than the judges', who stay others than what they judge
         guard = guard._replace(noise=estimate(evidence_of(table), noisy).noise_rate)
     return Trained(trainer, states, guarded(table, guard))
+
+
+def shortened(probs: np.ndarray, labels: np.ndarray) -> Top:
+    """The likeliest classes of beliefs ``[n, K]``."""
+    return likeliest_of((probs[rows], labels[rows]) for rows in row_blocks(*probs.shape))
 
 
 def _hits(probs: np.ndarray, split: Split) -> float:

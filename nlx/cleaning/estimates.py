@@ -15,7 +15,10 @@ from jax.typing import ArrayLike
 from scipy.stats import beta, norm
 
 from nlx import transitions
-from nlx.cleaning.evidence import Weighed, by_em, likeliest, weigh
+from nlx.cleaning.bayes import Block, HeldOut, by_em, likeliest_power, posterior
+from nlx.cleaning.blocks import row_blocks
+from nlx.cleaning.evidence import weigh
+from nlx.methods.top import Top
 
 CONFIDENCE = 0.95
 _ANCHORS = 0.4  # share of the examples, the surest
@@ -24,6 +27,7 @@ _ROUNDS = 10  # of EM
 _DOUBT = 0.65  # of the softest power, and at most 1: as far as the classifier may be less sure than its likelihood says
 _CUTS = 2048  # scores at which a list may end
 _CELLS = 2**22  # examples × classes that are looked at at once
+_ENOUGH = 2**26  # of them that estimates are made from, at most
 
 
 class Interval(NamedTuple):
@@ -67,25 +71,26 @@ def estimate(probs: ArrayLike, labels: ArrayLike) -> Estimates:
       labels: given classes in ``[0, K)``, int ``[n]``.
 
     Returns:
-      Intervals; `benchmarks/promise.py` counts how often they hold.
+      Intervals; `benchmarks/promises.py` counts how often they hold. Of more than 67 million probabilities they come
+      from those of random examples, by whose number they are as wide.
     """
-    view = _View(probs, labels)
-    posterior = view.weighed.posterior
-    n, k = posterior.shape
+    some = HeldOut(probs, labels).some(_ENOUGH)
+    view = _View(some.probs, some.labels)
+    own = view.weighed.posterior
+    n, k = own.shape
     count = np.bincount(view.labels, minlength=k)
-    readings = [(view.wrong_by_label(posterior), view.weighed.transition.astype(np.float64))]
+    readings = [(view.wrong_by_label(own), view.weighed.transition.astype(np.float64))]
     readings.append((readings[0][0] * view.least, np.eye(k) + view.least * (readings[0][1] - np.eye(k))))
     soft, hard = view.read(view.soft), view.read(2 * view.weighed.power)
     readings += [(view.wrong_by_label(q), t) for q, t in (soft, hard)]
-    joint = np.asarray(transitions.calibrate_joint(view.joint, view.labels), np.float64)
-    readings.append((1 - np.diag(joint) / np.maximum(joint.sum(axis=1), 1e-9), np.asarray(view.counted, np.float64)))
+    joint = np.asarray(transitions.calibrate_joint(view.held_out.joint, view.labels), np.float64)
+    counted = np.asarray(view.held_out.counted, np.float64)
+    readings.append((1 - np.diag(joint) / np.maximum(joint.sum(axis=1), 1e-9), counted))
     by_label, matrices = (np.stack(part) for part in zip(*readings, strict=True))
     rows = (count @ matrices[0])[:, None].clip(1)
-    best = posterior.argmax(axis=1)
-    left = [1 - float(np.mean(posterior.max(axis=1)))]
-    left += [
-        1 - float(np.mean(q[np.arange(n), best])) for q, _ in (soft, view.read(min(1.0, _DOUBT * view.soft)), hard)
-    ]
+    best = own.argmax(axis=1)
+    left = [1 - float(np.mean(own.max(axis=1)))]
+    left += [1 - float(np.mean(_entries(q, best))) for q, _ in (soft, view.read(min(1.0, _DOUBT * view.soft)), hard)]
     return Estimates(
         _between(by_label @ count / n, n),
         _between(by_label, count.clip(1)),
@@ -115,16 +120,13 @@ def decided(probs: ArrayLike, labels: ArrayLike, precision: float, confidence: f
       Which labels are listed, bool ``[n]``; none where nothing can be promised.
     """
     view = _View(probs, labels, confidence)
-    n = len(view.labels)
-    own = view.scores(slice(None))[np.arange(n), view.labels]
+    n, parts = len(view.labels), row_blocks(*view.held_out.shape, _CELLS)
+    own = np.concatenate([_entries(view.scores(part)[1], view.labels[part]) for part in parts])
     cuts = np.unique(np.sort(own)[:: -(-n // _CUTS)])
     place = np.searchsorted(cuts, own)  # the first cut that lists it
     others = np.zeros(len(cuts) + 1)
-    rows = max(1, _CELLS // view.p.shape[1])
-    for start in range(0, n, rows):
-        part = slice(start, start + rows)
-        noisy = view.p[part] @ view.matrix
-        s = view.scores(part)
+    for part in parts:
+        noisy, s = view.scores(part)
         mass = np.where(view.anchors[part, None], 0, noisy * (1 - s))
         others += np.bincount(np.searchsorted(cuts, s).ravel(), mass.ravel(), len(cuts) + 1)
     listed, certain, mistakes = (
@@ -143,19 +145,16 @@ def decided(probs: ArrayLike, labels: ArrayLike, precision: float, confidence: f
 class _View:
     """The evidence, read once: the judgement, the anchors, and how far noise there is surely noise."""
 
-    def __init__(self, probs: ArrayLike, labels: ArrayLike, confidence: float = CONFIDENCE):
-        self.labels = np.asarray(labels)
-        held_out = np.maximum(np.asarray(probs, np.float32), 1e-12)
-        self.log_p, y = jnp.log(held_out), jnp.asarray(self.labels, jnp.int32)
-        self.joint = transitions.confident_joint(held_out, y)
-        self.counted = transitions.from_confident_joint(self.joint, y)
-        self.weighed: Weighed = weigh(held_out, y)
-        self.soft = likeliest(self.log_p, y, self.counted, _ROUNDS, _SOFT)[0]
+    def __init__(self, probs: ArrayLike | Top, labels: ArrayLike, confidence: float = CONFIDENCE):
+        self.weighed = weigh(probs, labels)
+        self.held_out, self.labels = self.weighed.held_out, self.weighed.held_out.labels
+        some = self.held_out.some(_ENOUGH)
+        self.soft = likeliest_power(some, self.held_out.counted, _ROUNDS, _SOFT)[0]
         self.deviations = float(norm.ppf(confidence))
-        self.matrix = self.weighed.transition
-        self.p = self._sharpened(self.weighed.power)
-        n, best = len(self.labels), self.p.argmax(axis=1)
-        top, doubt = self.p.max(axis=1), 1 - self._sharpened(self.soft).max(axis=1)
+        self.matrix, powers = self.weighed.transition, (np.float32(self.weighed.power), np.float32(self.soft))
+        about = [_surest(block, *powers) for block in self.held_out]
+        best, top, doubt = (np.concatenate(parts) for parts in zip(*about, strict=True))
+        n = len(self.labels)
         self.anchors = np.zeros(n, bool)
         self.anchors[np.argsort(-top, kind="stable")[: max(1, int(_ANCHORS * n))]] = True
         self.differs = self.anchors & (best != self.labels)
@@ -166,26 +165,40 @@ class _View:
         self.least = float(np.clip(surely / max(noise[self.anchors].sum(), 1e-9), 0, 1))
         self.mistaken = doubt / np.maximum(doubt + noise * self.least, 1e-9)
 
-    def scores(self, rows: slice) -> np.ndarray:
-        """Score of every label that an example could have, ``[rows, K]``."""
-        p = self.p[rows]
-        s: np.ndarray = p * np.diag(self.matrix) / np.maximum(p @ self.matrix, 1e-12)
-        return s
+    def scores(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        """p(noisy label | x) and the score of every label that an example could have, ``[rows, K]`` each."""
+        p = np.asarray(_sharpened(self.held_out.block(rows).log_p, np.float32(self.weighed.power)))
+        noisy = p @ self.matrix
+        s: np.ndarray = p * np.diag(self.matrix) / np.maximum(noisy, 1e-12)
+        return noisy, s
 
     def read(self, power: float) -> tuple[np.ndarray, np.ndarray]:
         """Posterior and T under another power of p."""
-        y = jnp.asarray(self.labels, jnp.int32)
-        matrix, posterior, _ = by_em(self.log_p, y, self.counted, power, _ROUNDS)
-        return np.asarray(posterior), np.asarray(matrix, np.float64)
+        reading = by_em(self.held_out, self.held_out.counted, power, _ROUNDS)
+        found = np.concatenate([posterior(block, reading) for block in self.held_out])
+        return found, np.asarray(reading.matrix, np.float64)
 
     def wrong_by_label(self, posterior: np.ndarray) -> np.ndarray:
         """Share of wrong labels in each given class, ``[K]``."""
-        k = posterior.shape[1]
-        wrong = 1 - posterior[np.arange(len(posterior)), self.labels]
+        k, wrong = posterior.shape[1], 1 - _entries(posterior, self.labels)
         return np.bincount(self.labels, wrong, k) / np.bincount(self.labels, minlength=k).clip(1)
 
-    def _sharpened(self, power: float) -> np.ndarray:
-        return np.asarray(jax.nn.softmax(jnp.float32(power) * self.log_p))
+
+def _entries(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Of each row ``[n, K]`` that of its label, ``[n]``."""
+    return np.take_along_axis(values, labels[:, None], axis=1)[:, 0]
+
+
+@jax.jit
+def _sharpened(log_p: jax.Array, power: jax.Array) -> jax.Array:
+    return jax.nn.softmax(power * log_p)
+
+
+@jax.jit
+def _surest(block: Block, power: jax.Array, soft: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The likeliest class under a power, how likely it is, and how much is left for others under a softer one."""
+    p = _sharpened(block.log_p, power)
+    return jnp.argmax(p, axis=1), jnp.max(p, axis=1), 1 - jnp.max(_sharpened(block.log_p, soft), axis=1)
 
 
 def _between(readings: np.ndarray, size: np.ndarray | float) -> Interval:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +14,14 @@ from jax import Array
 from jax.typing import ArrayLike
 from scipy.special import expit
 
-from nlx import transitions
-from nlx.methods.method import KNOWN_WRONG
+from nlx.cleaning.bayes import LEAST, Block, HeldOut, Reading, by_em, likeliest_power, log_of, posterior
+from nlx.cleaning.blocks import likeliest_of
+from nlx.methods.top import Top
 
-_LEAST = 1e-12  # probability
 _WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8)  # of the neighbours' opinion
 _POWERS = (0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.8)  # of p(y | x): above 1 it is surer than the model is
-_KEPT = 5.0  # examples that the matrix to begin with counts for, in each row
 _ROUNDS = 5  # of EM
+_ENOUGH = 2**26  # probabilities that a power is found on, at most
 _STEEPNESS = 8.0  # with which evidence for a matrix of noise decides; with its place, found on planted noise
 
 
@@ -44,36 +45,75 @@ def fuse(
     Returns:
       f, float32 ``[n, K]``, and w.
     """
-    log_p, y = _log(probs), jnp.asarray(labels, jnp.int32)
-    log_f, weight, best_known = log_p, 0.0, y if known is None else jnp.where(known >= 0, known, y)
+    log_p, y = log_of(probs), jnp.asarray(labels, jnp.int32)
+    f, weight, best_known = jnp.exp(log_p), 0.0, y if known is None else jnp.where(known >= 0, known, y)
     for _ in range(2):
-        posterior = by_em(log_f, y, _counted(log_f, y, known), 1.0, 0, known).posterior
-        mixed = (_mixed(log_p, posterior, near, best_known, np.float32(w)) for w in _WEIGHTS)
+        believed = HeldOut(f, labels, known)
+        reading = Reading(believed.counted, 1.0)
+        opinion = jnp.concatenate([posterior(block, reading) for block in believed])
+        mixed = (_mixed(log_p, opinion, near, best_known, np.float32(w)) for w in _WEIGHTS)
         fused, agreed = zip(*mixed, strict=True)
         best = int(np.argmax([float(share) for share in agreed]))
-        log_f, weight = fused[best], _WEIGHTS[best]
-    return np.asarray(jnp.exp(log_f)), weight
+        f, weight = fused[best], _WEIGHTS[best]
+    return np.asarray(f), weight
 
 
-class Weighed(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Weighed:
     """What follows from held-out probabilities and the given labels.
 
     Attributes:
-      posterior: p(true label | x, given label), float32 ``[n, K]``.
-      transition: ``T[i, j] = p(noisy = j | true = i)``, float32 ``[K, K]``: of both forms of noise, by weight.
-      power: of p(y | x) in Bayes' rule, of the form that weighs more; the larger, the less the given label weighs, and
-        beyond bounds argmax decides.
-      structure: weight of the noise that depends on the class, in [0, 1]; the rest is one rate for all.
+      held_out: both.
+      readings: with noise that depends on the class, and with one rate for all.
+      structure: weight of the first of them, in [0, 1].
+      soft: how sure each label is, float ``[n, K]``, or None where each is one class.
     """
 
-    posterior: np.ndarray
-    transition: np.ndarray
-    power: float
+    held_out: HeldOut
+    readings: tuple[Reading, Reading]
     structure: float
+    soft: np.ndarray | None = None
+
+    @property
+    def transition(self) -> np.ndarray:
+        """``T[i, j] = p(noisy = j | true = i)``, float32 ``[K, K]``: of both readings, by weight."""
+        return np.asarray(self._mean(*(reading.matrix for reading in self.readings)))
+
+    @property
+    def power(self) -> float:
+        """Of p(y | x) in Bayes' rule, in the reading that weighs more.
+
+        The larger, the less the given label weighs, and beyond bounds argmax decides.
+        """
+        return self.readings[0 if self.structure >= 0.5 else 1].power
+
+    @cached_property
+    def posterior(self) -> np.ndarray:
+        """p(true label | x, given label), float32 ``[n, K]``."""
+        found = np.empty(self.held_out.shape, np.float32)
+        for rows, block in self._blocks():
+            found[rows] = self._of(rows, block)
+        return found
+
+    @property
+    def top(self) -> Top:
+        """Of the posterior the likeliest classes, without ever making the whole."""
+        return likeliest_of((self._of(rows, block), block.labels) for rows, block in self._blocks())
+
+    def _blocks(self) -> Iterator[tuple[slice, Block]]:
+        return zip(self.held_out.slices, self.held_out, strict=True)
+
+    def _of(self, rows: slice, block: Block) -> Array:
+        if self.soft is None:
+            return self._mean(*(posterior(block, reading) for reading in self.readings))
+        return self._mean(*(_of_soft(block.log_p, self.soft[rows], *reading) for reading in self.readings))
+
+    def _mean(self, first: Array, second: Array) -> Array:
+        return self.structure * first + (1 - self.structure) * second
 
 
 def weigh(
-    probs: ArrayLike, labels: ArrayLike, known: np.ndarray | None = None, soft: np.ndarray | None = None
+    probs: ArrayLike | Top, labels: ArrayLike, known: np.ndarray | None = None, soft: np.ndarray | None = None
 ) -> Weighed:
     r"""p(true label | x, given label) by Bayes' rule, with how much to trust either found on the labels themselves.
 
@@ -100,21 +140,21 @@ def weigh(
       >>> weighed.posterior.argmax(axis=1)[-5:].tolist()
       [1, 1, 1, 1, 1]
     """
-    log_p, y = _log(probs), jnp.asarray(labels, jnp.int32)
-    counted = _counted(log_p, y, known)
+    held_out = HeldOut(probs, labels, known)
+    some, (n, k) = held_out.some(_ENOUGH), held_out.shape
     readings, fits = [], []
-    for start, rounds in ((counted, _ROUNDS), (_one_rate(counted, y), 0)):
-        power, fit = likeliest(log_p, y, start, 0, known=known)
-        matrix, posterior, _ = by_em(log_p, y, start, power, rounds, known)
-        if soft is not None:
-            posterior = jax.nn.softmax(np.float32(power) * log_p + jnp.log(jnp.maximum(soft @ matrix.T, _LEAST)))
-        readings.append((posterior, matrix, power))
+    for start, rounds in ((held_out.counted, _ROUNDS), (_one_rate(held_out.counted, jnp.asarray(labels)), 0)):
+        power, fit = likeliest_power(some, start, 0, _POWERS)
+        readings.append(by_em(held_out, start, power, rounds))
         fits.append(fit)
-    n, k = log_p.shape
     price = max(k * (k - 1) - 1, 1) / 2 * math.log(n)
-    whole = float(expit(_STEEPNESS * (n * (fits[0] - fits[1]) / price - 0.5))) if n > 1 else 1.0
-    posterior, matrix = (whole * a + (1 - whole) * b for a, b in zip(*(r[:2] for r in readings), strict=True))
-    return Weighed(np.asarray(posterior), np.asarray(matrix), readings[0 if whole >= 0.5 else 1][2], whole)
+    structure = float(expit(_STEEPNESS * (n * (fits[0] - fits[1]) / price - 0.5))) if n > 1 else 1.0
+    return Weighed(held_out, (readings[0], readings[1]), structure, soft)
+
+
+@jax.jit
+def _of_soft(log_p: Array, soft: Array, matrix: Array, power: Array) -> Array:
+    return jax.nn.softmax(power * log_p + jnp.log(jnp.maximum(soft.astype(np.float32) @ matrix.T, LEAST)))
 
 
 def each_class(
@@ -164,8 +204,8 @@ def joined(belief: ArrayLike, probs: ArrayLike, labels: ArrayLike, known: np.nda
       q, float32 ``[n, K]``.
     """
     found, y = weigh(probs, labels, known), jnp.asarray(labels, jnp.int32)
-    both = (_log(belief) + np.float32(found.power) * _log(probs)) / 2
-    return np.asarray(jax.nn.softmax(both + _log(found.transition).T[y]))
+    both = (log_of(belief) + np.float32(found.power) * log_of(probs)) / 2
+    return np.asarray(jax.nn.softmax(both + log_of(found.transition).T[y]))
 
 
 def _one_rate(matrix: Array, labels: Array) -> Array:
@@ -177,76 +217,10 @@ def _one_rate(matrix: Array, labels: Array) -> Array:
     return (1 - rate) * jnp.eye(k) + rate * others / jnp.sum(others, axis=1, keepdims=True)
 
 
-def likeliest(
-    log_p: Array,
-    labels: Array,
-    start: Array,
-    rounds: int,
-    powers: tuple[float, ...] = _POWERS,
-    known: np.ndarray | None = None,
-) -> tuple[float, float]:
-    """The power of p under which the labels are likeliest, T refined by so many rounds of EM for each, and how likely.
-
-    The second is their mean log-likelihood.
-    """
-    found = [float(by_em(log_p, labels, start, power, rounds, known).likelihood) for power in powers]
-    return powers[int(np.argmax(found))], max(found)
-
-
-class Reading(NamedTuple):
-    """T ``[K, K]``, posterior ``[n, K]`` and the labels' mean log-likelihood under one power of p."""
-
-    transition: Array
-    posterior: Array
-    likelihood: Array
-
-
-def by_em(
-    log_p: Array, labels: Array, start: Array, power: float, rounds: int, known: np.ndarray | None = None
-) -> Reading:
-    """Bayes' rule with T by so many rounds of EM from a first one, which stays as a prior; what is known is certain."""
-    known = np.full(len(labels), -1, np.int32) if known is None else np.asarray(known, np.int32)
-    return _by_em(log_p, labels, start, np.float32(power), np.int32(rounds), known)
-
-
-@jax.jit
-def _by_em(log_p: Array, labels: Array, start: Array, power: Array, rounds: Array, known: Array) -> Reading:
-    prior = jax.nn.log_softmax(power * log_p)
-    ruled_out = (known >= 0)[:, None] & ~jax.nn.one_hot(known, log_p.shape[1], dtype=bool)
-    ruled_out |= (known == KNOWN_WRONG)[:, None] & jax.nn.one_hot(labels, log_p.shape[1], dtype=bool)
-
-    def bayes(matrix: Array) -> tuple[Array, Array]:
-        joint = jnp.where(ruled_out, -jnp.inf, prior + jnp.log(jnp.maximum(matrix.T, _LEAST))[labels])
-        total = jax.nn.logsumexp(joint, axis=1, keepdims=True)
-        return jnp.exp(joint - total), jnp.mean(total)
-
-    def refined(_: Array, matrix: Array) -> Array:
-        counts = jnp.zeros_like(matrix).at[labels].add(bayes(matrix)[0]).T + _KEPT * start
-        return counts / jnp.sum(counts, axis=1, keepdims=True)
-
-    matrix = jax.lax.fori_loop(jnp.int32(0), rounds, refined, start)
-    return Reading(matrix, *bayes(matrix))
-
-
 @jax.jit
 def _mixed(log_p: Array, posterior: Array, near: Array, labels: Array, weight: Array) -> tuple[Array, Array]:
     """Both opinions by weight, and how often the more likely class is the given one."""
     k = near.shape[1]
     vote = jax.lax.fori_loop(0, k, lambda i, v: v + posterior[near[:, i]], jnp.zeros_like(posterior)) / k
-    fused = jax.nn.log_softmax((1 - weight) * log_p + weight * jnp.log(vote + 0.01 / vote.shape[1]))
+    fused = jax.nn.softmax((1 - weight) * log_p + weight * jnp.log(vote + 0.01 / vote.shape[1]))
     return fused, jnp.mean(jnp.argmax(fused, axis=1) == labels)
-
-
-def _counted(log_p: Array, labels: Array, known: np.ndarray | None = None) -> Array:
-    probs = jnp.exp(log_p)
-    if known is not None:
-        probs = jnp.where((known >= 0)[:, None], jax.nn.one_hot(known, probs.shape[1]), probs)
-        given = jax.nn.one_hot(labels, probs.shape[1])
-        others = probs * (1 - given) + _LEAST * (1 - given)
-        wrong = (known == KNOWN_WRONG)[:, None]
-        probs = jnp.where(wrong, others / jnp.sum(others, axis=1, keepdims=True), probs)
-    return transitions.from_confident_joint(transitions.confident_joint(probs, labels), labels)
-
-
-def _log(probs: ArrayLike) -> Array:
-    return jnp.log(jnp.maximum(jnp.asarray(probs, jnp.float32), _LEAST))

@@ -72,13 +72,12 @@ def out_of_fold(
     fold = folds_of(split.observed, folds, seed)
     rows = [np.flatnonzero(fold != i) for i in range(folds)]
     fitted = trainer.fit_many(split, jax.random.split(key, folds), stages, rows=rows)
-    order = np.argsort(fold, kind="stable")
-    parts = [
-        trainer.predict(
-            fitted.member(i).state, split.take(np.flatnonzero(fold == i)), multi_label=split.observed.ndim == 2
-        )
-        for i in range(folds)
-    ]
-    probs = np.concatenate(parts)
-    probs[order] = probs.copy()
+    several = split.observed.ndim == 2
+    probs: np.ndarray | None = None
+    for i in range(folds):
+        own = np.flatnonzero(fold == i)
+        part = trainer.predict(fitted.member(i).state, split.take(own), multi_label=several)
+        probs = np.empty((len(split), part.shape[1]), np.float32) if probs is None else probs
+        probs[own] = part
+    assert probs is not None
     return OutOfFold(probs, fitted)

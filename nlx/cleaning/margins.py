@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
+from nlx.cleaning.blocks import row_blocks
 from nlx.data.dataset import Split
 from nlx.methods.dynamics import Dynamics, with_dynamics
 from nlx.methods.plain import cross_entropy, plain
@@ -79,15 +80,16 @@ def join(posterior: ArrayLike, labels: ArrayLike, aum: ArrayLike) -> np.ndarray:
       array([[0.7, 0.3],
              [0.2, 0.8]], dtype=float32)
     """
-    q, y = np.asarray(posterior, np.float64), np.asarray(labels)
-    rows = np.arange(len(y))
-    score = np.clip(q[rows, y], _LEAST, 1 - _LEAST)
+    q, y = np.asarray(posterior), np.asarray(labels)
+    score = np.clip(np.take_along_axis(q, y[:, None], axis=1)[:, 0].astype(np.float64), _LEAST, 1 - _LEAST)
     scaled = np.clip(IsotonicRegression().fit_transform(np.asarray(aum, np.float64), score), _LEAST, 1 - _LEAST)
-    after = expit((logit(score) + logit(scaled)) / 2)
-    others = q.copy()
-    others[rows, y] = 0
-    rest = others.sum(axis=1, keepdims=True)
-    # Where nothing was left for the others they are alike.
-    joined = (1 - after)[:, None] * np.where(rest > 0, others / np.where(rest > 0, rest, 1), 1 / max(1, q.shape[1] - 1))
-    joined[rows, y] = after
-    return joined.astype(np.float32)
+    after, joined = expit((logit(score) + logit(scaled)) / 2), np.empty(q.shape, np.float32)
+    for rows in row_blocks(*q.shape):
+        others, own = q[rows].astype(np.float64), y[rows, None]
+        np.put_along_axis(others, own, 0, axis=1)
+        rest = others.sum(axis=1, keepdims=True)
+        # Where nothing was left for the others they are alike.
+        shares = np.where(rest > 0, others / np.where(rest > 0, rest, 1), 1 / max(1, q.shape[1] - 1))
+        joined[rows] = (1 - after[rows, None]) * shares
+        np.put_along_axis(joined[rows], own, after[rows, None].astype(np.float32), axis=1)
+    return joined

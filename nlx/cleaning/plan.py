@@ -14,7 +14,7 @@ from jax import Array
 from nlx.cleaning.clean import affordable
 from nlx.cleaning.neighbours import NEIGHBOURS, neighbours
 
-_SIZE, _ROWS, _BATCH, _CLASSES = 1024, 1024, 256, 10  # of what is tried: a product, neighbours and a step
+_SIZE, _ROWS, _BATCH = 1024, 1024, 256  # of what is tried: a product, neighbours and a step
 _LEAST_STEPS, _PASSES = 400, 8  # of linear models
 _COMPILED, _MORE = 60, 60  # programs as long as the one tried; those of networks
 _NETWORKS = 30  # times the work of a linear model's step
@@ -26,7 +26,9 @@ _MADE = {
 }
 
 
-def planned(shape: tuple[int, ...], made: Literal["patches", "frozen"] | None, network: bool, folds: int) -> str:
+def planned(
+    shape: tuple[int, ...], classes: int, made: Literal["patches", "frozen"] | None, network: bool, folds: int
+) -> str:
     """A sentence on models and time for inputs ``[n, ...]``; ``made`` is how pictures get features, None for others.
 
     The time follows from a few steps of training, a search for neighbours among a thousand examples and a product of
@@ -35,7 +37,7 @@ def planned(shape: tuple[int, ...], made: Literal["patches", "frozen"] | None, n
     n, width = shape[0], 1024 if made else int(np.prod(shape[1:]))
     near = affordable(n, width)
     rows = np.random.default_rng(0).standard_normal((min(n, _ROWS), width), np.float32)
-    models = jnp.zeros((folds, width, _CLASSES))
+    models = jnp.zeros((folds, width, classes))
     compiled, step = _seconds(lambda: _step(models, rows[:_BATCH]))
     steps = max(_PASSES * n // _BATCH, _LEAST_STEPS)
     seconds = _COMPILED * compiled + steps * step

@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import jax
 import numpy as np
 
 from nlx.data.dataset import Split
 from nlx.data.origin import Origin
-from nlx.methods.top import Top
+from nlx.methods.top import Top, likeliest
 
 COLUMNS = ("index", "noisy_label", "posterior", "cleaned_label", "probability", "label_score", "issue_rank")
 OF_PEOPLE = ("row", "id", "path", "given", "proposed", "changed", "is_issue", "reason", "split")
-_BELIEFS = ("out_of_fold", "evidence")  # that examples without a label have as well
+BELIEFS = ("out_of_fold", "evidence")
+"""Columns of class probabilities that examples without a label have as well."""
 Belief = Any
 """Class probabilities, float ``[n, K]``, or the likeliest classes of them, :class:`nlx.methods.top.Top`."""
 _TOLERANCE = 1e-3  # of float32 probabilities that went through a softmax
@@ -213,13 +215,15 @@ def of_all_rows(table: LabelTable, posterior: np.ndarray, rows: np.ndarray, nois
     n = len(noisy_label)
     rest = np.setdiff1d(np.arange(n), rows)
 
-    def spread(values: np.ndarray, others: np.ndarray | float) -> np.ndarray:
+    def spread(values: Any, others: Any) -> Any:
+        if isinstance(values, Top):
+            return jax.tree.map(spread, values, jax.tree.map(np.asarray, likeliest(others, noisy_label[rest])))
         whole = np.empty((n, *values.shape[1:]), values.dtype)
         whole[rows], whole[rest] = values, others
         return whole
 
     extras = {
-        name: spread(values, posterior if name in _BELIEFS else np.nan if values.dtype.kind == "f" else 0)
+        name: spread(values, posterior if name in BELIEFS else np.nan if values.dtype.kind == "f" else 0)
         for name, values in table.extras.items()
     }
     about: dict[str, Any] = {"chosen": table.chosen, "class_names": table.class_names, "method": table.method}

@@ -191,7 +191,7 @@ def save_linear(
     inputs = images
     if inputs is None:
         small = features.dtype == np.uint8
-        inputs = features.reshape(*features.shape[:3], -1) if small else features.astype(np.float32)
+        inputs = features.reshape(*features.shape[:3], -1) if small else np.asarray(features, np.float32)
         features = features_of(inputs)
     standard, k = standard_form(features), len(table.class_names)
     split = Split(standard.apply(features), table.cleaned_label, None)

@@ -40,4 +40,4 @@ def evidence_for(data: Dataset) -> Callable[[], np.ndarray] | None:
         return None
     if split.trusted_label is not None and (split.trusted_label >= 0).all():
         return None
-    return lambda: evidence_of(first_answer(data, folds=min(5, len(split))))
+    return lambda: evidence_of(first_answer(data, folds=min(5, len(split))))[:]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from nlx.arguments import ArgumentError
 from nlx.data.prepare import Augmentation
+from nlx.methods.top import MOST_GIB
 from nlx.models import NAMES
 
 Schedule = Literal["step", "cosine", "constant"]
@@ -161,7 +162,7 @@ class RecipeOptions:
     """Write a profile of some early steps, which XProf shows, into the run folder."""
     in_memory_gib: float = 2.0
     """Images that would take more than this when decoded stay on disk and are read while training."""
-    posterior_gib: float = 0.5
+    posterior_gib: float = MOST_GIB
     """Class probabilities of all training examples that would take more than this are kept of the ten likeliest classes
     alone, in half precision, where there is one label per example."""
     second_opinion: bool = True

@@ -15,6 +15,8 @@ from nlx.methods.method import Column, Posterior
 
 COUNT = 10  # classes that are kept
 _MANY = 4 * COUNT  # classes, above which that is worth it
+MOST_GIB = 0.5
+"""Of beliefs that are kept whole, unless more is asked for."""
 
 
 @jax.tree_util.register_dataclass

@@ -7,6 +7,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -52,18 +53,21 @@ def confident_thresholds(pred_probs: ArrayLike, noisy_labels: ArrayLike) -> Arra
     return _thresholds(own, labels, probs.shape[1])
 
 
-def confident_joint(pred_probs: ArrayLike, noisy_labels: ArrayLike, *, thresholds: ArrayLike | None = None) -> Array:
+def confident_joint(
+    pred_probs: ArrayLike, noisy_labels: ArrayLike, *, thresholds: ArrayLike | None = None, at_least: int = 1
+) -> Array:
     r"""Counts of examples by noisy label and by the class that the model is confident of.
 
     An example is confidently of class k where :math:`p_k \ge t_k`; of several such classes the most probable class of
-    all is taken, the first of equal ones, and an example without any is not counted. Every diagonal entry is at least
-    1. The counts are those of cleanlab's ``compute_confident_joint(..., calibrate=False)``, and so is the
-    orientation, noisy labels in rows, which is a transition matrix's transposed.
+    all is taken, the first of equal ones, and an example without any is not counted. The counts are those of
+    cleanlab's ``compute_confident_joint(..., calibrate=False)``, and so is the orientation, noisy labels in rows, which
+    is a transition matrix's transposed.
 
     Args:
       pred_probs: held-out p(noisy label|x), float ``[n, K]``; compared as float32.
       noisy_labels: observed classes in ``[0, K)``, int ``[n]``; examples with others are left out.
       thresholds: t, float ``[K]``; None for :func:`confident_thresholds`.
+      at_least: the least that stands on the diagonal; 0 for counts of a part of the examples, to be added to others'.
 
     Returns:
       ``counts[j, i]``: labelled j, confidently i; int32 ``[K, K]``.
@@ -85,7 +89,7 @@ def confident_joint(pred_probs: ArrayLike, noisy_labels: ArrayLike, *, threshold
     if thresholds is not None and jnp.shape(thresholds) != probs.shape[1:]:
         raise ValueError(f"thresholds must be [K] for pred_probs {probs.shape}, got {jnp.shape(thresholds)}")
     t = _thresholds(own, labels, probs.shape[1]) if thresholds is None else jnp.asarray(thresholds, jnp.float32)
-    return _count(probs, labels, t - SLACK)
+    return _count(probs, labels, t - SLACK, np.int32(at_least))
 
 
 def calibrate_joint(joint: ArrayLike, noisy_labels: ArrayLike) -> Array:
@@ -158,7 +162,7 @@ def _thresholds(own: Array, labels: Array, k: int) -> Array:
 
 
 @jax.jit
-def _count(probs: Array, labels: Array, thresholds: Array) -> Array:
+def _count(probs: Array, labels: Array, thresholds: Array, at_least: ArrayLike) -> Array:
     n, k = probs.shape
     # Few classes: every class is one long vector over examples. Many: strips of a row, in blocks that stay in cache.
     lanes = 1 if k <= 32 else 32 * (-(-k // 2048))
@@ -188,8 +192,7 @@ def _count(probs: Array, labels: Array, thresholds: Array) -> Array:
     else:  # what a cache is to a CPU, accelerators have for each row
         guesses = jax.lax.platform_dependent(probs, thresholds, cpu=by_blocks, default=whole)
     counts = jnp.zeros((k, k), jnp.int32).at[labels, guesses].add(1, mode="drop")
-    eye = jnp.eye(k, dtype=bool)
-    return jnp.where(eye, jnp.maximum(counts, 1), counts)
+    return jnp.where(jnp.eye(k, dtype=bool), jnp.maximum(counts, at_least), counts)
 
 
 @partial(jax.jit, static_argnames="lanes")

@@ -6,7 +6,8 @@ import pytest
 
 from nlx import transitions
 from nlx.arguments import ArgumentError
-from nlx.cleaning.evidence import by_em, each_class, fuse, weigh, weigh_each
+from nlx.cleaning.bayes import HeldOut, Reading, by_em, likelihood, posterior
+from nlx.cleaning.evidence import each_class, fuse, weigh, weigh_each
 from nlx.cleaning.neighbours import neighbours
 from nlx.methods.method import KNOWN_WRONG
 
@@ -42,8 +43,9 @@ def test_neighbours_are_those_of_all_cosines(n, k):
 def test_em_is_a_loop_over_examples():
     probs, given, _ = noisy_world(200)
     start = transitions.from_confident_joint(transitions.confident_joint(probs, given), given)
-    log_p = jnp.log(jnp.asarray(probs, jnp.float32))
-    matrix, _, level = by_em(log_p, jnp.asarray(given, jnp.int32), start, 1.3, 2)
+    held_out = HeldOut(probs, given)
+    np.testing.assert_array_equal(held_out.counted, start)
+    reading = by_em(held_out, start, 1.3, 2)
     p, t = probs**1.3, np.asarray(start, np.float64)
     p /= p.sum(axis=1, keepdims=True)
     for _ in range(2):
@@ -52,8 +54,10 @@ def test_em_is_a_loop_over_examples():
             q = p[i] * t[:, y]
             counts[:, y] += q / q.sum()
         t = counts / counts.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(matrix, t, atol=1e-4)
-    assert float(level) == pytest.approx(np.mean([np.log(p[i] @ t[:, y]) for i, y in enumerate(given)]), abs=1e-4)
+    np.testing.assert_allclose(reading.matrix, t, atol=1e-4)
+    assert likelihood(held_out, reading) == pytest.approx(
+        np.mean([np.log(p[i] @ t[:, y]) for i, y in enumerate(given)]), abs=1e-4
+    )
 
 
 def test_probabilities_that_say_too_little_are_sharpened_and_others_are_not():
@@ -73,7 +77,7 @@ def test_noise_that_depends_on_the_class_is_told_from_one_rate_for_all():
     pairs = np.where(np.random.default_rng(1).random(1500) < 0.3, (true + 1) % 4, true)
     even, structured = weigh(probs, given), weigh(probs, pairs)
     assert even.structure < 0.1 < 0.9 < structured.structure
-    log_p, y = jnp.log(jnp.asarray(probs, jnp.float32)), jnp.asarray(given, jnp.int32)
+    held_out = HeldOut(probs, given)
     start = np.asarray(transitions.from_confident_joint(transitions.confident_joint(probs, given), given), np.float64)
     often = np.bincount(given, minlength=4) / 1500
     rate = 1 - np.diag(start) @ often
@@ -81,9 +85,9 @@ def test_noise_that_depends_on_the_class_is_told_from_one_rate_for_all():
     readings = []
     for matrix, rounds in ((start, 5), (np.array(one), 0)):
         matrix = jnp.asarray(matrix, jnp.float32)
-        fits = {a: float(by_em(log_p, y, matrix, a, 0).likelihood) for a in (0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.8)}
+        fits = {a: likelihood(held_out, Reading(matrix, a)) for a in (0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.8)}
         power = max(fits, key=fits.get)
-        readings.append((fits[power], by_em(log_p, y, matrix, power, rounds).posterior))
+        readings.append((fits[power], posterior(*held_out, by_em(held_out, matrix, power, rounds))))
     gain = 1500 * (readings[0][0] - readings[1][0])
     weight = 1 / (1 + np.exp(-8 * (gain / (11 / 2 * np.log(1500)) - 0.5)))
     assert even.structure == pytest.approx(weight, abs=1e-3)
