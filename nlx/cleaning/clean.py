@@ -16,22 +16,20 @@ from nlx.cleaning.arrays import Given, columns_of, given_split
 from nlx.cleaning.blocks import likeliest_of, row_blocks
 from nlx.cleaning.estimates import decided, estimate
 from nlx.cleaning.evidence import each_class, fuse, weigh, weigh_each
-from nlx.cleaning.folds import out_of_fold
 from nlx.cleaning.guard import best_belief, guard_of, guarded
 from nlx.cleaning.held_out import judge, rows_to_judge
+from nlx.cleaning.linear import linear_in_folds
 from nlx.cleaning.margins import join, margins
 from nlx.cleaning.neighbours import NEIGHBOURS, neighbours
 from nlx.cleaning.second_opinion import ALONE, settled
 from nlx.cleaning.table import BELIEFS, Belief, LabelTable, label_table, of_all_rows, with_trusted
-from nlx.cleaning.trainers import MANY, MethodName, trainer_for
+from nlx.cleaning.trainers import MethodName, trainer_for
 from nlx.data.dataset import Split
 from nlx.methods.method import Method
 from nlx.methods.top import MOST_GIB, Top, worth_shortening
-from nlx.metrics import mean_average_precision
 from nlx.training.state import TrainState
 from nlx.training.trainer import Trainer
 
-_WEAK = 0.5  # share of the labels that are predicted, below which softer models are tried
 _MOST_PRODUCTS, _MOST_ENTRIES = 10**12, 10**7  # of numbers, for the neighbours; of labels, where there are several
 
 
@@ -52,11 +50,12 @@ def clean(
 
     By default a linear softmax with generalized cross-entropy is trained in folds, all in one program, so that every
     example is judged by a model that has not seen its label: with q = 0.7, and where that predicts less than half of
-    the given labels of fewer than 32,000 examples also with 0.3, of which the one stays that predicts more. Its opinion
-    is joined with the nearest neighbours' (of up to 60,000 examples of 256 features), the transition matrix comes from
-    the confident joint and EM, and the posterior from Bayes' rule, see :mod:`nlx.cleaning.evidence`. (Several labels
-    per example: sigmoids, with less decay where they rank the given labels badly, and the rest for each class.)
-    Heuristics and settings may change between versions.
+    the given labels of fewer than 32,000 examples also with 0.3, of which the one stays that predicts more (of more
+    than 40 classes see :func:`nlx.cleaning.linear.linear_in_folds`). Its opinion is joined with the nearest
+    neighbours' (of up to 60,000 examples of 256 features), the transition matrix comes from the confident joint and EM,
+    and the posterior from Bayes' rule, see :mod:`nlx.cleaning.evidence`. (Several labels per example: sigmoids, with
+    less decay where they rank the given labels badly, and the rest for each class.) Heuristics and settings may change
+    between versions.
 
     Args:
       inputs: features, any float ``[n, F]``, such as embeddings, dense or a sparse matrix; or small images, uint8
@@ -184,24 +183,20 @@ def train(
         extras["trusted"] = split.trusted
     rows = rows_to_judge(n)
     judged = judge(rows, np.asarray(split.take(rows).inputs), noisy, len(names))
-    trainer, stage = trainer_for(split, method, n if method else n - n // folds, len(names), hidden, epochs)
 
     def built(probs: Belief, chosen: str) -> LabelTable:
         about: dict[str, Any] = {"class_names": names, "chosen": chosen, "method": trainer.method.name}
         return label_table(with_trusted(probs, split), noisy, extras=extras, **about)
 
     if method is not None:
+        trainer, stage = trainer_for(split, method, n, len(names), hidden, epochs)
         states = [trainer.fit(split, key, stage).state]
         own = best_belief(judged, trainer.posterior(states[0], split))
         others = cache(partial(train, split, names, None, max(2, folds), seed, soft=soft))
         table = settled(judged, own, split, built, lambda: evidence_of(others().table))
         return others()._replace(table=table) if table.chosen == ALONE else Trained(trainer, states, table)
     taught = split if split.trusted is None else replace(split, noisy_label=split.label)
-    trained = out_of_fold(trainer, taught, key, folds=folds, stages=stage)
-    if n < MANY and (hits := _hits(trained.probs, taught)) < _WEAK:
-        softer, _ = trainer_for(split, None, n - n // folds, len(names), softer=True)
-        other = out_of_fold(softer, taught, key, folds=folds, stages=stage)
-        trainer, trained = (softer, other) if _hits(other.probs, taught) > hits else (trainer, trained)
+    trainer, trained, _ = linear_in_folds(taught, len(names), key, folds)
     states = [trained.fitted.member(i).state for i in range(folds)]
     chosen, known = "bayes", split.trusted_label
     probs: Belief = trained.probs
@@ -235,13 +230,6 @@ def train(
 def shortened(probs: np.ndarray, labels: np.ndarray) -> Top:
     """The likeliest classes of beliefs ``[n, K]``."""
     return likeliest_of((probs[rows], labels[rows]) for rows in row_blocks(*probs.shape))
-
-
-def _hits(probs: np.ndarray, split: Split) -> float:
-    """Share of the labels that are held for likeliest; of several to an example the mean average precision."""
-    if split.observed.ndim == 2:
-        return float(mean_average_precision(probs, split.observed))
-    return float(np.mean(probs.argmax(axis=1) == split.observed))
 
 
 def affordable(n: int, width: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import optax
@@ -24,13 +24,28 @@ from nlx.training.trainer import Trainer
 
 # Of a linear softmax on prepared features; found on held-out noisy labels of CIFAR-10N, all of them and few.
 _RATE, _DECAY, _Q = 0.5, 3e-3, 0.7
-_SOFTER = 0.3  # q of features that say too little to learn from with 0.7
 MANY, _LARGEST_DECAY = 32_000, 0.05  # examples that the decay is for: fewer need more of it
 _BATCH, _EPOCHS, _STEPS = 256, 8, 400
 _CAN_RATE = 0.04  # of its noise network, as a multiple of the classifier's: faster, it learns to copy the noisy label
 
 
 MethodName = Literal["can", "generalized_ce", "noise_layer", "self_learning"]
+
+
+class Setting(NamedTuple):
+    """How linear models learn.
+
+    Attributes:
+      q: of generalized cross-entropy; the nearer to 0, the more a label counts that seems unlikely. Of several labels
+        to an example there is none.
+      decay: of the weights, as a multiple of what ten classes want.
+    """
+
+    q: float = _Q
+    decay: float = 1.0
+
+
+FEW_CLASSES = Setting()
 
 
 def trainer_for(
@@ -40,12 +55,11 @@ def trainer_for(
     num_classes: int,
     hidden: tuple[int, ...] = (128,),
     epochs: int | None = None,
-    softer: bool = False,
+    setting: Setting = FEW_CLASSES,
 ) -> tuple[Trainer, Stage]:
     """A trainer of prepared features, linear or with a small network for a method, and how long to train ``size``.
 
-    The linear one has generalized cross-entropy, or sigmoids for several labels; ``softer`` is for features that say
-    little, with q nearer to 0 or a tenth of the decay.
+    The linear one has generalized cross-entropy, or sigmoids for several labels, in a ``setting``.
     """
     width, single, fewest = split.inputs.shape[1], split.observed.ndim == 1, _EPOCHS if method is None else 20
     batch = min(_BATCH if method is None else 128, max(1, size // 4))
@@ -59,9 +73,9 @@ def trainer_for(
         optimizer = optax.partition(rules, {part: part for part in rules})
         network = build("mlp", (width,), num_classes, widths=hidden)
         return Trainer(network, method, optimizer, batch_size=batch, mesh=mesh), stage
-    loss = partial(losses.generalized_cross_entropy, q=_SOFTER if softer else _Q) if single else cross_entropy
+    loss = partial(losses.generalized_cross_entropy, q=setting.q) if single else cross_entropy
     linear = partial(nnx.Linear, width, num_classes, kernel_init=nnx.initializers.zeros)
-    decay = min(_DECAY * max(1.0, MANY / size) ** 0.7, _LARGEST_DECAY) * (0.1 if softer and not single else 1.0)
+    decay = min(_DECAY * max(1.0, MANY / size) ** 0.7, _LARGEST_DECAY) * setting.decay
     optimizer = optax.chain(optax.add_decayed_weights(decay), optax.sgd(_RATE, momentum=0.9, nesterov=True))
     trainer = Trainer(lambda rngs: linear(rngs=rngs), plain(loss, "linear"), optimizer, batch_size=batch, mesh=mesh)
     return trainer, stage

@@ -16,6 +16,7 @@ from nlx.arguments import ArgumentError
 from nlx.cleaning.arrays import features_of, standard_form
 from nlx.cleaning.estimates import estimate
 from nlx.cleaning.label_files import write_issues, write_labels
+from nlx.cleaning.linear import setting_for
 from nlx.cleaning.pictures import Patterns, pooled
 from nlx.cleaning.table import LabelTable
 from nlx.cleaning.trainers import trainer_for
@@ -195,8 +196,9 @@ def save_linear(
         features = features_of(inputs)
     standard, k = standard_form(features), len(table.class_names)
     split = Split(standard.apply(features), table.cleaned_label, None)
-    trainer, stage = trainer_for(split, None, len(split), k)
-    state = trainer.fit(split, jax.random.key(0), stage).state
+    key = jax.random.key(0)
+    trainer, stage = trainer_for(split, None, len(split), k, setting=setting_for(split, k, key))
+    state = trainer.fit(split, key, stage).state
     params = {name: np.asarray(value) for name, value in state.params["model"].items()}
     more = {} if patterns is None else patterns._asdict()
     compared = {f"patterns/{name}": np.asarray(value) for name, value in more.items()}

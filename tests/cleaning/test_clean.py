@@ -1,7 +1,5 @@
 """nlx.clean: what it accepts, what it finds, and what it says of input that it cannot use."""
 
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +9,11 @@ from sklearn.metrics import roc_auc_score
 
 import nlx
 from nlx.arguments import ArgumentError
+from nlx.cleaning import linear
 from nlx.cleaning.arrays import features_of, standard_form
 from nlx.cleaning.label_forms import classes_of
+from nlx.cleaning.trainers import FEW_CLASSES, Setting
+from nlx.data.dataset import Split
 from nlx.methods.plain import plain
 
 RNG = np.random.default_rng(0)
@@ -78,8 +79,37 @@ def test_weak_features_are_learnt_from_by_a_softer_loss(monkeypatch):
         return np.mean(nlx.clean(x, label).extras["out_of_fold"].argmax(axis=1) == label)
 
     best = hits()
-    monkeypatch.setattr(sys.modules["nlx.cleaning.trainers"], "_SOFTER", 0.7)
+    monkeypatch.setattr(linear, "_SOFTER", FEW_CLASSES)
     assert hits() < best < 0.5
+
+
+def many_classes(n=4000, k=200, d=64, seed=0):
+    """Embeddings, noisy labels of which two in five are drawn at random, and true ones."""
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, k, n)
+    x = rng.normal(size=(k, d))[label] + rng.normal(size=(n, d))
+    return x, np.where(rng.random(n) < 0.4, rng.integers(0, k, n), label), label
+
+
+@pytest.mark.parametrize("enough", [4000, 3000])
+def test_settings_of_many_classes_are_chosen_by_held_out_labels(enough, monkeypatch):
+    """Of all examples, or of some of them; with the first one alone most classes are hardly learnt."""
+    x, noisy, label = many_classes()
+    monkeypatch.setattr(linear, "MANY", enough)
+    monkeypatch.setattr(linear, "_EACH", 1)
+    best = nlx.clean(x, noisy)
+    monkeypatch.setattr(linear, "_OF_MANY_CLASSES", (FEW_CLASSES,))
+    first = nlx.clean(x, noisy)
+    hits, hits_of_first = (np.mean(table.extras["out_of_fold"].argmax(axis=1) == noisy) for table in (best, first))
+    assert hits > hits_of_first + 0.2
+    assert np.mean(best.cleaned_label == label) > np.mean(first.cleaned_label == label) + 0.03
+
+
+def test_the_setting_of_clean_labels_of_many_classes():
+    x, _, label = many_classes()
+    split = Split(standard_form(x).apply(x), label.astype(np.int32), None)
+    assert linear.setting_for(split, 200, jax.random.key(0)) != FEW_CLASSES
+    assert linear.setting_for(split.take(np.flatnonzero(label < 40)), 40, jax.random.key(0)) == Setting()
 
 
 def test_pictures_and_several_labels_and_a_method_of_ones_own(digits):
