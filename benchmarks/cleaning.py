@@ -45,6 +45,8 @@ class Options:
     """Seeds of noise, subsets and folds."""
     whole: bool = True
     """All of FEATURES as well, not only parts of it."""
+    only: str = ""
+    """Of the sets, those whose name contains this."""
 
 
 def peers(x: np.ndarray, given: np.ndarray, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -104,7 +106,7 @@ def main(options: Options) -> None:
                     (f"human, {n}, all", x, file[f"noisy_{n}"].astype(int), y)
                     for n in ("worst", "random1", "aggregate")
                 ]
-        for name, x, given, true in tried:
+        for name, x, given, true in (s for s in tried if options.only in s[0]):
             found.setdefault(name, []).append(judged(x, given, true, seed))
     methods = list(next(iter(found.values()))[0])
     print(f"| set | {' | '.join(methods)} | seconds: {', '.join(methods[1:])} |")

@@ -32,6 +32,8 @@ class Options:
     """Features with human labels."""
     seeds: tuple[int, ...] = (0, 1, 2, 3)
     """Seeds of noise, subsets and folds."""
+    only: str = ""
+    """Of the sets, those whose name contains this."""
 
 
 def corrupted(kind: str, rate: float, x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
@@ -46,6 +48,13 @@ def thinned(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Rows that leave a tenth of the last class, and the others in between."""
     share = 0.1 ** (np.arange(y.max() + 1) / y.max())
     return np.flatnonzero(rng.random(len(y)) < share[y])
+
+
+def classes_of_points(k: int, width: int, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points ``[n, width]`` around random centres of k classes, which spread as far as points around them."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, k, n)
+    return rng.normal(size=(k, width))[y] + rng.normal(size=(n, width)), y
 
 
 def sets(options: Options, seed: int) -> Iterator[Set]:
@@ -66,6 +75,7 @@ def sets(options: Options, seed: int) -> Iterator[Set]:
             make_classification(1500, 10, weights=[0.85], **informative, **points),
             ("symmetric:0.15",),
         ),
+        "200 classes": (classes_of_points(200, 64, 4000, seed), ("symmetric:0.4", "pair:0.3")),
     }
     for name, ((features, true), noises) in groups.items():
         for noise in noises:
@@ -120,7 +130,7 @@ def main(options: Options) -> None:
     """Print the table."""
     found: dict[str, list[dict[str, np.ndarray]]] = {}
     for seed in options.seeds:
-        for name, x, given, true in sets(options, seed):
+        for name, x, given, true in (s for s in sets(options, seed) if options.only in s[0]):
             found.setdefault(name, []).append(judged(x, given, true, seed))
     heads = [f"{p:.0%}: kept / made, recall" for p in _PRECISIONS]
     print("| set | " + " | ".join([*heads, "noise rate: held, width", "remaining: held"]) + " |")

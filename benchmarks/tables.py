@@ -31,7 +31,7 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.protocols import can, crf, defaults, layer, leaderboard, pictures, self_learning, types
+from benchmarks.protocols import ablation, can, crf, defaults, layer, leaderboard, pictures, self_learning, types
 from benchmarks.protocols.changes import read_changes
 from benchmarks.protocols.common import Protocol
 from benchmarks.protocols.data import Missing
@@ -70,6 +70,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "self-fig4": self_learning.self_fig4,
     "defaults": defaults.defaults,
     "leaderboard": leaderboard.leaderboard,
+    "ablation": ablation.ablation,
     "pictures": pictures.pictures,
 }
 OF_FULL = ("dry_run", "data_dir", "weights", "runs", "options")
@@ -89,8 +90,9 @@ class Options:
     noise. types-2, types-fig8: strategies with a few trusted labels, and the most suspicious labels. crf-1, crf-q,
     crf-2, crf-flips: parts of the CRF, its posterior, prediction and recovery by symmetric noise and by the paper's.
     self-2, self-3, self-4, self-fig4: corrected labels, members, selection, prototypes and alpha. defaults: every
-    system as its recipe sets it, on sets of many kinds. leaderboard: every method on four labellings. pictures:
-    DivideMix, ELR, ours and plain training on pictures. all: every one of them."""
+    system as its recipe sets it, on sets of many kinds. leaderboard: every method on four labellings. ablation:
+    distillation in folds without one of its steps. pictures: DivideMix, ELR, ours and plain training on pictures. all:
+    every one of them."""
     small: bool = False
     """The form that runs on two CPU cores."""
     full: bool = False
