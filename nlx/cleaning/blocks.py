@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from nlx.methods.top import Top, likeliest
+from nlx.methods.top import MOST_GIB, Top, likeliest, worth_shortening
 
 CELLS = 2**24
 """Numbers that are looked at at once."""
@@ -30,6 +30,18 @@ def likeliest_of(blocks: Iterable[tuple[ArrayLike, ArrayLike]]) -> Top:
     parts = [jax.tree.map(np.asarray, _likeliest(probs, labels)) for probs, labels in blocks]
     top: Top = jax.tree.map(lambda *parts: np.concatenate(parts), *parts)
     return top
+
+
+def too_many(n: int, num_classes: int) -> bool:
+    """Whether the likeliest classes are kept of beliefs about so many examples of one label each, not all of them."""
+    return worth_shortening(n, num_classes, MOST_GIB * 2**30)
+
+
+def kept(probs: np.ndarray, labels: np.ndarray) -> np.ndarray | Top:
+    """Beliefs ``[n, K]`` about examples with given labels ``[n]``, or the likeliest classes of them."""
+    if not too_many(*probs.shape):
+        return probs
+    return likeliest_of((probs[rows], labels[rows]) for rows in row_blocks(*probs.shape))
 
 
 _likeliest = jax.jit(likeliest)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from nlx.arguments import ArgumentError
 from nlx.cleaning.arrays import Given, columns_of, given_split
-from nlx.cleaning.blocks import likeliest_of, row_blocks
+from nlx.cleaning.blocks import kept
 from nlx.cleaning.estimates import decided, estimate
 from nlx.cleaning.evidence import each_class, fuse, weigh, weigh_each
 from nlx.cleaning.guard import best_belief, guard_of, guarded
@@ -26,7 +26,6 @@ from nlx.cleaning.table import BELIEFS, Belief, LabelTable, label_table, of_all_
 from nlx.cleaning.trainers import MethodName, trainer_for
 from nlx.data.dataset import Split
 from nlx.methods.method import Method
-from nlx.methods.top import MOST_GIB, Top, worth_shortening
 from nlx.training.state import TrainState
 from nlx.training.trainer import Trainer
 
@@ -123,9 +122,9 @@ def clean(
         if split.trusted is not None:
             listed = np.where(split.trusted, table.changed, listed)
         table = replace(table, extras=table.extras | {"decided": listed})
-    if isinstance(table.posterior, Top):
-        kept = {name: shortened(table.extras[name], table.noisy_label) for name in BELIEFS if name in table.extras}
-        table = replace(table, extras=table.extras | kept)
+    if not several:
+        beliefs = {name: kept(table.extras[name], table.noisy_label) for name in BELIEFS if name in table.extras}
+        table = replace(table, extras=table.extras | beliefs)
     if not given.labels.given.all():
         table = of_all_rows(table, _predicted(trained, given, usable), usable, given.labels.noisy)
     return replace(table, origin=origin)
@@ -206,16 +205,14 @@ def train(
         fused: Any = lambda p, y, k: fuse(p, y, near, k)[0]  # noqa: E731
         probs = (fused if noisy.ndim == 1 else partial(each_class, fused))(probs, noisy, known)
         extras["evidence"] = probs
-    short = noisy.ndim == 1 and worth_shortening(n, len(names), MOST_GIB * 2**30)
     if noisy.ndim == 2:
         probs = weigh_each(probs, noisy, known)
     else:
         weighed = weigh(probs, noisy, known, soft)
-        probs = weighed.top if short and not network else weighed.posterior
+        probs = weighed.posterior if network else weighed.belief
     if network:
         extras |= margins(taught, jax.random.fold_in(key, 0), len(names))
-        probs, chosen = join(probs, taught.observed, extras["aum"]), "bayes_margins"
-        probs = shortened(probs, noisy) if short else probs
+        probs, chosen = kept(join(probs, taught.observed, extras["aum"]), noisy), "bayes_margins"
     table = built(probs, chosen)
     if near is not None and noisy.ndim == 1:
         votes = {"near_given": table.noisy_label, "near_proposed": table.cleaned_label}
@@ -225,11 +222,6 @@ def train(
     if noisy.ndim == 1:  # better evidence than the judges', who stay others than what they judge
         guard = guard._replace(noise=estimate(evidence_of(table), noisy).noise_rate)
     return Trained(trainer, states, guarded(table, guard))
-
-
-def shortened(probs: np.ndarray, labels: np.ndarray) -> Top:
-    """The likeliest classes of beliefs ``[n, K]``."""
-    return likeliest_of((probs[rows], labels[rows]) for rows in row_blocks(*probs.shape))
 
 
 def affordable(n: int, width: int) -> bool:

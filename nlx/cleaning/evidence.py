@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from scipy.special import expit
 
 from nlx.cleaning.bayes import LEAST, Block, HeldOut, Reading, by_em, likeliest_power, log_of, posterior
-from nlx.cleaning.blocks import likeliest_of
+from nlx.cleaning.blocks import likeliest_of, too_many
 from nlx.methods.top import Top
 
 _WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8)  # of the neighbours' opinion
@@ -96,8 +96,10 @@ class Weighed:
         return found
 
     @property
-    def top(self) -> Top:
-        """Of the posterior the likeliest classes, without ever making the whole."""
+    def belief(self) -> np.ndarray | Top:
+        """The posterior, or the likeliest classes of it where these are kept, without ever making the whole."""
+        if not too_many(*self.held_out.shape):
+            return self.posterior
         return likeliest_of((self._of(rows, block), block.labels) for rows, block in self._blocks())
 
     def _blocks(self) -> Iterator[tuple[slice, Block]]:

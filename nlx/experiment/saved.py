@@ -20,6 +20,7 @@ from jax import Array, export
 from numpy.typing import ArrayLike
 
 from nlx.arguments import ArgumentError
+from nlx.cleaning.blocks import kept
 from nlx.cleaning.evidence import weigh, weigh_each
 from nlx.cleaning.table import LabelTable, label_table
 from nlx.data.batches import eval_batches
@@ -179,9 +180,9 @@ class SavedModel:
         if len(given) != len(probs):
             raise ArgumentError(f"inputs and labels must be of the same examples, got {len(probs)} and {len(given)}")
         return label_table(
-            weigh_each(probs, given) if self.multi_label else weigh(probs, given).posterior,
+            weigh_each(probs, given) if self.multi_label else weigh(probs, given).belief,
             given,
-            extras={"evidence": probs},
+            extras={"evidence": probs if self.multi_label else kept(probs, given)},
             chosen="bayes",
             class_names=self.class_names,
             dataset=self.dataset,
