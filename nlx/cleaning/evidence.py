@@ -121,10 +121,11 @@ def weigh(
 
     .. math:: q_i \propto p(i \mid x)^a \, T_{i \tilde y}
 
-    The power a is the one under which the given labels, which p has not seen, are likeliest, with T from the confident
-    joint; T is then refined by a few rounds of EM. (With T refined for each power, models that explain noise by their
-    own doubts would win.) A weak model's own confusions look like noise that depends on the class, so that a second
-    reading has one rate for all classes instead. The posterior is the mean of both: the matrix weighs
+    The power a is the one under which the given labels, which p has not seen, are likeliest (of more than 67 million
+    probabilities: those of random examples), with T from the confident joint; T is then refined by a few rounds of EM.
+    (With T refined for each power, models that explain noise by their own doubts would win.) A weak model's own
+    confusions look like noise that depends on the class, so that a second reading has one rate for all classes instead.
+    The posterior is the mean of both: the matrix weighs
     :math:`\sigma(8 (g / b - \frac12))`, with g how much likelier it makes the labels, in nats, and
     :math:`b = \frac12 (K (K - 1) - 1) \log n`, Schwarz's price of its entries.
 
