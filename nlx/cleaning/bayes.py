@@ -23,6 +23,8 @@ from nlx.transitions.confident import UNREACHABLE
 
 LEAST = 1e-12
 """Probability, below which none is told apart."""
+FEW = 40
+"""Classes, up to which most of those that are mistaken for each other are seen often enough to be counted."""
 _KEPT = 5.0  # examples that the matrix to begin with counts for, in each row
 
 
@@ -73,7 +75,14 @@ class HeldOut:
         n, k = self.shape
         if n * k <= cells:
             return self
-        rows = np.sort(np.random.default_rng(0).permutation(n)[: max(1, cells // k)])
+        return self._take(np.sort(np.random.default_rng(0).permutation(n)[: max(1, cells // k)]))
+
+    def halves(self) -> tuple[HeldOut, HeldOut]:
+        """It in two, at random; the same each time."""
+        first = np.random.default_rng(0).permutation(len(self.labels)) % 2 == 0
+        return self._take(np.flatnonzero(first)), self._take(np.flatnonzero(~first))
+
+    def _take(self, rows: np.ndarray) -> HeldOut:
         return HeldOut(self.probs[rows], self.labels[rows], None if self.known is None else self.known[rows])
 
     @cached_property
@@ -93,6 +102,18 @@ class HeldOut:
     def counted(self) -> Array:
         """The transition matrix of the confident joint, float32 ``[K, K]``."""
         return transitions.from_confident_joint(self.joint, self.labels)
+
+    @cached_property
+    def one_rate(self) -> Array:
+        """As much noise, the same in all classes, which replaces them by others as frequent as they are, ``[K, K]``."""
+        return _one_rate(self.counted, jnp.asarray(self.labels, jnp.int32))
+
+    @cached_property
+    def start(self) -> Array:
+        """T to begin with, float32 ``[K, K]``: of many classes, most of whose pairs no example shows, with one rate."""
+        if self.shape[1] <= FEW:
+            return self.counted
+        return _with_prior(self.joint.astype(jnp.float32), self.one_rate)
 
 
 class Reading(NamedTuple):
@@ -158,6 +179,14 @@ def _counts(block: Block, matrix: Array, power: Array) -> Array:
 def _with_prior(counts: Array, start: Array) -> Array:
     joint = counts.T + _KEPT * start
     return joint / jnp.sum(joint, axis=1, keepdims=True)
+
+
+def _one_rate(matrix: Array, labels: Array) -> Array:
+    k = len(matrix)
+    often = jnp.zeros(k).at[labels].add(1.0, mode="drop") / len(labels)
+    rate = 1 - jnp.sum(jnp.diagonal(matrix) * often)
+    others = jnp.where(jnp.eye(k, dtype=bool), 0.0, often[None] + 1e-6)
+    return (1 - rate) * jnp.eye(k) + rate * others / jnp.sum(others, axis=1, keepdims=True)
 
 
 @jax.jit

@@ -149,7 +149,7 @@ class _View:
         self.weighed = weigh(probs, labels)
         self.held_out, self.labels = self.weighed.held_out, self.weighed.held_out.labels
         some = self.held_out.some(_ENOUGH)
-        self.soft = likeliest_power(some, self.held_out.counted, _ROUNDS, _SOFT)[0]
+        self.soft = likeliest_power(some, self.held_out.start, _ROUNDS, _SOFT)[0]
         self.deviations = float(norm.ppf(confidence))
         self.matrix, powers = self.weighed.transition, (np.float32(self.weighed.power), np.float32(self.soft))
         about = [_surest(block, *powers) for block in self.held_out]
@@ -174,7 +174,7 @@ class _View:
 
     def read(self, power: float) -> tuple[np.ndarray, np.ndarray]:
         """Posterior and T under another power of p."""
-        reading = by_em(self.held_out, self.held_out.counted, power, _ROUNDS)
+        reading = by_em(self.held_out, self.held_out.start, power, _ROUNDS)
         found = np.concatenate([posterior(block, reading) for block in self.held_out])
         return found, np.asarray(reading.matrix, np.float64)
 

@@ -14,7 +14,18 @@ from jax import Array
 from jax.typing import ArrayLike
 from scipy.special import expit
 
-from nlx.cleaning.bayes import LEAST, Block, HeldOut, Reading, by_em, likeliest_power, log_of, posterior
+from nlx.cleaning.bayes import (
+    FEW,
+    LEAST,
+    Block,
+    HeldOut,
+    Reading,
+    by_em,
+    likeliest_power,
+    likelihood,
+    log_of,
+    posterior,
+)
 from nlx.cleaning.blocks import likeliest_of, too_many
 from nlx.methods.top import Top
 
@@ -127,7 +138,9 @@ def weigh(
     confusions look like noise that depends on the class, so that a second reading has one rate for all classes instead.
     The posterior is the mean of both: the matrix weighs
     :math:`\sigma(8 (g / b - \frac12))`, with g how much likelier it makes the labels, in nats, and
-    :math:`b = \frac12 (K (K - 1) - 1) \log n`, Schwarz's price of its entries.
+    :math:`b = \frac12 (K (K - 1) - 1) \log n`, Schwarz's price of its entries. Of more than 40 classes, with more
+    entries than examples could pay for, it weighs :math:`\sigma(g')`, with g' how much likelier it makes the labels of
+    one half where it was counted on the other, beside one rate as five examples in each row.
 
     Args:
       probs: p(true label | x) by models that have not seen the label, float ``[n, K]``.
@@ -146,13 +159,28 @@ def weigh(
     held_out = HeldOut(probs, labels, known)
     some, (n, k) = held_out.some(_ENOUGH), held_out.shape
     readings, fits = [], []
-    for start, rounds in ((held_out.counted, _ROUNDS), (_one_rate(held_out.counted, jnp.asarray(labels)), 0)):
+    for start, rounds in ((held_out.start, _ROUNDS), (held_out.one_rate, 0)):
         power, fit = likeliest_power(some, start, 0, _POWERS)
         readings.append(by_em(held_out, start, power, rounds))
         fits.append(fit)
-    price = max(k * (k - 1) - 1, 1) / 2 * math.log(n)
-    structure = float(expit(_STEEPNESS * (n * (fits[0] - fits[1]) / price - 0.5))) if n > 1 else 1.0
+    if n < 2:
+        structure = 1.0
+    elif k > FEW:
+        structure = float(expit(_gain_on_others(some)))
+    else:
+        price = max(k * (k - 1) - 1, 1) / 2 * math.log(n)
+        structure = float(expit(_STEEPNESS * (n * (fits[0] - fits[1]) / price - 0.5)))
     return Weighed(held_out, (readings[0], readings[1]), structure, soft)
+
+
+def _gain_on_others(held_out: HeldOut) -> float:
+    """How much likelier noise that depends on the class makes labels that it was not counted on, in nats."""
+    halves, gain = held_out.halves(), 0.0
+    for seen, new in (halves, halves[::-1]):
+        powers = [likeliest_power(seen, matrix, 0, _POWERS)[0] for matrix in (seen.start, seen.one_rate)]
+        fits = [likelihood(new, Reading(*r)) for r in zip((seen.start, seen.one_rate), powers, strict=True)]
+        gain += new.shape[0] * (fits[0] - fits[1])
+    return gain
 
 
 @jax.jit
@@ -209,15 +237,6 @@ def joined(belief: ArrayLike, probs: ArrayLike, labels: ArrayLike, known: np.nda
     found, y = weigh(probs, labels, known), jnp.asarray(labels, jnp.int32)
     both = (log_of(belief) + np.float32(found.power) * log_of(probs)) / 2
     return np.asarray(jax.nn.softmax(both + log_of(found.transition).T[y]))
-
-
-def _one_rate(matrix: Array, labels: Array) -> Array:
-    """As much noise as in a matrix, the same in all classes, which replaces them by others as frequent as they are."""
-    k = len(matrix)
-    often = jnp.zeros(k).at[labels].add(1.0, mode="drop") / len(labels)
-    rate = 1 - jnp.sum(jnp.diagonal(matrix) * often)
-    others = jnp.where(jnp.eye(k, dtype=bool), 0.0, often[None] + 1e-6)
-    return (1 - rate) * jnp.eye(k) + rate * others / jnp.sum(others, axis=1, keepdims=True)
 
 
 @jax.jit

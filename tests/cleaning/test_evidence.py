@@ -95,6 +95,30 @@ def test_noise_that_depends_on_the_class_is_told_from_one_rate_for_all():
     np.testing.assert_allclose(even.posterior, mean, atol=1e-4)
 
 
+@pytest.mark.parametrize("noise", ["one rate", "pairs"])
+def test_noise_of_many_classes_is_told_apart_by_labels_that_it_was_not_counted_on(noise):
+    """With fewer examples than T has entries; there Schwarz's price would never let T speak."""
+    rng = np.random.default_rng(0)
+    n, k = 3000, 60
+    true = rng.integers(0, k, n)
+    wrong = rng.random(n) < 0.3
+    given = np.where(wrong, (true + (1 if noise == "pairs" else rng.integers(1, k, n))) % k, true)
+    # Models that have learnt from such labels: they give the wrong class of a pair its share.
+    seen = np.full((n, k), 0.1 / k)
+    seen[np.arange(n), true] += 0.6
+    seen[np.arange(n), (true + 1) % k] += 0.3 if noise == "pairs" else 0.0
+    probs = seen * rng.gamma(20, 1 / 20, (n, k))
+    probs /= probs.sum(axis=1, keepdims=True)
+    weighed = weigh(probs, given)
+    assert weighed.structure == pytest.approx(float(noise == "pairs"), abs=1e-3)
+    assert np.mean(weighed.posterior.argmax(axis=1) == true) > 0.9  # 0.7 as given
+    rates = weighed.transition[np.arange(k), (np.arange(k) + 1) % k]
+    assert (rates.mean() > 0.1) == (noise == "pairs")
+    one = weigh(probs[:1], given[:1]).posterior
+    assert one.shape == (1, k)
+    assert np.isfinite(one).all()
+
+
 def test_neighbours_help_where_a_model_cannot_and_are_left_alone_where_they_say_nothing():
     place = RNG.normal(size=(1500, 2))
     true = (np.floor(place * 2).sum(axis=1) % 2).astype(int)  # a chessboard: a linear model knows nothing
