@@ -22,6 +22,7 @@ def posterior_of(tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_one_device")
 def test_each_step_can_be_left_out(posterior_of):
     whole = posterior_of("whole")

@@ -36,6 +36,7 @@ def test_what_cannot_be_run_is_refused(words, monkeypatch, capsys):
     assert "ten examples of a class" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_and_one_that_fails_says_why(tmp_path):
     found = run(tmp_path, 400, TINY)
     assert found.peak > 0.1

@@ -137,6 +137,13 @@ def posterior(block: Block, reading: Reading) -> Array:
     return _bayes(block, reading.matrix, np.float32(reading.power))
 
 
+@jax.jit
+def mean_posterior(block: Block, readings: tuple[Reading, Reading], weight: ArrayLike) -> Array:
+    """That of both readings, the first by its weight, float32 ``[B, K]``."""
+    first, second = (_bayes(block, reading.matrix, jnp.float32(reading.power)) for reading in readings)
+    return weight * first + (1 - weight) * second
+
+
 def likelihood(held_out: HeldOut, reading: Reading) -> float:
     """The given labels' mean log-likelihood, in nats."""
     totals = [_total(block, reading.matrix, np.float32(reading.power)) for block in held_out]
@@ -200,6 +207,7 @@ def _certain(block: Block) -> Array:
     return jnp.where(wrong, others / jnp.sum(others, axis=1, keepdims=True), probs)
 
 
+@jax.jit
 def log_of(probs: ArrayLike) -> Array:
     """log p, float32, of what may be 0."""
     return jnp.log(jnp.maximum(jnp.asarray(probs, jnp.float32), LEAST))

@@ -24,6 +24,7 @@ from nlx.cleaning.bayes import (
     likeliest_power,
     likelihood,
     log_of,
+    mean_posterior,
     posterior,
 )
 from nlx.cleaning.blocks import likeliest_of, too_many
@@ -118,7 +119,7 @@ class Weighed:
 
     def _of(self, rows: slice, block: Block) -> Array:
         if self.soft is None:
-            return self._mean(*(posterior(block, reading) for reading in self.readings))
+            return mean_posterior(block, self.readings, np.float32(self.structure))
         return self._mean(*(_of_soft(block.log_p, self.soft[rows], *reading) for reading in self.readings))
 
     def _mean(self, first: Array, second: Array) -> Array:
