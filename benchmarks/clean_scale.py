@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +24,11 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.processes import measured
 from benchmarks.protocols.common import table
 from nlx.cleaning.label_files import read_labels
 from nlx.experiment.run_folder import versions
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results" / "clean-scale.md"
 HEAD = (
     "examples",
@@ -111,21 +109,12 @@ def run(folder: Path, size: int, options: Options) -> Cleaned:
     noisy, true = write_embeddings(folder, size, options)
     command = [sys.executable, "-m", "nlx.cli", "clean", str(folder / "embeddings.npy"), str(folder / "labels.npy")]
     command += ["--precision=0.9", f"--out={folder / 'cleaned'}"]
-    began = time.monotonic()
-    with (folder / "said").open("w+") as said:
-        process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=said, stderr=said)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)  # it has been waited for
-        if process.returncode:
-            said.seek(0)
-            raise RuntimeError(f"{size:,} examples ended with {process.returncode}: {said.read()[-500:]}")
-    seconds = time.monotonic() - began
-    peak = usage.ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    taken = measured(command, {}, f"{size:,} examples")
     labels = read_labels(folder / "cleaned" / "labels.parquet")
     listed, cleaned = labels.is_issue, labels.cleaned_label
     wrong = float(np.mean((noisy != true)[listed])) if listed.any() else float("nan")
     shares = float(np.mean(noisy == true)), float(np.mean(cleaned == true))
-    return Cleaned(size, peak, seconds, *shares, int(listed.sum()), wrong)
+    return Cleaned(size, taken.peak / 2**30, taken.seconds, *shares, int(listed.sum()), wrong)
 
 
 def rows_of(runs: list[Cleaned], options: Options) -> Iterator[list[str]]:

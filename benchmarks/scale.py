@@ -19,7 +19,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,10 +30,10 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.processes import ROOT, measured
 from benchmarks.protocols.common import table
 from nlx.experiment.run_folder import versions
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results" / "scale.md"
 RECIPES: dict[str, tuple[str, ...]] = {
     "baseline": (),
@@ -110,23 +109,17 @@ def run(name: str, data: Path, size: int, options: Options, folder: Path) -> Gro
     Raises:
       RuntimeError: it failed; the message has the end of what it said.
     """
-    began = time.monotonic()
-    with (folder / "said").open("w+") as said:
-        command = [*_command(name, data, options), f"--run_dir={folder / 'run'}"]
-        process = subprocess.Popen(command, env=_environment(1), stdout=said, stderr=said)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)  # it has been waited for
-        if process.returncode:
-            said.seek(0)
-            raise RuntimeError(f"{name} with {size:,} examples ended with {process.returncode}: {said.read()[-500:]}")
-    peak = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    return Grown(size, time.monotonic() - began, peak, planned(name, data, options, 1))
+    command = [*_command(name, data, options), f"--run_dir={folder / 'run'}"]
+    taken = measured(command, _devices(1), f"{name} with {size:,} examples")
+    return Grown(size, taken.seconds, taken.peak / 2**20, planned(name, data, options, 1))
 
 
 def planned(name: str, data: Path, options: Options, devices: int) -> float | None:
     """Memory of each of so many devices, MiB, as the recipe states it; None where it states nothing."""
     command = [*_command(name, data, options), f"--plan=cpu:{devices}"]
-    plan = subprocess.run(command, env=_environment(devices), capture_output=True, text=True)
+    plan = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT), **_devices(devices)}, capture_output=True, text=True
+    )
     stated = _PLANNED.search(plan.stdout + plan.stderr)
     return float(stated.group(1).replace(",", "")) if stated else None
 
@@ -137,8 +130,8 @@ def _command(name: str, data: Path, options: Options) -> list[str]:
     return [sys.executable, f"{ROOT}/recipes/{name}.py", *given, *RECIPES[name]]
 
 
-def _environment(devices: int) -> dict[str, str]:
-    return {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(ROOT)}
+def _devices(count: int) -> dict[str, str]:
+    return {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(count)}
 
 
 def rows_of(name: str, grown: list[Grown]) -> Iterator[list[str]]:

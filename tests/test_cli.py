@@ -203,6 +203,9 @@ def test_the_plan_adds_up_what_was_tried(monkeypatch):
     # 60 and 60 programs; 400 steps, and 30 times as many of networks; neighbours of ten times as many, squared.
     assert said == "linear models in 3 folds, 15 nearest neighbours, three small networks; about 4 minutes"
     assert plan.planned((90_000, 256), 10, None, False, 5).endswith("no neighbours, being too many; about 60 seconds")
+    # Three times on 64 examples of each class, and then on all.
+    assert plan.planned((90_000, 256), 1000, None, False, 5).startswith("linear models in 5 folds in the best of three")
+    assert plan.planned((90_000, 256), 1000, None, False, 5).endswith("about 3 minutes")
 
 
 def test_the_command_speaks_before_it_loads(monkeypatch):

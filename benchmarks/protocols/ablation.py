@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from benchmarks.protocols.common import Claim, Result, all_over_seeds, claim, interval, paired, spread, table
-from benchmarks.protocols.data import EVALUATE_EVERY, Missing, features
+from benchmarks.protocols.data import EVALUATE_EVERY, needed_features
 from benchmarks.protocols.runner import Entry, Runner
 from nlx.cleaning.clean import evidence_of
 from nlx.cleaning.table import LabelTable
@@ -55,7 +55,9 @@ def likeliest_alone(beliefs: ArrayLike) -> Method:
 
 INSTEAD: dict[Step, dict[str, Any]] = {
     "nothing": {},
-    "generalized CE": {"nlx.cleaning.linear.FEW_CLASSES": Setting(q=1e-3)},
+    "generalized CE": dict.fromkeys(
+        ("nlx.cleaning.linear.FEW_CLASSES", "nlx.cleaning.linear._SOFTER"), Setting(q=1e-3)
+    ),
     "neighbours": {"nlx.cleaning.clean.affordable": lambda n, width: False},
     "Bayes' rule": {"recipes.distill.first_answer": believed_alone, "recipes.distill.weigh": said_alone},
     "soft beliefs": {"recipes.distill.distill": likeliest_alone},
@@ -98,9 +100,7 @@ def ablation(runner: Runner) -> Result:
     Raises:
       Missing: the features are not there.
     """
-    path = features(runner)
-    if path is None:
-        raise Missing(f"there is no data/cifar10n_features.npz in {runner.shared}; say with --shared where it is")
+    path = needed_features(runner)
     results: dict[str, Any] = {}
     for case in runner.either(tuple(CASES), ("worst",)):
         entries = {n: e.but(dataset=f"npz:{path}", **PART, **CASES[case]) for n, e in ENTRIES.items()}

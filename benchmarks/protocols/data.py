@@ -30,15 +30,25 @@ def features(runner: Runner) -> Path | None:
     return path if path.exists() else None
 
 
+def needed_features(runner: Runner) -> Path:
+    """The same file, for a table that cannot do without.
+
+    Raises:
+      Missing: it is not there.
+    """
+    path = features(runner)
+    if path is None:
+        raise Missing(f"there is no data/cifar10n_features.npz in {runner.shared}; say with --shared where it is")
+    return path
+
+
 def human(runner: Runner, labels: str = "worst") -> dict[str, Any]:
     """Options of CIFAR-10N as features, the same for all: a learning rate at which plain training memorizes.
 
     Raises:
       Missing: the file is not there.
     """
-    path = features(runner)
-    if path is None:
-        raise Missing(f"there is no data/cifar10n_features.npz in {runner.shared}; say with --shared where it is")
+    path = needed_features(runner)
     training = {**UNREGULARIZED, "schedule": "constant", "learning_rate": 0.05, "epochs": 30}
     return {"dataset": f"npz:{path}", "labels": labels, **training, "evaluate_every": EVALUATE_EVERY}
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.protocols.common import Claim, Result, all_over_seeds, claim, claim_ahead, paired, spread, table
-from benchmarks.protocols.data import EVALUATE_EVERY, Missing, features
+from benchmarks.protocols.data import EVALUATE_EVERY, needed_features
 from benchmarks.protocols.peers import CLEANLAB, cleanlab
 from benchmarks.protocols.runner import Entry, Runner
 from nlx.cleaning.second_opinion import helped
@@ -74,9 +74,7 @@ def leaderboard(runner: Runner) -> Result:
     Raises:
       Missing: the features are not there.
     """
-    path = features(runner)
-    if path is None:
-        raise Missing(f"there is no data/cifar10n_features.npz in {runner.shared}; say with --shared where it is")
+    path = needed_features(runner)
     results: dict[str, Any] = {}
     theirs: dict[str, Any] = {}
     for case in runner.either(tuple(CASES), ("worst",)):

@@ -137,13 +137,6 @@ def posterior(block: Block, reading: Reading) -> Array:
     return _bayes(block, reading.matrix, np.float32(reading.power))
 
 
-@jax.jit
-def mean_posterior(block: Block, readings: tuple[Reading, Reading], weight: ArrayLike) -> Array:
-    """That of both readings, the first by its weight, float32 ``[B, K]``."""
-    first, second = (_bayes(block, reading.matrix, jnp.float32(reading.power)) for reading in readings)
-    return weight * first + (1 - weight) * second
-
-
 def likelihood(held_out: HeldOut, reading: Reading) -> float:
     """The given labels' mean log-likelihood, in nats."""
     totals = [_total(block, reading.matrix, np.float32(reading.power)) for block in held_out]

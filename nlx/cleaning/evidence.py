@@ -24,7 +24,6 @@ from nlx.cleaning.bayes import (
     likeliest_power,
     likelihood,
     log_of,
-    mean_posterior,
     posterior,
 )
 from nlx.cleaning.blocks import likeliest_of, too_many
@@ -119,7 +118,7 @@ class Weighed:
 
     def _of(self, rows: slice, block: Block) -> Array:
         if self.soft is None:
-            return mean_posterior(block, self.readings, np.float32(self.structure))
+            return self._mean(*(posterior(block, reading) for reading in self.readings))
         return self._mean(*(_of_soft(block.log_p, self.soft[rows], *reading) for reading in self.readings))
 
     def _mean(self, first: Array, second: Array) -> Array:
@@ -147,8 +146,8 @@ def weigh(
       probs: p(true label | x) by models that have not seen the label, float ``[n, K]``.
       labels: given classes in ``[0, K)``, int ``[n]``.
       known: true classes, int ``[n]``, -1 where they are not known, ``KNOWN_WRONG`` where they are not the given
-        one. Power and T then explain these as well; which
-        examples were looked at may depend on p and on the labels, as where a person goes down a list.
+        one. Power and T then explain these as well; which examples were looked at may depend on p and on the labels, as
+        where a person goes down a list.
       soft: how sure each label is, rows that sum to 1, float ``[n, K]``, of which ``labels`` are the largest: the
         likelihood is then the mean over what may have been given, and of a label without any weight there is p alone.
 

@@ -54,6 +54,15 @@ def linear_in_folds(split: Split, num_classes: int, key: Array, folds: int) -> L
     return max(first, other, key=lambda linear: _hits(linear, split))
 
 
+def fits(n: int, num_classes: int) -> float:
+    """How often :func:`linear_in_folds` trains on so many examples of one label each: 1, and more of many classes."""
+    if num_classes <= _FEW:
+        return 1.0
+    enough = _enough(num_classes)
+    tried = len(_OF_MANY_CLASSES) * min(n, enough) / n
+    return tried + (n > enough)
+
+
 def setting_for(split: Split, num_classes: int, key: Array, folds: int = 5) -> Setting:
     """The setting for one linear model of all examples, whose labels are clean."""
     if num_classes <= _FEW or split.observed.ndim == 2:
@@ -63,12 +72,15 @@ def setting_for(split: Split, num_classes: int, key: Array, folds: int = 5) -> S
 
 def _best_on_some(split: Split, num_classes: int, key: Array, folds: int) -> tuple[Split, Linear]:
     """As many examples as are enough, and the models of them that predict held-out labels best."""
-    enough = max(MANY, _EACH * num_classes)
-    some = split
+    some, enough = split, _enough(num_classes)
     if len(split) > enough:
         some = split.take(np.sort(np.random.default_rng(0).permutation(len(split))[:enough]))
     tried = (_fitted(setting, some, num_classes, key, folds) for setting in _OF_MANY_CLASSES)
     return some, max(tried, key=lambda linear: _hits(linear, some))
+
+
+def _enough(num_classes: int) -> int:
+    return max(MANY, _EACH * num_classes)
 
 
 def _fitted(setting: Setting, split: Split, num_classes: int, key: Array, folds: int) -> Linear:

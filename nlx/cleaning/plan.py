@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from nlx.cleaning.clean import affordable
+from nlx.cleaning.linear import fits
 from nlx.cleaning.neighbours import NEIGHBOURS, neighbours
 
 _SIZE, _ROWS, _BATCH = 1024, 1024, 256  # of what is tried: a product, neighbours and a step
@@ -40,7 +41,7 @@ def planned(
     models = jnp.zeros((folds, width, classes))
     compiled, step = _seconds(lambda: _step(models, rows[:_BATCH]))
     steps = max(_PASSES * n // _BATCH, _LEAST_STEPS)
-    seconds = _COMPILED * compiled + steps * step
+    seconds = _COMPILED * compiled + fits(n, classes) * steps * step
     if near and len(rows) > 1:
         seconds += _seconds(lambda: neighbours(rows, min(NEIGHBOURS, len(rows) - 1)))[1] * (n / len(rows)) ** 2
     if made:
@@ -49,7 +50,11 @@ def planned(
         seconds += _seconds(lambda: square @ square)[1] * products / _SIZE**3
     if network:
         seconds += _MORE * compiled + _NETWORKS * steps * step
-    does = [f"linear models in {folds} folds", "15 nearest neighbours" if near else "no neighbours, being too many"]
+    settings = "" if fits(n, classes) == 1 else " in the best of three settings"
+    does = [
+        f"linear models in {folds} folds{settings}",
+        "15 nearest neighbours" if near else "no neighbours, being too many",
+    ]
     does += ["three small networks"] if network else []
     said = f"{_MADE[made]}; " if made else ""
     return f"{said}{', '.join(does)}; about {_words(seconds)}"

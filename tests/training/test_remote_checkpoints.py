@@ -65,12 +65,14 @@ def test_a_run_goes_on_from_a_checkpoint_in_a_bucket(tmp_path):
         text=True,
         timeout=300,
         check=False,
+        cwd=tmp_path,
     )
     assert run.returncode == 0, run.stderr[-4000:]
     assert "going on after step" in run.stdout + run.stderr
     assert "gs://bucket/mine holds checkpoint" in run.stdout + run.stderr
     labels = [(tmp_path / name / "labels.parquet").read_bytes() for name in ("whole", "half")]
     assert labels[0] == labels[1]
+    assert not (tmp_path / "gs:").exists()  # a bucket's address taken for a folder
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gcsfs") is not None, reason="gcsfs is here")
