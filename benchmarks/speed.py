@@ -47,6 +47,7 @@ Kernel = Literal[
     "step",
     "many_classes",
     "backbones",
+    "full_size",
     "sampling",
     "dispatch",
     "seeds",
@@ -66,8 +67,8 @@ class Options:
 
     only: tuple[Kernel, ...] = get_args(Kernel)
     """Which measurements: the step of every method, the noise layer at 1000 classes, every method behind a ResNet-18
-    and a ResNet-50, the CRF's chains beside a ResNet-50, dispatch, several seeds in one program, the kernels, and what
-    cleaning is made of."""
+    and, on a GPU, behind a ResNet-50 (full_size), the CRF's chains beside a ResNet-50, dispatch, several seeds in one
+    program, the kernels, and what cleaning is made of."""
     device: Literal["cpu", "gpu"] = "cpu"
     """Where: one device of this kind. torch's peers run there too; NumPy, cleanlab and scikit-learn know CPUs only."""
     batch_size: int = 64
@@ -84,6 +85,7 @@ def measurements(options: Options) -> dict[Kernel, Callable[[int], list[Row]]]:
         "step": lambda rounds: step.measure(rounds, options.model, options.batch_size),
         "many_classes": lambda rounds: step.many_classes(rounds, options.model, options.batch_size),
         "backbones": backbones.measure,
+        "full_size": backbones.at_full_size,
         "sampling": step.sampling,
         "dispatch": step.dispatch,
         "seeds": seeds.measure,
@@ -109,8 +111,10 @@ def table(rows: list[Row]) -> list[str]:
             value += f"; CPU {row['cpu_ratio']:.3f}"
         if "cpu_spread" in row:
             value += " [{:.2f}, {:.2f}]".format(*row["cpu_spread"])
-        if "share_of_peak" in row:
-            value += f"; {row['images_per_second']:,.0f} images/s, {row['share_of_peak']:.2f} of the peak"
+        if "images_per_second" in row:
+            value += f"; {row['images_per_second']:,.0f} images/s"
+        if row.get("share_of_peak"):
+            value += f", {row['share_of_peak']:.2f} of the peak"
         limit = "" if row["limit"] is None else f"{row['limit']:.3g}"
         lines.append(f"| {row['name']} | {times} | {value} | {limit} | {row['met']} |")
     return lines
@@ -119,7 +123,7 @@ def table(rows: list[Row]) -> list[str]:
 def main() -> int:
     """Measure, print a table and write it."""
     options = tyro.cli(Options, description=__doc__, use_underscores=True)
-    jax.config.update("jax_platforms", "cpu" if options.device == "cpu" else "cuda")
+    jax.config.update("jax_platforms", "cpu" if options.device == "cpu" else "cuda,cpu")
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter where JAX was installed without its plugin for GPUs
@@ -131,6 +135,9 @@ def main() -> int:
     for name in options.only:
         began, load = time.monotonic(), os.getloadavg()[0]
         rows = known[name](options.rounds)
+        if not rows:
+            print(f"{name}: nothing to measure on a {options.device}", file=sys.stderr)
+            continue
         for row in rows:
             row["met"] = met(row)
         section = {

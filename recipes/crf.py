@@ -52,7 +52,7 @@ class CRFOptions(RecipeOptions):
     prediction: Prediction = "gibbs"
     """Scores of test examples: gibbs, marginals by sampling (paper); mean_field, cheaper; logits, the classifier's."""
     generator: Generator | None = None
-    """Random bits of the chains: threefry, or hash, faster and good enough for this. Default: hash on TPUs."""
+    """Random bits of the chains: threefry, or hash, faster and good enough for this. Default: hash on TPUs and GPUs."""
     auxiliary_steps: int = 2000
     """Steps of the auxiliary RBM, which is fitted to the clean part before the run."""
     transition: str | None = None

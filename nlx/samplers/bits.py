@@ -27,8 +27,8 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
 def default_generator() -> Generator:
-    """The hash on TPUs, where threefry's bits cost more than the sweeps that they are for; threefry elsewhere."""
-    return "hash" if target.platform() == "tpu" else "threefry"
+    """Threefry on CPUs; the hash on TPUs and GPUs, where threefry's bits are a third of the sweeps' time or more."""
+    return "threefry" if target.platform() == "cpu" else "hash"
 
 
 def threefry2x32(key: Array, high: ArrayLike, low: ArrayLike) -> tuple[Array, Array]:

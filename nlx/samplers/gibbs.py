@@ -24,6 +24,7 @@ from jax.typing import ArrayLike, DTypeLike
 from nlx.arguments import array, floating, in_range, known, typed_key, varying
 from nlx.samplers.bits import Generator, bernoulli16, num_bytes, pack, prepare, uniform16, unpack, words_shape
 from nlx.samplers.mixing import Mixing, mixing_of
+from nlx.samplers.rows import alignment, filled, stored, times
 
 
 class State(NamedTuple):
@@ -64,7 +65,7 @@ class Info(NamedTuple):
 
 
 class _Sweep(NamedTuple):
-    """One sweep: draws of both sides and the log-odds they were drawn with."""
+    """One sweep: draws of both sides, which may have zeros at their end, and the log-odds they were drawn with."""
 
     other: Array
     other_logits: Array
@@ -166,38 +167,47 @@ def step(
     # A number that is known is made part of the program: accelerators then need not ask how far the loop has come.
     fixed = sweeps if isinstance(sweeps, int) else None
     packed = array(state.packed, "state")
-    return _step(key, packed, u, b, a, sweeps, (fixed, generator, jnp.dtype(dtype), average, mixing))
+    return _step(key, packed, u, b, a, sweeps, (fixed, generator, jnp.dtype(dtype), average, mixing, alignment()))
 
 
 @partial(jax.jit, static_argnames="fixed")
 def _step(
     key: Array, before: Array, u: Array, b: Array, a: Array, sweeps: int | Array, fixed: tuple[Any, ...]
 ) -> tuple[State, Info]:
-    known_sweeps, generator, dtype, average, mixing = fixed
+    known_sweeps, generator, dtype, average, mixing, aligned = fixed
     num_sweeps = jnp.maximum(sweeps, 1) if known_sweeps is None else known_sweeps
     (num_z, num_y), (examples, chains, _) = u.shape, before.shape
     y_carried = carries_y(num_y, num_z)
-    u = u.astype(dtype)
+    u = filled(filled(u.astype(dtype), aligned).T, aligned).T
     # Where y is carried it goes through U^T to z and back through U; where z is, the other way round.
     to_other, to_carried = (u.T, u) if y_carried else (u, u.T)
     carried_bias, other_bias = (b, a) if y_carried else (a, b)
     shapes = [(examples, chains, bias.shape[-1]) for bias in (other_bias, carried_bias)]
+
+    def logits_of(bits: Array, matrix: Array, bias: Array) -> Array:
+        return times(bits, matrix, aligned)[..., : bias.shape[-1]] + bias
+
+    def drawn(uniform: Array, logits: Array) -> Array:
+        return stored(filled(bernoulli16(uniform, logits).astype(dtype), aligned), aligned)
 
     def sweep_keys(i: int | Array) -> Array:
         return jax.random.bits(jax.random.fold_in(key, i), (2, 2), jnp.uint32)
 
     def sweep(carried: Array, prepared: list[Array]) -> _Sweep:
         u_other, u_carried = (uniform16(p, shape, generator) for p, shape in zip(prepared, shapes, strict=True))
-        other_logits = _rows_times(carried, to_other) + other_bias
-        other = bernoulli16(u_other, other_logits).astype(dtype)
-        carried_logits = _rows_times(other, to_carried) + carried_bias
-        return _Sweep(other, other_logits, bernoulli16(u_carried, carried_logits).astype(dtype), carried_logits)
+        other_logits = logits_of(carried, to_other, other_bias)
+        other = drawn(u_other, other_logits)
+        carried_logits = logits_of(other, to_carried, carried_bias)
+        return _Sweep(other, other_logits, drawn(u_carried, carried_logits), carried_logits)
+
+    def units_of(s: _Sweep) -> _Sweep:
+        return s._replace(other=s.other[..., : shapes[0][2]], carried=s.carried[..., : shapes[1][2]])
 
     def z_logits(s: _Sweep) -> Array:
         return s.other_logits if y_carried else s.carried_logits
 
     def sums(s: _Sweep) -> dict[str, Array]:
-        out = {}
+        s, out = units_of(s), {}
         if average:
             out["other"] = jnp.sum(jax.nn.sigmoid(s.other_logits), axis=1)
             out["carried"] = jnp.sum(jax.nn.sigmoid(s.carried_logits), axis=1)
@@ -221,12 +231,12 @@ def _step(
             jax.random.bits(jax.random.wrap_key_data(k, impl="threefry2x32"), words_shape(shape), jnp.uint32)
             for k, shape in zip(prepared, shapes, strict=True)
         ]
-    start = varying(unpack(before, carried_bias.shape[-1], dtype), u, b, a, prepared[0])
+    start = varying(filled(unpack(before, carried_bias.shape[-1], dtype), aligned), u, b, a, prepared[0])
     shapes_of_sums = jax.eval_shape(lambda: sums(sweep(start, prepared)))
     zeros = jax.tree.map(lambda x: varying(jnp.zeros(x.shape, x.dtype), start), shapes_of_sums)
     # The last sweep stands outside the loop, so that its log-odds are at hand without being carried.
     carried, prepared, total = jax.lax.fori_loop(0, num_sweeps - 1, body, (start, prepared, zeros))
-    last = sweep(carried, prepared)
+    last = units_of(sweep(carried, prepared))
     total = jax.tree.map(jnp.add, total, sums(last))
 
     packed = pack(last.carried)
@@ -252,14 +262,6 @@ def _step(
 def _used(units: int) -> np.ndarray:
     """Which bits of a state are units, uint8 ``[1, 1, bytes]``; the others are 0."""
     return np.packbits(np.ones(units, np.uint8)).reshape(1, 1, -1)
-
-
-def _rows_times(bits: Array, matrix: Array) -> Array:
-    """Chains of all examples as rows of one product, float32 ``[B, chains, .]``."""
-    # Without preferred_element_type XLA's CPU backend converts bfloat16 operands to float32 first.
-    rows = bits.reshape(bits.shape[0] * bits.shape[1], bits.shape[-1])
-    product = jax.lax.dot(rows, matrix, preferred_element_type=jnp.float32)
-    return product.reshape(*bits.shape[:2], matrix.shape[-1])
 
 
 def _checked(

@@ -49,7 +49,7 @@ def make_program(step: Step, batch_size: int, apart: Mesh | None = None, local: 
     many = run_steps(step, batch_size, local)
 
     def members(states: TrainState, data: Batch, orders: Array, start: ArrayLike, count: ArrayLike) -> TrainState:
-        if target.platform() == "cpu" and _convolves(states):
+        if target.platform() in ("cpu", "gpu") and _convolves(states):
             return jax.lax.map(lambda each: many(each[0], data, each[1], start, count), (states, orders))
         side_by_side: TrainState = jax.vmap(many, in_axes=(0, None, 0, None, None))(states, data, orders, start, count)
         return side_by_side
@@ -62,7 +62,7 @@ def make_program(step: Step, batch_size: int, apart: Mesh | None = None, local: 
 
 
 def _convolves(states: TrainState) -> bool:
-    """Whether stacked states have kernels of convolutions, which a CPU is slow at where each member has its own."""
+    """Whether stacked states have kernels of convolutions: CPUs and GPUs are slow where each member has its own."""
     return any(leaf.ndim == 5 for leaf in jax.tree.leaves(states.params["model"]))
 
 

@@ -209,6 +209,20 @@ def test_sharded_chains_are_the_same_chains(key):
     np.testing.assert_array_equal(spread.packed, alone.packed)
 
 
+@pytest.mark.parametrize("generator", ["threefry", "hash"])
+@pytest.mark.parametrize(("num_y", "num_z"), [(13, 40), (40, 13), (16, 24)])
+def test_rows_filled_up_for_a_gpu_give_the_same_chains(key, monkeypatch, num_y, num_z, generator):
+    state = gibbs.init(key, 3, 4, num_y, num_z)
+    u, b, a = (jax.random.normal(key, shape) for shape in ((num_z, num_y), (3, num_y), (num_z,)))
+    run = functools.partial(gibbs.step, key, state, u, b, a, 5, generator=generator, average=True, mixing=True)
+    here = run()
+    monkeypatch.setattr(gibbs, "alignment", lambda: 8)
+    text = str(jax.make_jaxpr(run)())
+    assert "optimization_barrier" in text
+    assert ("pad[" in text) == (num_y % 8 > 0 or num_z % 8 > 0)
+    jax.tree.map(np.testing.assert_array_equal, run(), here)
+
+
 def test_everything_is_finite_at_extremes(key):
     coupling = jnp.array([[1e4, -1e4, 0.0]])
     state = gibbs.init(key, 1, 4, 3, 1)
