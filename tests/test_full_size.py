@@ -97,6 +97,7 @@ def test_memory_is_what_the_recipe_says_of_the_same_options(
     assert f" {row[2]} steps of 4 examples on 1 x cpu" in err
 
 
+@pytest.mark.slow
 def test_rows_of_one_program_compile_it_once(data_dir, tmp_path, capsys):
     options = [*(o for o in SMALL if not o.startswith("clean")), "in_memory_gib=0"]  # fractions differ in their mean
     about = {"dry_run": True, "plan": "cpu:1", "runs": tmp_path / "runs"}

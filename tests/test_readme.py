@@ -34,7 +34,14 @@ def test_the_main_command(tmp_path, of_one_device):
     assert (tmp_path / "run" / "summary.json").exists()
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "recipes/" in c and c != MAIN])
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(c, marks=pytest.mark.slow) if "baseline.py --loss=cross_entropy --dataset=web" in c else c
+        for c in COMMANDS
+        if "recipes/" in c and c != MAIN
+    ],
+)
 def test_recipes(command, tmp_path, as_a_user):
     assert shlex.split(python_part(command))[0] == "python"
     if "npz:my_arrays.npz" in command or "folder:" in command:

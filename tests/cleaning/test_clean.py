@@ -69,6 +69,7 @@ def test_units_of_features_do_not_matter(digits):
     np.testing.assert_allclose(near.posterior, nlx.clean(images, noisy).posterior, atol=2e-2)
 
 
+@pytest.mark.slow
 def test_weak_features_are_learnt_from_by_a_softer_loss(monkeypatch):
     """Of hundreds of dimensions that say little each; what held-out models predict of the given labels decides."""
     rng = np.random.default_rng(0)
@@ -91,6 +92,7 @@ def many_classes(n=4000, k=200, d=64, seed=0):
     return x, np.where(rng.random(n) < 0.4, rng.integers(0, k, n), label), label
 
 
+@pytest.mark.slow
 def test_settings_of_many_classes_are_chosen_by_held_out_labels_of_some_examples(monkeypatch):
     """With the first one alone most classes are hardly learnt."""
     x, noisy, label = many_classes()

@@ -210,6 +210,7 @@ def test_a_turn_is_finite_whatever_is_verified_and_features_say(known):
         assert (np.abs(c) <= 1 + 1e-5).all()
 
 
+@pytest.mark.slow
 def test_training_and_turns_alternate_and_fewer_labels_are_memorized():
     x, true, given, trusted = clusters(n=400, wrong=0.4)
     data = Split(x, given, true, trusted=trusted >= 0)

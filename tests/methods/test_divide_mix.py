@@ -147,6 +147,7 @@ def test_two_copies_are_changed_each_for_itself():
     np.testing.assert_array_equal(prepare(pictures, None), pictures.astype(np.float32))
 
 
+@pytest.mark.slow
 def test_it_memorizes_less_than_one_network():
     true = RNG.integers(0, 3, 300)
     x = (2.5 * np.eye(3, 20)[true] + RNG.normal(size=(300, 20))).astype(np.float32)

@@ -123,6 +123,9 @@ def test_classes_that_the_classifier_does_not_predict_are_warned_of(arrays, as_a
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["guard"]["classes_unpredicted"] == ["bee", "cat"]
 
 
+NONE_WRONG = "warning: no trusted label is wrong; CleanNet takes the right ones as wrong labels for the other"
+
+
 @pytest.fixture
 def verified(tmp_path):
     """Options for pictures some of whose labels were verified as right or wrong."""
@@ -132,15 +135,19 @@ def verified(tmp_path):
 
 def test_labels_that_were_verified_are_taken(as_a_user, tmp_path, verified):
     options = verified
-    warning = "warning: no trusted label is wrong; CleanNet takes the right ones as wrong labels for the other"
     folder = tmp_path / "run"
     code, _, err = as_a_user("clean_net", *options, "--batch_size=4", "--epochs=3", f"--run_dir={folder}")
     assert code == 0, err
-    assert warning not in err
+    assert NONE_WRONG not in err
     table = read_labels(folder / "labels.parquet")
     wrong = np.asarray(table.extras["known_wrong"])
     assert wrong.any()
     assert (table.cleaned_label != table.noisy_label)[wrong].all()
+
+
+@pytest.mark.slow
+def test_labels_that_were_verified_as_wrong_are_asked_for_or_refused(as_a_user, tmp_path, verified):
+    options = verified
     code, _, err = as_a_user("noise_types", *options, "--strategy=finetune", "--plan=cpu:1")  # which counts no noise
     assert code == 0, err
     code, _, err = as_a_user("noise_types", *options, "--plan=cpu:1")
@@ -150,7 +157,7 @@ def test_labels_that_were_verified_are_taken(as_a_user, tmp_path, verified):
     file.write_text("".join(line for line in file.read_text().splitlines(True) if not line.endswith("\t0\n")))
     code, _, err = as_a_user("clean_net", *options, "--plan=cpu:1")
     assert code == 0, err
-    assert warning in err
+    assert NONE_WRONG in err
 
 
 @pytest.mark.slow
@@ -318,6 +325,7 @@ def test_answers_of_a_crowd_come_with_trusted_labels_and_from_label_studio(tmp_p
     assert (len(back), back.trusted.tolist(), back.of_web.tolist()) == (8, [1, -1, -1, -1], [False, True, False])
 
 
+@pytest.mark.slow
 def test_noise_types_leave_a_type_for_each_example_and_a_ranking(run):
     options = ("--clean_fraction=0.3", "--pretrain_epochs=1", "--types_epochs=1", "--epochs=1")
     products = run("noise_types", *options)
@@ -328,6 +336,7 @@ def test_noise_types_leave_a_type_for_each_example_and_a_ranking(run):
     assert products.rows[-1]["trusted"] == pytest.approx(1 / 3, abs=0.05)  # upsampled to half the noisy ones
 
 
+@pytest.mark.slow
 def test_self_learning_leaves_corrected_labels_and_their_accuracy(run):
     options = ("--start_epoch=1", "--prototypes=2", "--clean_fraction=0.3", "--verified", "--clean_epochs=1")
     products = run("self_learning", *options)
@@ -348,7 +357,7 @@ def test_the_field_of_one_label_per_example_needs_no_chains(run):
 
 
 @pytest.mark.parametrize(
-    "field", ["no_link", *(pytest.param(f, marks=pytest.mark.slow) for f in ("hidden", "no_hidden", "no_pairwise"))]
+    "field", [pytest.param(f, marks=pytest.mark.slow) for f in ("no_link", "hidden", "no_hidden", "no_pairwise")]
 )
 def test_the_field_of_two_vocabularies_learns_from_its_clean_part(tmp_path, field):
     rng = np.random.default_rng(0)

@@ -121,7 +121,10 @@ def test_members_lie_apart_where_they_come_out_even():
 
 @pytest.mark.parametrize(
     ("method", "stages", "members"),
-    [pytest.param(REMEMBERING, STAGES, 8, marks=pytest.mark.slow), (CORRECTING, 2, 5)],
+    [
+        pytest.param(REMEMBERING, STAGES, 8, marks=pytest.mark.slow),
+        pytest.param(CORRECTING, 2, 5, marks=pytest.mark.slow),
+    ],
     ids=["stages-8", "refresh-5"],
 )
 def test_members_on_devices_of_their_own_end_where_those_of_one_device_end(split, trainer_for, method, stages, members):
