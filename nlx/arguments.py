@@ -29,6 +29,13 @@ from jax import Array
 from jax.sharding import AxisType
 from jax.typing import ArrayLike, DTypeLike
 
+UNKNOWN = -1
+"""Trusted label of an example whose true label is not to be known."""
+KNOWN_OUTLIER = -2
+"""Trusted label of an example that is known to be of no class."""
+KNOWN_WRONG = -3
+"""Trusted label of an example whose given label is known to be wrong, while the true one is not known."""
+
 _FETCHED = 2**20  # entries of an array on an accelerator that are fetched to check them, at most
 
 

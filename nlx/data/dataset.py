@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from nlx.arguments import KNOWN_OUTLIER, KNOWN_WRONG, UNKNOWN
 from nlx.data.origin import Origin
 from nlx.data.words import said_of_classes
 
@@ -125,16 +126,16 @@ class Split:
     def trusted_label(self) -> np.ndarray | None:
         """What methods may learn of the true labels, int32 ``[n]`` or ``[n, C]``; None for nothing.
 
-        -1 where they may not, -2 where an example is known to be an outlier, -3 where the noisy label is known to be
-        wrong and no more is known.
+        ``UNKNOWN`` where they may not, ``KNOWN_OUTLIER``, and ``KNOWN_WRONG`` (:mod:`nlx.arguments`).
         """
         if self.label is None or (self.trusted is None and self.wrong is None):
             return None
         trusted = np.zeros(len(self), bool) if self.trusted is None else self.trusted
         shape, known = (-1,) + (1,) * (self.label.ndim - 1), self.label.astype(np.int32)  # unsigned ones have no -1
         if self.outlier is not None:
-            known = np.where(self.outlier.reshape(shape), np.int32(-2), known)
-        unknown = np.int32(-1) if self.wrong is None else np.where(self.wrong, np.int32(-3), np.int32(-1))
+            known = np.where(self.outlier.reshape(shape), np.int32(KNOWN_OUTLIER), known)
+        wrong = np.zeros(len(self), bool) if self.wrong is None else self.wrong
+        unknown = np.where(wrong.reshape(shape), np.int32(KNOWN_WRONG), np.int32(UNKNOWN))
         return np.where(trusted.reshape(shape), known, unknown)
 
     @property

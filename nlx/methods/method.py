@@ -28,19 +28,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from nlx.arguments import KNOWN_OUTLIER as KNOWN_OUTLIER
+from nlx.arguments import KNOWN_WRONG as KNOWN_WRONG
+from nlx.arguments import UNKNOWN as UNKNOWN
+
 Params = Any
 Memory = Any
 Metrics = dict[str, Array]
 Batch = dict[str, Array]
 Outputs = dict[str, Array]
 Shapes = dict[str, jax.ShapeDtypeStruct]
-
-UNKNOWN = -1
-"""Trusted label of an example whose true label is not to be known."""
-KNOWN_OUTLIER = -2
-"""Trusted label of an example that is known to be of no class."""
-KNOWN_WRONG = -3
-"""Trusted label of an example whose given label is known to be wrong, while the true one is not known."""
 
 Kind = Literal["belief", "label", "outlier_score", "value"]
 
