@@ -203,6 +203,7 @@ SELECTORS = {
 }
 
 
+@pytest.mark.slow
 def test_classes_are_selected_from_as_much_of_a_sample_as_holds_them():
     """Of a sample of 1,200 a class of 20 is selected from 75 rows, one of 200 from 300, one of 1,000 from all."""
     sizes = (20, 200, 1000)

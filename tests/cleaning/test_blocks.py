@@ -118,7 +118,8 @@ def test_the_row_that_is_not_finite_is_named_wherever_it_is(in_blocks):
         features_of(x)
 
 
-@pytest.mark.parametrize("network", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("network", [False, True])
 def test_the_likeliest_of_many_classes_are_kept_of_very_many_examples(network, monkeypatch, tmp_path):
     """All that the table says is what it would say with all of them, unlabelled and trusted rows included."""
     rng = np.random.default_rng(0)

@@ -109,6 +109,7 @@ def test_settings_of_many_classes_are_chosen_by_held_out_labels_of_some_examples
         assert hits[0] > hits[1] + 0.2
 
 
+@pytest.mark.slow
 def test_the_setting_of_clean_labels_of_many_classes():
     x, _, label = many_classes()
     split = Split(standard_form(x).apply(x), label.astype(np.int32), None)

@@ -115,6 +115,7 @@ def test_single_labels_enter_as_one_hot_vectors():
     assert mean_loss(method, params, LOGITS, labels) == mean_loss(method, params, LOGITS, one_hot)
 
 
+@pytest.mark.slow
 def test_more_samples_average_the_reconstruction_with_less_spread():
     batch = {"noisy_label": NOISY, "index": jnp.arange(6)}
 

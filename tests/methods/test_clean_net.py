@@ -163,6 +163,7 @@ def relevance(x, given, trusted, method=None, mesh=None):
         return np.asarray(jitted(jax.device_put(jax.random.key(0), replicated(mesh)), *placed).cosine)
 
 
+@pytest.mark.slow
 def test_relevance_ranks_wrong_labels_that_nobody_verified():
     x, true, given, trusted = clusters()
     c = relevance(x, given, trusted)
@@ -181,6 +182,7 @@ def test_verified_labels_that_are_all_right_tell_wrong_ones_as_well():
     assert np.median(c[unknown & ~right]) < 0.3
 
 
+@pytest.mark.slow
 def test_labels_verified_as_wrong_teach_as_much_as_those_whose_true_label_is_known():
     x, true, given, trusted = clusters()
     wrong_alone = np.where((trusted >= 0) & (given != true), KNOWN_WRONG, trusted)

@@ -116,7 +116,7 @@ def each(cases):
 
 
 every_method = each(CASES)
-# Of these the compiled program is compared with the eager one by -m slow: others go the same ways.
+# Of these shapes, parts of a batch, eight devices and the compiled program are for -m slow: others go these ways.
 VARIANTS = (
     "self_learning_short",
     "noise_types_own",
@@ -184,7 +184,7 @@ def test_no_method_is_left_out():
     assert "backward" in SINGLE_LABEL
 
 
-@every_method
+@mostly
 def test_shapes_dtypes_and_kinds(name, kind, method):
     params, memory = begun(name)
     loss, stored, metrics, _, posterior = jitted(name)(params, memory, OUTPUTS, batch_of(kind), jnp.int32(3))
@@ -236,7 +236,7 @@ def test_jit_is_eager_and_one_trace_serves_every_step(name, kind, method):
     chex.assert_trees_all_close(outcome, run(method, *args), rtol=2e-4, atol=2e-5)
 
 
-@every_method
+@mostly
 def test_examples_do_not_depend_on_each_other(name, kind, method):
     params, memory = begun(name)
     part = jnp.arange(0, B, 2)
@@ -249,7 +249,7 @@ def test_examples_do_not_depend_on_each_other(name, kind, method):
     chex.assert_trees_all_close(half[4], jax.tree.map(lambda x: x[part], whole[4]), rtol=1e-5, atol=1e-6)
 
 
-@every_method
+@mostly
 def test_eight_devices_are_as_one(name, kind, method):
     params, memory = begun(name)
     batch = batch_of(kind)

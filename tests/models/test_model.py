@@ -70,6 +70,7 @@ def test_outputs_have_the_promised_shapes(name):
 
 
 # Parameters of the networks of torchvision, and of resnetv2_18 and vit_small_patch16_224 of timm.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "count"),
     [

@@ -304,9 +304,9 @@ def by_transformers(arrays):
 @pytest.mark.parametrize(
     ("name", "file", "pixels", "form"),
     [
-        ("dinov2-s14", "w", IMAGENET, dict),
+        pytest.param("dinov2-s14", "w", IMAGENET, dict, marks=pytest.mark.slow),
         ("dinov2-s14-reg", "w", IMAGENET, by_its_authors),
-        ("clip-b32", "w", CLIP, dict),
+        pytest.param("clip-b32", "w", CLIP, dict, marks=pytest.mark.slow),
         ("clip-b32-quick", "vit_base_patch32_clip_quickgelu_224", CLIP, dict),
         ("clip-b32-quick", "w", CLIP, by_transformers),
         ("vit-s16", "w", (np.full(3, 127.5),) * 2, dict),

@@ -31,6 +31,12 @@ def finite(leaf):
     return not jnp.issubdtype(leaf.dtype, jnp.floating) or not np.isnan(np.asarray(leaf, np.float64)).any()
 
 
+def one_in(number, names):
+    """A case for each name, of which all but one of so many are for ``-m slow``: what fails for one fails for many."""
+    marks = [[] if i % number == 0 else [pytest.mark.slow] for i in range(len(names))]
+    return pytest.mark.parametrize("name", [pytest.param(n, marks=m) for n, m in zip(names, marks, strict=True)])
+
+
 @pytest.fixture
 def compilations():
     """A list that grows by every trace and compilation."""
@@ -58,7 +64,7 @@ def test_every_public_function_has_a_case():
     assert public - {name.split(",")[0] for name in CASES} == {"bits.default_generator"}  # which takes no arrays
 
 
-@pytest.mark.parametrize("name", CASES)
+@one_in(3, CASES)
 def test_the_third_eager_call_compiles_nothing(name, compilations):
     for _ in range(2):
         case = table()[name]
@@ -93,7 +99,7 @@ def test_whatever_is_drawn_gives_numbers_that_follow_their_rows(name, seed, size
         np.testing.assert_allclose(ours, expected, rtol=2e-5, atol=2e-5 * max(1, size))
 
 
-@pytest.mark.parametrize("name", TRACED)
+@one_in(3, TRACED)
 def test_jit_vmap_scan_and_checkpoint_agree_with_a_plain_call(name):
     case = CASES[name]
 
@@ -113,9 +119,7 @@ def test_jit_vmap_scan_and_checkpoint_agree_with_a_plain_call(name):
     same(jax.tree.map(lambda x: x[0], scanned), jax.tree.map(jnp.asarray, case.call(*first)))
 
 
-@pytest.mark.parametrize(
-    "name", [name if i % 4 == 0 else pytest.param(name, marks=pytest.mark.slow) for i, name in enumerate(SPREAD)]
-)
+@one_in(4, SPREAD)
 def test_shard_map_works_on_every_shard(name):
     case = CASES[name]
     mesh = jax.make_mesh((4,), ("d",), devices=jax.devices()[:4], axis_types=(AxisType.Auto,))
@@ -170,7 +174,7 @@ def test_float64_other_generators_and_the_search_for_nans(name):
         np.testing.assert_allclose(np.asarray(ours, np.float64), np.asarray(expected, np.float64), atol=1e-3)
 
 
-@pytest.mark.parametrize("name", CASES)
+@one_in(2, CASES)
 @pytest.mark.parametrize("size", [(0, 3), (8, 1)])
 def test_no_example_and_one_class_are_right_or_refused(name, size):
     case = table(*size)[name]

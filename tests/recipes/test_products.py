@@ -133,6 +133,7 @@ def verified(tmp_path):
     return "--dataset=food101n", "--labels=verified", f"--data_dir={tmp_path}", "--image_size=8", "--model=mlp"
 
 
+@pytest.mark.slow
 def test_labels_that_were_verified_are_taken(as_a_user, tmp_path, verified):
     options = verified
     folder = tmp_path / "run"

@@ -38,7 +38,7 @@ def keys(*seeds):
     [
         (REMEMBERING, 2, 1),
         (CORRECTING, 2, 8),
-        (VISITING, STAGES, 1),
+        pytest.param(VISITING, STAGES, 1, marks=pytest.mark.slow),
         pytest.param(REMEMBERING, STAGES, 8, marks=pytest.mark.slow),
     ],
     ids=["can-1", "refresh-8", "stages-1", "stages-8"],

@@ -83,7 +83,7 @@ def test_rows_of_their_own_devices_are_those_of_all():
     jax.tree.map(np.testing.assert_array_equal, (taken, put), (own, put_own))
 
 
-@pytest.mark.parametrize("method", [elr(), SELF], ids=["elr", "self_learning"])
+@pytest.mark.parametrize("method", [elr(), pytest.param(SELF, marks=pytest.mark.slow)], ids=["elr", "self_learning"])
 def test_one_device_visits_what_eight_visit(data, method):
     """The same groups on either, and so the same training but for the order of sums."""
     one, eight = (trainer_of(method, devices).fit(data, jax.random.key(0), 3).state for devices in (1, 8))

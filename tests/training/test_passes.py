@@ -43,7 +43,7 @@ def in_numpy(params, inputs):
     return {"features": features, "logits": features @ head["kernel"] + head["bias"]}
 
 
-@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_posteriors_scores_and_features_are_those_of_all_examples_at_once(split, trainer_for, devices):
     big = Split(np.tile(split.inputs, (6, 1)), np.tile(split.noisy_label, 6), None)  # more than a batch of 512
     trainer = trainer_for(big, REMEMBERING, devices)

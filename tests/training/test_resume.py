@@ -109,7 +109,9 @@ def untimed(history):
 
 
 @pytest.mark.parametrize(
-    "seed", [None, 0, pytest.param(1, marks=pytest.mark.slow)], ids=["at epochs' ends", "seed 0", "seed 1"]
+    "seed",
+    [pytest.param(None, marks=pytest.mark.slow), 0, pytest.param(1, marks=pytest.mark.slow)],
+    ids=["at epochs' ends", "seed 0", "seed 1"],
 )
 def test_a_training_stopped_anywhere_goes_on_as_if_nothing_had_been(
     case, trainer_for, uninterrupted, stepwise, tmp_path, seed
