@@ -27,7 +27,7 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
 def default_generator() -> Generator:
-    """Threefry on CPUs; the hash on TPUs and GPUs, where threefry's bits are a third of the sweeps' time or more."""
+    """Threefry on CPUs; the hash on TPUs and GPUs, where threefry's bits are a quarter of the time or more."""
     return "threefry" if target.platform() == "cpu" else "hash"
 
 

@@ -1,7 +1,7 @@
 """Draws as rows of matrix products, laid out as the device's products want them.
 
-A GPU's products are about twice as fast on rows of a multiple of 16 bytes, and left to itself XLA has them take in
-biases that are written out for every row, and keeps draws in the float32 that they come from.
+A GPU's products are faster on rows of a multiple of 16 bytes, and left to itself XLA has them take in biases that are
+written out for every row, and keeps draws in the float32 that they come from.
 """
 
 from __future__ import annotations

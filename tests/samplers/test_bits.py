@@ -124,3 +124,9 @@ def test_bad_input_is_named():
         bits.random_words(key, (2**20, 2**13), "hash")
     with pytest.raises(ValueError, match="9 units take 2 bytes, got 1"):
         bits.unpack(jnp.zeros((1, 1), jnp.uint8), 9)
+
+
+@pytest.mark.parametrize(("platform", "expected"), [("cpu", "threefry"), ("gpu", "hash"), ("tpu", "hash")])
+def test_the_default_goes_by_the_platform(monkeypatch, platform, expected):
+    monkeypatch.setattr(bits.target, "platform", lambda: platform)
+    assert bits.default_generator() == expected

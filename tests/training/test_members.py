@@ -123,7 +123,7 @@ def test_members_lie_apart_where_they_come_out_even():
     ("method", "stages", "members"),
     [
         pytest.param(REMEMBERING, STAGES, 8, marks=pytest.mark.slow),
-        pytest.param(CORRECTING, 2, 5, marks=pytest.mark.slow),
+        (CORRECTING, 2, 5),
     ],
     ids=["stages-8", "refresh-5"],
 )
@@ -168,8 +168,10 @@ def form(leaf):
     return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype)
 
 
-def test_members_with_convolutions_go_one_after_the_other_on_a_cpu():
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_members_with_convolutions_go_one_after_the_other(monkeypatch, platform):
     """Each ends where it ends alone, and no convolution has the kernels of two."""
+    monkeypatch.setattr("nlx.training.feed.target.platform", lambda: platform)
     rng = np.random.default_rng(0)
     images, labels = rng.normal(size=(64, 8, 8, 3)).astype(np.float32), rng.integers(0, 3, 64).astype(np.int32)
     model, mesh = build("convnet", (8, 8, 3), 3, widths=(4, 8)), make_mesh(jax.devices()[:1])

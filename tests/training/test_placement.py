@@ -217,7 +217,7 @@ def test_weights_from_elsewhere_lie_as_those_they_replace(data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("there", ["split", pytest.param("whole", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("there", ["split", "whole"])
 def test_a_run_goes_on_where_parameters_lie_otherwise(data, tmp_path, there):
     made = {
         "split": lambda **more: trainer_of(LAYER, SQUARE, shard_params=True, spread_data=True, **more),
