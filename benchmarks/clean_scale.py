@@ -141,8 +141,18 @@ def page_of(options: Options, runs: list[Cleaned]) -> list[str]:
         "",
         *table(list(HEAD), list(rows_of(runs, options))),
         "",
-        f"`python benchmarks/clean_scale.py`; {os.cpu_count()} cores, {platform.machine()}; {about}.",
+        f"`{command_of(options)}`; {os.cpu_count()} cores, {platform.machine()}; {about}.",
     ]
+
+
+def command_of(options: Options) -> str:
+    """The command that measures this, with what is not at its default."""
+    command, usual = "python benchmarks/clean_scale.py", Options()
+    for name in ("sizes", "dim", "classes", "spread"):
+        value = getattr(options, name)
+        if value != getattr(usual, name):
+            command += f" --{name} {' '.join(map(str, value))}" if name == "sizes" else f" --{name}={value}"
+    return command
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from nlx.arguments import ArgumentError
 from nlx.cleaning.arrays import is_pictures
 from nlx.cleaning.clean import clean, evidence_of
 from nlx.cleaning.decisions import read_decisions
-from nlx.cleaning.estimates import estimate
+from nlx.cleaning.estimates import Interval
 from nlx.cleaning.evidence import weigh
 from nlx.cleaning.label_files import write_issues, write_labels
 from nlx.cleaning.label_forms import Labels, label_array, read_classes, split_labels, trusted_rows
@@ -226,8 +226,7 @@ def _told(table: LabelTable) -> dict[str, str]:
     """What is known of the noise, and of the decided list, in words."""
     if table.multi_label:
         return {}
-    remaining = estimate(evidence_of(table), table.noisy_label).remaining
-    told = {"labels still wrong after cleaning": remaining.percent()}
+    told = {"labels still wrong after cleaning": Interval(**table.guard["remaining"]).percent()}
     if "aum" in table.extras:
         without = weigh(evidence_of(table), table.noisy_label).posterior.argmax(axis=1)
         told["labels that the networks change"] = f"{(without != table.cleaned_label).sum():,}"

@@ -62,6 +62,8 @@ def train(options: LinearOptions, run: Run) -> Result:
     data, training = run.load()
     options, training = linear(options, training, data)
     model, method = build_model(options, training, data), plain(cross_entropy, "linear")
+    tried_by_folds = {"weight_decay": options.weight_decay, "epochs": options.epochs}
+    observers = run.observers(method, data, model="mlp", widths=(), dropout=0.0, augmentation="none", **tried_by_folds)
     schedule, size, key = build_schedule(options, training), training.batch_size, jax.random.key(options.seed)
 
     def hits(training: Training) -> float:
@@ -73,13 +75,11 @@ def train(options: LinearOptions, run: Run) -> Result:
         return float(np.mean(probs.argmax(axis=1) == data.train.observed))
 
     best = max(tried(options, training), key=hits)
-    settled = {"model": "mlp", "widths": (), "dropout": 0.0, "augmentation": "none"}
-    chosen = {"weight_decay": best.weight_decay, "epochs": best.epochs}
-    observers = run.observers(method, data, **settled, **chosen)
     trainer = Trainer(model, method, build_optimizer(options, best), batch_size=size, observers=observers)
     stage = Stage(best.epochs, schedule=schedule)
     fitted = trainer.fit(data.train, key, stage, state=run.restored(trainer, data, stage))
-    return run.export(trainer, fitted, data, facts={"model": "linear", "epochs": best.epochs})
+    chosen = {"epochs": best.epochs, "weight_decay": best.weight_decay}
+    return run.export(trainer, fitted, data, facts={"model": "linear", **chosen})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import clean_scale
-from benchmarks.clean_scale import Cleaned, Options, page_of, rows_of, run, write_embeddings
+from benchmarks.clean_scale import Cleaned, Options, command_of, page_of, rows_of, run, write_embeddings
 
 TINY = Options(sizes=(400,), dim=6, classes=4, spread=3.0)
 
@@ -27,6 +27,12 @@ def test_growth_is_that_from_one_size_to_the_next():
     assert first == ["1,000", "0.00", "0.00", "1.00", "", "10", "", "60.0", "90.0", "300", "95.0"]
     assert second[3:7] == ["1.50", "250.0", "12", "1,000"]
     assert "| 3,000 |" in "\n".join(page_of(Options(), runs))
+
+
+def test_a_page_names_the_command_that_measures_the_same():
+    assert command_of(Options(record=True)) == "python benchmarks/clean_scale.py"
+    assert command_of(TINY) == "python benchmarks/clean_scale.py --sizes 400 --dim=6 --classes=4 --spread=3.0"
+    assert "`python benchmarks/clean_scale.py --sizes 400 --dim=6" in page_of(TINY, [])[-1]
 
 
 @pytest.mark.parametrize("words", [["--sizes", "30", "--classes=4"], ["--classes=1"], ["--dim=0"]])

@@ -200,12 +200,13 @@ def test_answers_become_labels_and_pages(user, tmp_path):
 def test_the_plan_adds_up_what_was_tried(monkeypatch):
     monkeypatch.setattr(plan, "_seconds", lambda run: (0.1, 0.02))
     said = plan.planned((10_240, 256), 10, None, True, 3)
-    # 60 and 60 programs; 400 steps, and 30 times as many of networks; neighbours of ten times as many, squared.
-    assert said == "linear models in 3 folds, 15 nearest neighbours, three small networks; about 4 minutes"
-    assert plan.planned((90_000, 256), 10, None, False, 5).endswith("no neighbours, being too many; about 60 seconds")
-    # Three times on 64 examples of each class, and then on all.
+    # 60 and 60 programs; 400 steps, a third more for the model that is kept, and 30 times as many of networks; Bayes'
+    # rule 230 times for ten times as many; neighbours of ten times as many, squared.
+    assert said == "linear models in 3 folds, 15 nearest neighbours, three small networks; about 5 minutes"
+    assert plan.planned((90_000, 256), 10, None, False, 5).endswith("no neighbours, being too many; about 8 minutes")
+    # Three times on a fifth of 64 examples of each class, and then on all; Bayes' rule 200 times for 16,777 of them.
     assert plan.planned((90_000, 256), 1000, None, False, 5).startswith("linear models in 5 folds in the best of three")
-    assert plan.planned((90_000, 256), 1000, None, False, 5).endswith("about 3 minutes")
+    assert plan.planned((90_000, 256), 1000, None, False, 5).endswith("about 4 minutes")
 
 
 def test_the_command_speaks_before_it_loads(monkeypatch):

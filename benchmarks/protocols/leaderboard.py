@@ -15,6 +15,7 @@ from recipes import (
     agreement,
     baseline,
     can,
+    clean_net,
     co_teaching,
     crf,
     distill,
@@ -50,6 +51,7 @@ OTHERS: dict[str, Entry] = {
     "co-teaching": Entry(co_teaching.CoTeachingOptions(), co_teaching.train),
     "agreement (CUFIT)": Entry(agreement.AgreementOptions(), agreement.train),
     "joint optimization": Entry(joint_optimization.JointOptimizationOptions(), joint_optimization.train),
+    "CleanNet, 10 % trusted": Entry(clean_net.CleanNetOptions(**TRUSTED), clean_net.train),
     CLEAN: Entry(baseline.BaselineOptions(loss="clean"), baseline.train),
 }
 CASES: dict[str, dict[str, Any]] = {

@@ -80,8 +80,9 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         if not isinstance(seed, Integral):
             seed = check_random_state(seed).randint(2**31 - 1)
         self._how = (self.method, len(noisy), len(self.classes_), self.hidden, self.epochs)
-        self._trainer, states, self.table_ = train(split, names, self.method, folds, int(seed), *self._how[3:])
-        self._states = [jax.tree.map(np.asarray, for_prediction(state)) for state in states]
+        trained = train(split, names, self.method, folds, int(seed), *self._how[3:])
+        self._trainer, self.table_ = trained.trainer, trained.table
+        self._states = [jax.tree.map(np.asarray, for_prediction(state)) for state in trained.states]
         self.cleaned_labels_ = self.classes_[self.table_.cleaned_label]
         self.label_score_ = self.table_.label_score
         return self

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from nlx.arguments import ArgumentError
 from nlx.cleaning.arrays import Given, columns_of, given_split
 from nlx.cleaning.blocks import kept
-from nlx.cleaning.estimates import decided, estimate
+from nlx.cleaning.estimates import NoiseView
 from nlx.cleaning.evidence import each_class, fuse, weigh, weigh_each
 from nlx.cleaning.guard import best_belief, guard_of, guarded
 from nlx.cleaning.held_out import judge, rows_to_judge
@@ -118,7 +118,8 @@ def clean(
     )
     table = trained.table
     if precision is not None:
-        listed = decided(evidence_of(table), table.noisy_label, precision)
+        assert trained.noise is not None
+        listed = trained.noise.decided(precision)
         if split.trusted is not None:
             listed = np.where(split.trusted, table.changed, listed)
         table = replace(table, extras=table.extras | {"decided": listed})
@@ -156,11 +157,13 @@ class Trained(NamedTuple):
       trainer: of the networks.
       states: of each.
       table: cleaned labels.
+      noise: what evidence by default says of the noise, where each example has one label.
     """
 
     trainer: Trainer
     states: list[TrainState]
     table: LabelTable
+    noise: NoiseView | None = None
 
 
 def train(
@@ -197,7 +200,7 @@ def train(
     taught = split if split.trusted is None else replace(split, noisy_label=split.label)
     trainer, trained, _ = linear_in_folds(taught, len(names), key, folds)
     states = [trained.fitted.member(i).state for i in range(folds)]
-    chosen, known = "bayes", split.trusted_label
+    chosen, known, noise = "bayes", split.trusted_label, None
     probs: Belief = trained.probs
     extras["out_of_fold"] = probs
     if affordable(*split.inputs.shape) and (noisy.ndim == 1 or noisy.size <= _MOST_ENTRIES):
@@ -209,6 +212,7 @@ def train(
         probs = weigh_each(probs, noisy, known)
     else:
         weighed = weigh(probs, noisy, known, soft)
+        noise = NoiseView(probs, noisy, weighed=weighed if known is None and soft is None else None)
         probs = weighed.posterior if network else weighed.belief
     if network:
         extras |= margins(taught, jax.random.fold_in(key, 0), len(names))
@@ -219,9 +223,9 @@ def train(
         counts = {name: (noisy[near] == labels[:, None]).sum(axis=1, dtype=np.int32) for name, labels in votes.items()}
         table = replace(table, extras=table.extras | counts)
     guard = guard_of(judged, table)
-    if noisy.ndim == 1:  # better evidence than the judges', who stay others than what they judge
-        guard = guard._replace(noise=estimate(evidence_of(table), noisy).noise_rate)
-    return Trained(trainer, states, guarded(table, guard))
+    if noise is not None:  # better evidence than the judges', who stay others than what they judge
+        guard = guard._replace(noise=noise.estimates.noise_rate, remaining=noise.estimates.remaining)
+    return Trained(trainer, states, guarded(table, guard), noise)
 
 
 def affordable(n: int, width: int) -> bool:

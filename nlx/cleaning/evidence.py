@@ -32,7 +32,7 @@ from nlx.methods.top import Top
 _WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8)  # of the neighbours' opinion
 _POWERS = (0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.8)  # of p(y | x): above 1 it is surer than the model is
 _ROUNDS = 5  # of EM
-_ENOUGH = 2**26  # probabilities that a power is found on, at most
+_ENOUGH = 2**24  # probabilities that a power is found on, at most
 _STEEPNESS = 8.0  # with which evidence for a matrix of noise decides; with its place, found on planted noise
 
 
@@ -132,7 +132,7 @@ def weigh(
 
     .. math:: q_i \propto p(i \mid x)^a \, T_{i \tilde y}
 
-    The power a is the one under which the given labels, which p has not seen, are likeliest (of more than 67 million
+    The power a is the one under which the given labels, which p has not seen, are likeliest (of more than 17 million
     probabilities: those of random examples), with T from the confident joint; T is then refined by a few rounds of EM.
     (With T refined for each power, models that explain noise by their own doubts would win.) A weak model's own
     confusions look like noise that depends on the class, so that a second reading has one rate for all classes instead.

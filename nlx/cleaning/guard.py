@@ -46,6 +46,7 @@ class Guard(NamedTuple):
       verdict: ``worse`` where a class is lost; else ``better`` or ``worse`` where the interval of the gain says so, or
         that of the difference where there is no gain; ``open`` where the judges know no more of one label to an example
         than which class is the most frequent.
+      remaining: share of the cleaned labels that are wrong, where that is estimated.
     """
 
     noise: Interval | None
@@ -55,6 +56,7 @@ class Guard(NamedTuple):
     classes: tuple[list[int], list[int]]
     lost: list[str]
     verdict: Literal["better", "worse", "open"]
+    remaining: Interval | None = None
 
     @property
     def line(self) -> str:
@@ -79,7 +81,7 @@ class Guard(NamedTuple):
 
     def summary(self) -> dict[str, Any]:
         """For JSON."""
-        each = {name: getattr(self, name) for name in ("noise", "gain", "difference")}
+        each = {name: getattr(self, name) for name in ("noise", "gain", "difference", "remaining")}
         intervals = {
             name: None if value is None else {bound: float(x) for bound, x in value._asdict().items()}
             for name, value in each.items()

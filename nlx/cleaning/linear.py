@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jax import Array
 
-from nlx.cleaning.folds import OutOfFold, out_of_fold
+from nlx.cleaning.folds import OutOfFold, folds_of, out_of_fold
 from nlx.cleaning.trainers import FEW_CLASSES, MANY, Setting, trainer_for
 from nlx.data.dataset import Split
 from nlx.metrics import mean_average_precision
@@ -34,8 +34,8 @@ def linear_in_folds(split: Split, num_classes: int, key: Array, folds: int) -> L
 
     With q = 0.7 next to nothing is learnt from a label that has the probability of one class among many, and a decay
     that suits ten classes keeps the probabilities of a thousand alike. So settings are tried where there are more than
-    40 classes, on 64 examples of each or 32,000 where there are more; else where fewer than half of the labels of fewer
-    than 32,000 examples are predicted.
+    40 classes, on 64 examples of each or 32,000 where there are more, and the first fold alone judges where there are
+    as many as that; else where fewer than half of the labels of fewer than 32,000 examples are predicted.
 
     Args:
       split: prepared features and the labels to learn.
@@ -45,8 +45,9 @@ def linear_in_folds(split: Split, num_classes: int, key: Array, folds: int) -> L
     """
     several = split.observed.ndim == 2
     if num_classes > _FEW and not several:
-        some, best = _best_on_some(split, num_classes, key, folds)
-        return best if some is split else _fitted(best.setting, split, num_classes, key, folds)
+        if len(split) < MANY:
+            return _best_in_folds(split, num_classes, key, folds)
+        return _fitted(_best_of_one_fold(split, num_classes, key, folds), split, num_classes, key, folds)
     first = _fitted(FEW_CLASSES, split, num_classes, key, folds)
     if len(split) >= MANY or _hits(first, split) >= _WEAK:
         return first
@@ -54,29 +55,42 @@ def linear_in_folds(split: Split, num_classes: int, key: Array, folds: int) -> L
     return max(first, other, key=lambda linear: _hits(linear, split))
 
 
-def fits(n: int, num_classes: int) -> float:
+def fits(n: int, num_classes: int, folds: int) -> float:
     """How often :func:`linear_in_folds` trains on so many examples of one label each: 1, and more of many classes."""
     if num_classes <= _FEW:
         return 1.0
-    enough = _enough(num_classes)
-    tried = len(_OF_MANY_CLASSES) * min(n, enough) / n
-    return tried + (n > enough)
+    settings = len(_OF_MANY_CLASSES)
+    return float(settings) if n < MANY else 1 + settings * min(n, _enough(num_classes)) / n / folds
 
 
 def setting_for(split: Split, num_classes: int, key: Array, folds: int = 5) -> Setting:
     """The setting for one linear model of all examples, whose labels are clean."""
     if num_classes <= _FEW or split.observed.ndim == 2:
         return FEW_CLASSES
-    return _best_on_some(split, num_classes, key, min(folds, len(split)))[1].setting
+    if len(split) < MANY:
+        return _best_in_folds(split, num_classes, key, min(folds, len(split))).setting
+    return _best_of_one_fold(split, num_classes, key, folds)
 
 
-def _best_on_some(split: Split, num_classes: int, key: Array, folds: int) -> tuple[Split, Linear]:
-    """As many examples as are enough, and the models of them that predict held-out labels best."""
-    some, enough = split, _enough(num_classes)
-    if len(split) > enough:
-        some = split.take(np.sort(np.random.default_rng(0).permutation(len(split))[:enough]))
-    tried = (_fitted(setting, some, num_classes, key, folds) for setting in _OF_MANY_CLASSES)
-    return some, max(tried, key=lambda linear: _hits(linear, some))
+def _best_in_folds(split: Split, num_classes: int, key: Array, folds: int) -> Linear:
+    """The models that predict held-out labels best."""
+    tried = (_fitted(setting, split, num_classes, key, folds) for setting in _OF_MANY_CLASSES)
+    return max(tried, key=lambda linear: _hits(linear, split))
+
+
+def _best_of_one_fold(split: Split, num_classes: int, key: Array, folds: int) -> Setting:
+    """The setting in which one model predicts the labels of the first fold best, of as many examples as are enough."""
+    if len(split) > _enough(num_classes):
+        split = split.take(np.sort(np.random.default_rng(0).permutation(len(split))[: _enough(num_classes)]))
+    fold = folds_of(split.observed, folds, 0)
+    seen, new = (split.take(np.flatnonzero(rows)) for rows in (fold != 0, fold == 0))
+
+    def hits(setting: Setting) -> float:
+        trainer, stage = trainer_for(seen, None, len(seen), num_classes, setting=setting)
+        probs = trainer.predict(trainer.fit(seen, key, stage).state, new)
+        return float(np.mean(probs.argmax(axis=1) == new.observed))
+
+    return max(_OF_MANY_CLASSES, key=hits)
 
 
 def _enough(num_classes: int) -> int:

@@ -11,12 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from nlx.cleaning.bayes import HeldOut, by_em
 from nlx.cleaning.clean import affordable
+from nlx.cleaning.estimates import ENOUGH
 from nlx.cleaning.linear import fits
 from nlx.cleaning.neighbours import NEIGHBOURS, neighbours
 
 _SIZE, _ROWS, _BATCH = 1024, 1024, 256  # of what is tried: a product, neighbours and a step
 _LEAST_STEPS, _PASSES = 400, 8  # of linear models
+_ESTIMATED, _BELIEVED = 200, 30  # passes of Bayes' rule over some probabilities, and over all
 _COMPILED, _MORE = 60, 60  # programs as long as the one tried; those of networks
 _NETWORKS = 30  # times the work of a linear model's step
 _PRODUCTS = {"patches": 1e8, "frozen": 4e9}  # for the features of a picture
@@ -41,7 +44,12 @@ def planned(
     models = jnp.zeros((folds, width, classes))
     compiled, step = _seconds(lambda: _step(models, rows[:_BATCH]))
     steps = max(_PASSES * n // _BATCH, _LEAST_STEPS)
-    seconds = _COMPILED * compiled + fits(n, classes) * steps * step
+    again = fits(n, classes, folds)
+    stored = again - 1 + 1 / folds  # of the model that is kept for new data
+    seconds = _COMPILED * compiled + (again + stored) * steps * step
+    held_out = HeldOut(np.full((len(rows), classes), 1 / classes, np.float32), np.arange(len(rows)) % classes)
+    believed = _seconds(lambda: by_em(held_out, jnp.full((classes, classes), 1 / classes), 1.0, 1).matrix)[1]
+    seconds += believed * (_ESTIMATED * min(n, ENOUGH // classes) + _BELIEVED * n) / len(rows)
     if near and len(rows) > 1:
         seconds += _seconds(lambda: neighbours(rows, min(NEIGHBOURS, len(rows) - 1)))[1] * (n / len(rows)) ** 2
     if made:
@@ -50,7 +58,7 @@ def planned(
         seconds += _seconds(lambda: square @ square)[1] * products / _SIZE**3
     if network:
         seconds += _MORE * compiled + _NETWORKS * steps * step
-    settings = "" if fits(n, classes) == 1 else " in the best of three settings"
+    settings = "" if again == 1 else " in the best of three settings"
     does = [
         f"linear models in {folds} folds{settings}",
         "15 nearest neighbours" if near else "no neighbours, being too many",

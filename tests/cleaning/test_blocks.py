@@ -86,7 +86,7 @@ def test_lists_and_estimates_by_blocks(in_blocks):
 def test_of_very_many_examples_some_are_enough_for_estimates(monkeypatch):
     probs, given, _ = noisy_world(20_000)
     whole = estimate(probs, given).noise_rate
-    monkeypatch.setattr(estimates, "_ENOUGH", 4 * 2000)
+    monkeypatch.setattr(estimates, "ENOUGH", 4 * 2000)
     some = estimate(probs, given).noise_rate
     assert whole.value == pytest.approx(some.value, abs=0.04)
     assert some.high - some.low > whole.high - whole.low

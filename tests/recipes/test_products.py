@@ -257,8 +257,20 @@ def test_logistic_regression_takes_the_length_that_held_out_labels_speak_for(run
     products.check("linear", set(), set(), {"test_accuracy", "issue_auc"})
     assert sorted(set(tried)) == [(2, 1), (2, 4)]
     assert len(tried) == 2 * len(linear.STRENGTHS)
-    assert products.config["options"]["epochs"] == products.rows[-1]["epoch"] == products.summary["epochs"] == 1
+    assert products.rows[-1]["epoch"] == products.summary["epochs"] == 1
+    asked = products.config["options"]  # what was chosen is not known when the folder is opened
+    assert (asked["epochs"], asked["weight_decay"]) == (4, None)
+    assert products.summary["weight_decay"] in linear.STRENGTHS
     assert products.summary["model"] == "linear"
+
+
+def test_logistic_regression_tells_of_a_taken_folder_before_its_folds(arrays, as_a_user, monkeypatch, tmp_path):
+    (tmp_path / "labels.parquet").touch()
+    monkeypatch.setattr(linear, "out_of_fold", None)
+    options = [option.format(arrays=arrays) for option in MINE]
+    code, _, err = as_a_user("linear", *options, f"--run_dir={tmp_path}")
+    assert code == 1
+    assert err.endswith(f"error: {tmp_path} exists: go on with it by --resume, or choose another --run_dir\n")
 
 
 def test_icnm_runs(run):
