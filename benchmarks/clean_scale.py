@@ -56,7 +56,7 @@ class Options:
     """Numbers of an embedding."""
     classes: int = 1_000
     """Classes."""
-    spread: float = 0.15
+    spread: float = 0.25
     """Of the centres, where examples spread by 1 around them."""
     record: bool = False
     """Whether to write the page to benchmarks/results/clean-scale.md."""
@@ -135,7 +135,8 @@ def page_of(options: Options, runs: list[Cleaned]) -> list[str]:
     return [
         "# nlx clean on embeddings, up to a million",
         "",
-        f"{options.classes:,} classes, {options.dim} numbers an embedding, two labels in five drawn at random; a run "
+        f"{options.classes:,} classes, {options.dim} numbers an embedding, which spread by 1 around centres that spread "
+        f"by {options.spread}; two labels in five drawn at random. A run "
         "is a process of its own, `nlx clean embeddings.npy labels.npy --precision=0.9`, from reading to its last "
         "file. Growth is from one size to the next, for a million more examples; shares in percent.",
         "",
