@@ -135,9 +135,9 @@ def page_of(options: Options, runs: list[Cleaned]) -> list[str]:
     return [
         "# nlx clean on embeddings, up to a million",
         "",
-        f"{options.classes:,} classes, {options.dim} numbers an embedding, which spread by 1 around centres that spread "
-        f"by {options.spread}; two labels in five drawn at random. A run "
-        "is a process of its own, `nlx clean embeddings.npy labels.npy --precision=0.9`, from reading to its last "
+        f"{options.classes:,} classes, {options.dim} numbers an embedding, spread by 1 around centres that spread by "
+        f"{options.spread}; two labels in five drawn at random. A run is a process of its own, "
+        "`nlx clean embeddings.npy labels.npy --precision=0.9`, from reading to its last "
         "file. Growth is from one size to the next, for a million more examples; shares in percent.",
         "",
         *table(list(HEAD), list(rows_of(runs, options))),
