@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 import nlx
 from nlx.arguments import ArgumentError
-from nlx.cleaning import linear
+from nlx.cleaning import estimates, linear
 from nlx.cleaning.arrays import features_of, standard_form
 from nlx.cleaning.label_forms import classes_of
 from nlx.cleaning.trainers import FEW_CLASSES, Setting
@@ -62,6 +62,18 @@ def test_the_seed_decides_everything_and_classes_may_have_any_name(digits):
     assert (one.posterior != other.posterior).any()
 
 
+def test_what_the_evidence_says_of_noise_is_found_once(digits, monkeypatch):
+    images, noisy, _ = (part[:400] for part in digits)
+    with monkeypatch.context() as without:
+        without.setattr(estimates, "weigh", None)  # it is done for the posterior already
+        table = nlx.clean(images, noisy, precision=0.9)
+    about = table.extras["evidence"], table.noisy_label
+    found = estimates.estimate(*about)
+    for name, interval in (("noise", found.noise_rate), ("remaining", found.remaining)):
+        assert table.guard[name] == {bound: float(x) for bound, x in interval._asdict().items()}
+    np.testing.assert_array_equal(table.extras["decided"], estimates.decided(*about, 0.9))
+
+
 def test_units_of_features_do_not_matter(digits):
     images, noisy, _ = (part[:400] for part in digits)
     scale = 10.0 ** RNG.integers(-3, 4, 64)
@@ -107,6 +119,19 @@ def test_settings_of_many_classes_are_chosen_by_held_out_labels_of_some_examples
     for labels in (noisy, label):
         hits = [np.mean(models.found.probs.argmax(axis=1) == labels) for models in (best, first)]
         assert hits[0] > hits[1] + 0.2
+
+
+def test_of_many_examples_one_fold_chooses_the_setting(monkeypatch):
+    x, noisy, _ = many_classes(n=600, k=41, d=8)
+    split, fitted = Split(standard_form(x).apply(x), noisy.astype(np.int32), None), []
+    monkeypatch.setattr(linear, "MANY", 500)
+    monkeypatch.setattr(linear, "out_of_fold", lambda *args, **options: fitted.append(options))
+    found = linear.linear_in_folds(split, 41, jax.random.key(0), 3)
+    assert (len(fitted), found.found) == (1, None)
+    assert found.setting == linear.setting_for(split, 41, jax.random.key(0), 3)
+    monkeypatch.undo()
+    fits = [linear.fits(n, k, 5) for n, k in ((64_000, 40), (31_999, 1000), (64_000, 1000), (1_000_000, 1000))]
+    assert fits == pytest.approx([1, 3, 1.6, 1.0384])
 
 
 @pytest.mark.slow
