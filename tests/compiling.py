@@ -4,8 +4,9 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
-# LLVM may leave programs as they are. jaxlib 0.10 has an older code generator as well, which takes half as long.
-QUICK = "--xla_backend_optimization_level=0"
+# LLVM may leave programs as they are, in one piece: to split small ones costs more than to compile their parts at once
+# saves. jaxlib 0.10 has an older code generator as well, which takes half as long.
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if version("jaxlib").startswith("0.10."):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 

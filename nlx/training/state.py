@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -108,7 +109,18 @@ def state_maker(
     form = jax.eval_shape(make, jax.random.key(0))
     if not target.is_planned():  # its devices have memory of their own, and nothing is allocated
         _check_memory(abstract(make, mesh, shard_params), mesh)
-    return jax.jit(make, out_shardings=state_shardings(form, mesh, shard_params))
+    return jax.jit(make, out_shardings=state_shardings(form, mesh, shard_params), compiler_options=compile_soon(mesh))
+
+
+def compile_soon(mesh: Mesh) -> dict[str, Any] | None:
+    """Compiler options for a program that runs once, on a CPU: fewer passes; what the environment asks for stands.
+
+    A ResNet's weights are the same to the bit and drawn as fast, and their program compiles in less than half the time.
+    """
+    level = "xla_backend_optimization_level"
+    if mesh.devices.flat[0].platform != "cpu" or level in os.environ.get("XLA_FLAGS", ""):
+        return None
+    return {level: 1}
 
 
 def memory_rows(n: int, mesh: Mesh, groups: int = 1) -> int:

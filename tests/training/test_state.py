@@ -1,5 +1,7 @@
 """What a stage may want to be new: last layers, the optimizer's state."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +12,10 @@ from nlx.arguments import ArgumentError
 from nlx.methods.noise_types import noise_types, second_backbone, shared_trunk
 from nlx.methods.plain import cross_entropy, plain
 from nlx.models import build
+from nlx.training import state
 from nlx.training.mesh import make_mesh
 from nlx.training.stages import Stage
-from nlx.training.state import reinit_heads
+from nlx.training.state import compile_soon, reinit_heads
 from nlx.training.trainer import Trainer
 from tests.training.conftest import STEPS, B, F, K
 
@@ -89,3 +92,16 @@ def test_stages_draw_heads_and_start_the_optimizer_anew_where_they_begin(split):
     _, again = fit(fresh_optimizer=True)
     sizes = [float(sum(jnp.sum(x**2) for x in jax.tree.leaves(s.opt_state))) for s in (kept, again)]
     assert sizes[1] < sizes[0]
+
+
+def test_weights_are_drawn_by_a_program_that_compiles_soon_unless_the_environment_says_how(
+    split, trainer_for, monkeypatch
+):
+    cpu, gpu = (SimpleNamespace(devices=np.array([SimpleNamespace(platform=name)])) for name in ("cpu", "gpu"))
+    assert compile_soon(cpu) is None  # as the tests' environment does
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    assert compile_soon(cpu) == {"xla_backend_optimization_level": 1}
+    assert compile_soon(gpu) is None
+    monkeypatch.setattr(state, "compile_soon", lambda mesh: {"no_such_option": 1})
+    with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
+        trainer_for(split, plain(cross_entropy)).init(jax.random.key(0), split)
