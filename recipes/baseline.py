@@ -38,7 +38,7 @@ def train(options: BaselineOptions, run: Run) -> Result:
     method = by_loss(options, data)
     method = method if data.multi_label or options.mix != "none" else with_dynamics(method)
     optimizer = build_optimizer(options, training)
-    observers = run.observers(method, data, **numbers(options))
+    observers = run.observers(method, data, **numbers(options, data.num_classes))
     trainer = Trainer(model, method, optimizer, batch_size=training.batch_size, observers=observers)
     stage = Stage(training.epochs, schedule=build_schedule(options, training))
     fitted = trainer.fit(data.train, jax.random.key(options.seed), stage, state=run.restored(trainer, data, stage))

@@ -15,7 +15,7 @@ from nlx.data.dataset import Split
 from nlx.methods.can import can, paper_schedule
 from nlx.methods.method import Method
 from nlx.methods.noise_layer import noise_layer
-from nlx.methods.plain import cross_entropy, plain
+from nlx.methods.plain import cross_entropy, generalized_q, plain
 from nlx.methods.self_learning import corrections, self_learning
 from nlx.models import build
 from nlx.training.mesh import make_mesh
@@ -88,7 +88,7 @@ def method_named(name: str, num_classes: int, epochs: int, steps: int, single: b
       ArgumentError: the name is not known, or the system is not for such labels.
     """
     falls = partial(paper_schedule, epochs * steps)
-    generalized = plain(partial(losses.generalized_cross_entropy, q=_Q), "generalized_ce")
+    generalized = plain(partial(losses.generalized_cross_entropy, q=generalized_q(num_classes)), "generalized_ce")
     methods = {
         "can": lambda: can(num_classes, temperature=falls(), rho=falls(floor=0.0)),
         "generalized_ce": lambda: generalized,

@@ -17,7 +17,15 @@ from nlx.experiment.options import RecipeOptions, refuse_idle, require
 from nlx.experiment.transition_source import read_transition
 from nlx.methods.method import Method
 from nlx.methods.noise_layer import forward
-from nlx.methods.plain import backward, cross_entropy, per_class, plain, trusted_cross_entropy, with_vectors
+from nlx.methods.plain import (
+    backward,
+    cross_entropy,
+    generalized_q,
+    per_class,
+    plain,
+    trusted_cross_entropy,
+    with_vectors,
+)
 
 AnyLabels = Literal["cross_entropy", "binary_cross_entropy", "bootstrap_soft", "bootstrap_hard", "clean"]
 ByMatrix = Literal["forward", "backward", "reweighted"]
@@ -58,7 +66,8 @@ class LossOptions(RecipeOptions):
     """Trust in the label, for the bootstraps (papers 0.95 and 0.8); weight of the reverse cross-entropy, symmetric_ce
     (paper 1), or of the passive loss, active_passive and joint_asymmetric (1)."""
     q: float | None = None
-    """Of generalized_ce, in (0, 1]; towards 0 it is cross-entropy, at 1 it is mae (paper 0.7)."""
+    """Of generalized_ce, in (0, 1]; towards 0 it is cross-entropy, at 1 it is mae (paper 0.7; here, of more than 27
+    classes, ln 10 / ln K, so that labels count enough at first)."""
     alpha: float | None = None
     """Weight of the cross-entropy, symmetric_ce (paper, CIFAR-10: 0.1), active_passive and joint_asymmetric (1)."""
     a: float | None = None
@@ -76,16 +85,27 @@ class LossOptions(RecipeOptions):
         for name, interval in NUMBERS.items():
             trust = name == "beta" and self.loss.startswith("bootstrap")
             require(self, "[0, 1]" if trust else interval, name)
-        takes = [*numbers(self), *(["transition"] if self.loss in (*get_args(ByMatrix), "label_smoothing") else [])]
+        takes = [
+            *asked_of(self.loss),
+            *(["transition"] if self.loss in (*get_args(ByMatrix), "label_smoothing") else []),
+        ]
         refuse_idle(self, f"with `loss`={self.loss}", *(n for n in (*NUMBERS, "transition") if n not in takes))
         refuse_idle(self, "here", *(["clean_fraction"] if self.transition != "trusted" else []), "known_outliers")
 
 
-def numbers(options: LossOptions) -> dict[str, float]:
-    """The loss's arguments that options give, by default its own."""
-    asked = inspect.signature(FUNCTIONS.get(options.loss, losses.cross_entropy)).parameters
-    given = {name: getattr(options, name) for name in NUMBERS if name in asked}
-    return {name: asked[name].default if value is None else value for name, value in given.items()}
+def asked_of(loss: str) -> dict[str, float]:
+    """The numbers that a loss takes, with its own defaults."""
+    taken = inspect.signature(FUNCTIONS.get(loss, losses.cross_entropy)).parameters
+    return {name: taken[name].default for name in NUMBERS if name in taken}
+
+
+def numbers(options: LossOptions, num_classes: int) -> dict[str, float]:
+    """The loss's arguments that options give; by default its own, and q by the number of classes."""
+    usual = asked_of(options.loss)
+    if "q" in usual:
+        usual["q"] = generalized_q(num_classes)
+    given = {name: getattr(options, name) for name in usual}
+    return usual | {name: value for name, value in given.items() if value is not None}
 
 
 def by_loss(options: LossOptions, data: Dataset) -> Method:
@@ -112,7 +132,7 @@ def by_loss(options: LossOptions, data: Dataset) -> Method:
         case "reweighted":
             matrix = read_transition(options.transition, data)
             return plain(partial(losses.importance_reweighted, transition=matrix), options.loss)
-    loss = partial(FUNCTIONS[options.loss], **numbers(options))
+    loss = partial(FUNCTIONS[options.loss], **numbers(options, data.num_classes))
     if options.loss in get_args(AnyLabels):
         return plain(with_vectors(loss), options.loss)
     if options.transition is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -24,6 +25,8 @@ from nlx.methods.method import (
     to_probs,
 )
 from nlx.metrics import as_vectors
+
+_PAPERS_Q = 0.7
 
 Loss = Callable[[Array, Array], Array]
 """(logits ``[B, K]``, noisy labels ``[B]`` or ``[B, K]``) -> one value per example, ``[B]``."""
@@ -49,6 +52,16 @@ def plain(loss: Loss, name: str | None = None) -> Method:
         return loss(outputs["logits"], batch["noisy_label"]), memory, {}
 
     return Method(name or _name_of(loss), objective, _prediction)
+
+
+def generalized_q(num_classes: int) -> float:
+    r"""q of generalized cross-entropy for K classes: the paper's 0.7, of more than 27 classes :math:`\ln 10 / \ln K`.
+
+    The gradient of a label with probability p is that of cross-entropy times :math:`p^q`. Of a network that knows
+    nothing yet, where p is 1 / K, that is a tenth or more then; with q = 0.7 and a thousand classes it is 1 / 126, and
+    next to nothing is learnt.
+    """
+    return min(_PAPERS_Q, math.log(10) / math.log(max(num_classes, 2)))
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:

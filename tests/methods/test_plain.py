@@ -7,7 +7,15 @@ import optax
 import pytest
 
 from nlx import losses
-from nlx.methods.plain import backward, cross_entropy, per_class, plain, trusted_cross_entropy, with_vectors
+from nlx.methods.plain import (
+    backward,
+    cross_entropy,
+    generalized_q,
+    per_class,
+    plain,
+    trusted_cross_entropy,
+    with_vectors,
+)
 
 K = 3
 LOGITS = jnp.asarray(np.random.default_rng(0).normal(size=(5, K)), jnp.float32)
@@ -78,3 +86,14 @@ def test_the_entropy_scores_outliers():
     sure = method.posterior({}, (), {"logits": 1e4 * jnp.eye(K)[LABELS]}, batch).columns["outlier_score"].values
     np.testing.assert_allclose(sure, 0, atol=1e-6)
     assert method.posterior({}, (), {"logits": LOGITS}, {"noisy_label": VECTORS}).columns == {}
+
+
+@pytest.mark.parametrize(
+    ("classes", "q"), [(2, 0.7), (10, 0.7), (27, np.log(10) / np.log(27)), (100, 0.5), (1000, 1 / 3)]
+)
+def test_of_many_classes_a_label_counts_a_tenth_at_first(classes, q):
+    assert generalized_q(classes) == pytest.approx(q)
+    logits, first = jnp.zeros((1, classes)), jnp.zeros(1, jnp.int32)
+    loss = partial(losses.generalized_cross_entropy, q=generalized_q(classes))
+    steps = [jnp.linalg.norm(jax.grad(lambda x, of=of: of(x, first)[0])(logits)) for of in (loss, losses.cross_entropy)]
+    assert steps[0] / steps[1] >= 0.099

@@ -5,7 +5,7 @@ import importlib
 import inspect
 import re
 import shlex
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import jax
@@ -16,10 +16,11 @@ import tyro
 from nlx import losses
 from nlx.arguments import ArgumentError
 from nlx.data import Dataset, Split
-from nlx.experiment.loss_options import FUNCTIONS, by_loss, numbers
+from nlx.experiment.loss_options import FUNCTIONS, asked_of, by_loss, numbers
 from nlx.experiment.options import RecipeOptions
 from nlx.experiment.run import Result, Run
 from nlx.methods import crf as methods_crf
+from nlx.methods.plain import generalized_q
 from recipes import baseline, crf
 
 OTHERWISE = {
@@ -146,15 +147,19 @@ def test_defaults_that_a_recipe_works_out_are_the_librarys():
     assert default(methods_crf.crf, "hidden") == crf.CRFOptions().hidden
     asked = {"bootstrap_hard": {"beta": 0.8}, "bi_tempered": {"t1": 0.8, "t2": 1.2}, "mae": {}, "cross_entropy": {}}
     for loss, settled in asked.items():
-        assert numbers(baseline.BaselineOptions(loss=loss)) == settled
+        assert numbers(baseline.BaselineOptions(loss=loss), 10) == settled
     joint = baseline.BaselineOptions(loss="joint_asymmetric", beta=0.5)
-    assert numbers(joint) == {"alpha": 1.0, "beta": 0.5, "a": 30.0}
+    assert numbers(joint, 10) == {"alpha": 1.0, "beta": 0.5, "a": 30.0}
+    generalized = baseline.BaselineOptions(loss="generalized_ce")
+    assert numbers(generalized, 10) == asked_of("generalized_ce") == {"q": 0.7}
+    assert numbers(generalized, 1000) == {"q": generalized_q(1000)}
+    assert numbers(replace(generalized, q=0.6), 1000) == {"q": 0.6}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_loss_by_name_is_the_function_with_its_numbers(name):
     given = {"beta": 0.25, "q": 0.5, "alpha": 0.5, "a": 2.0, "rate": 0.3, "t1": 0.5, "t2": 1.5}
-    asked = numbers(baseline.BaselineOptions(loss=name))
+    asked = asked_of(name)
     options = baseline.BaselineOptions(loss=name, **{n: given[n] for n in asked})
     options.check()
     data = Dataset("mine", ("cat", "dog"), Split(np.zeros((2, 2), np.float32), np.array([0, 1], np.int32), None), None)
