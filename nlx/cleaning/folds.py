@@ -15,6 +15,8 @@ from nlx.training.loop import Fitted
 from nlx.training.stages import Stage
 from nlx.training.trainer import Trainer
 
+_ROWS = 2**14  # examples that are predicted at once: scores and probabilities of many take as much again as the result
+
 
 def folds_of(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """A fold for each example, with as much of each class in one as in another.
@@ -75,9 +77,11 @@ def out_of_fold(
     several = split.observed.ndim == 2
     probs: np.ndarray | None = None
     for i in range(folds):
-        own = np.flatnonzero(fold == i)
-        part = trainer.predict(fitted.member(i).state, split.take(own), multi_label=several)
-        probs = np.empty((len(split), part.shape[1]), np.float32) if probs is None else probs
-        probs[own] = part
+        own, state = np.flatnonzero(fold == i), fitted.member(i).state
+        for start in range(0, len(own), _ROWS):
+            rows_of_part = own[start : start + _ROWS]
+            part = trainer.predict(state, split.take(rows_of_part), multi_label=several)
+            probs = np.empty((len(split), part.shape[1]), np.float32) if probs is None else probs
+            probs[rows_of_part] = part
     assert probs is not None
     return OutOfFold(probs, fitted)

@@ -11,7 +11,7 @@ from nlx.cleaning import arrays, bayes, blocks, estimates, margins
 from nlx.cleaning.arrays import features_of, standard_form
 from nlx.cleaning.bayes import HeldOut, by_em, likelihood
 from nlx.cleaning.blocks import row_blocks
-from nlx.cleaning.estimates import decided, estimate
+from nlx.cleaning.estimates import NoiseView, decided, estimate
 from nlx.cleaning.evidence import weigh
 from nlx.cleaning.label_files import read_labels, write_labels
 from nlx.methods.method import KNOWN_WRONG
@@ -75,11 +75,13 @@ def test_the_joint_of_a_class_that_few_blocks_have(in_blocks):
 
 def test_lists_and_estimates_by_blocks(in_blocks):
     probs, given, _ = noisy_world(6000)
-    listed, known = decided(probs, given, 0.8), estimate(probs, given)
+    at_once = NoiseView(probs, given)
+    listed, known = at_once.decided(0.8), at_once.estimates
     in_blocks(1000)
+    blocks = NoiseView(probs, given)
     assert 0 < listed.sum() < 6000
-    assert np.mean(decided(probs, given, 0.8) != listed) < 0.002  # a cut may move by rounding
-    for name, interval in estimate(probs, given)._asdict().items():
+    assert np.mean(blocks.decided(0.8) != listed) < 0.002  # a cut may move by rounding
+    for name, interval in blocks.estimates._asdict().items():
         np.testing.assert_allclose(interval, getattr(known, name), atol=1e-3)
 
 

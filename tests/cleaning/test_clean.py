@@ -185,11 +185,17 @@ def test_a_method_that_is_not_there_or_not_for_such_labels(digits):
         nlx.clean(images, vectors(noisy), method="self_learning")
 
 
-@pytest.mark.parametrize("method", [None, "generalized_ce"])
-@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize(
+    ("several", "method"),
+    [
+        (False, None),
+        (True, None),
+        pytest.param(False, "generalized_ce", marks=pytest.mark.slow),
+        pytest.param(True, "noise_layer", marks=pytest.mark.slow),
+    ],
+)
 def test_trusted_labels_are_certain(digits, several, method):
     images, noisy, label = (part[:300] for part in digits)
-    method = "noise_layer" if several and method else method
     names = np.array([f"digit {i}" for i in range(10)])
     form = vectors if several else (lambda y: names[y])
     rows = [5, *np.flatnonzero(noisy != label)[:20].tolist()]

@@ -6,6 +6,7 @@ import optax
 import pytest
 
 from nlx.arguments import ArgumentError
+from nlx.cleaning import folds
 from nlx.cleaning.folds import folds_of, out_of_fold
 from nlx.losses import cross_entropy
 from nlx.methods.plain import per_class, plain
@@ -52,3 +53,15 @@ def test_a_label_that_nothing_explains_is_not_predicted_out_of_fold(multi_label,
     member = held_out.fitted.member(0).state
     seen = trainer.predict(member, 10 * np.eye(n, dtype=np.float32), multi_label=multi_label)[np.arange(n), labels]
     assert np.sum(seen > 0.95) >= n * 3 // 4  # and each network knows its own three folds
+
+
+def test_examples_are_predicted_some_at_a_time(key, monkeypatch):
+    mesh = make_mesh(jax.devices()[:1])
+    trainer = Trainer(build("mlp", (6,), 2, widths=()), plain(cross_entropy), optax.sgd(0.1), batch_size=6, mesh=mesh)
+    data = RNG.normal(size=(24, 6)).astype(np.float32), RNG.integers(0, 2, 24)
+    at_once = out_of_fold(trainer, data, key, folds=2, stages=1).probs
+    counts, predict = [], trainer.predict
+    monkeypatch.setattr(trainer, "predict", lambda s, x, **how: counts.append(len(x)) or predict(s, x, **how))
+    monkeypatch.setattr(folds, "_ROWS", 5)
+    np.testing.assert_allclose(out_of_fold(trainer, data, key, folds=2, stages=1).probs, at_once, rtol=1e-6)
+    assert counts == [5, 5, 2, 5, 5, 2]

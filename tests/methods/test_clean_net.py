@@ -189,6 +189,7 @@ def test_labels_verified_as_wrong_teach_as_much_as_those_whose_true_label_is_kno
     np.testing.assert_array_equal(relevance(x, given, wrong_alone), relevance(x, given, trusted))
 
 
+@pytest.mark.slow
 def test_a_turn_on_eight_devices_is_one_on_one_and_padding_says_nothing():
     x, _, given, trusted = clusters()
     x[-5:], given[-5:], trusted[-5:] = 1e3, -1, -1

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
@@ -50,3 +51,9 @@ def is_key(x):
 def is_labels(x, n=8):
     """Whether an argument may be a class label per example."""
     return not is_key(x) and x.dtype == int and x.shape == (n,)
+
+
+def one_in(number, names):
+    """A case for each name, of which all but one of so many are for ``-m slow``: what fails for one fails for many."""
+    marks = [[] if i % number == 0 else [pytest.mark.slow] for i in range(len(names))]
+    return pytest.mark.parametrize("name", [pytest.param(n, marks=m) for n, m in zip(names, marks, strict=True)])

@@ -10,6 +10,7 @@ import pytest
 
 from nlx import corruption, losses, metrics, posteriors, prototypes, transitions, variational
 from nlx.samplers import gibbs
+from tests.primitives.drawing import one_in
 
 B, K = 6, 3
 RNG = np.random.default_rng(0)
@@ -87,7 +88,7 @@ def test_every_function_with_a_mask_is_here():
     assert with_mask == {name.split(",")[0] for name in MASKED}
 
 
-@pytest.mark.parametrize("name", MASKED)
+@one_in(2, MASKED)
 def test_a_mask_is_bool_and_of_one_shape(name):
     function, arrays, shape = MASKED[name]
     good = np.ones(shape, bool)
@@ -265,7 +266,9 @@ def test_unknown_entries_pass_where_a_mask_leaves_them_out():
     same(metrics.recovery(PROBS, unknown, where=rows), metrics.recovery(PROBS[rows], V[rows]))
 
 
-@pytest.mark.parametrize(("kind", "k"), [(np.uint8, 300), (np.int8, 300), (np.uint16, 70_000)])
+@pytest.mark.parametrize(
+    ("kind", "k"), [(np.uint8, 300), (np.int8, 300), pytest.param(np.uint16, 70_000, marks=pytest.mark.slow)]
+)
 def test_labels_of_few_bits_are_widened(kind, k):
     few = RNG.integers(0, 100, 40).astype(kind)
     wide, other = few.astype(np.int32), RNG.integers(0, k, 40)

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from nlx import losses
 from tests.primitives.cases import CASES, MODULES, table
-from tests.primitives.drawing import SEEDS, SIZES, another, few, is_key, is_labels
+from tests.primitives.drawing import SEEDS, SIZES, another, few, is_key, is_labels, one_in
 
 TRACED = [name for name, case in CASES.items() if not case.host]
 DRAWN = [
@@ -29,12 +29,6 @@ def same(ours, expected, tolerance=2e-5):
 
 def finite(leaf):
     return not jnp.issubdtype(leaf.dtype, jnp.floating) or not np.isnan(np.asarray(leaf, np.float64)).any()
-
-
-def one_in(number, names):
-    """A case for each name, of which all but one of so many are for ``-m slow``: what fails for one fails for many."""
-    marks = [[] if i % number == 0 else [pytest.mark.slow] for i in range(len(names))]
-    return pytest.mark.parametrize("name", [pytest.param(n, marks=m) for n, m in zip(names, marks, strict=True)])
 
 
 @pytest.fixture
@@ -75,7 +69,7 @@ def test_the_third_eager_call_compiles_nothing(name, compilations):
     assert compilations == []
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@one_in(2, DRAWN)
 @given(seed=SEEDS, size=SIZES, unknown=st.booleans())
 @few(2)
 def test_whatever_is_drawn_gives_numbers_that_follow_their_rows(name, seed, size, unknown):

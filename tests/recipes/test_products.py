@@ -93,6 +93,10 @@ def test_the_noise_layer_leaves_its_matrix(run):
     learned = run("noise_layer", "--learn_from=0")
     learned.check("noise_layer", {"transition.png"}, {"classifier"}, {"mean_diagonal", "transition_mae", "explained"})
     assert learned.rows[1]["mean_diagonal"] < learned.rows[0]["mean_diagonal"] < 1
+
+
+@pytest.mark.slow
+def test_the_noise_layer_takes_a_matrix(run):
     given = run("noise_layer", "--layer=given", "--transition=trusted", "--clean_fraction=0.2", folder="given")
     given.check("forward", {"transition.png"}, {"classifier"}, {"transition_mae"})
     assert 0 < given.rows[0]["transition_mae"] == given.rows[1]["transition_mae"] < 0.2
