@@ -144,7 +144,7 @@ class NoiseView:
         """See :func:`estimate`."""
         some = self.held_out.some(ENOUGH)
         if some is not self.held_out:
-            return NoiseView(some.probs, some.labels).estimates
+            return NoiseView(some.probs, some.labels, self._confidence).estimates
         own = self.weighed.posterior
         n, k = own.shape
         count = np.bincount(self.labels, minlength=k)
