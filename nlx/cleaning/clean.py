@@ -198,7 +198,7 @@ def train(
         table = settled(judged, own, split, built, lambda: evidence_of(others().table))
         return others()._replace(table=table) if table.chosen == ALONE else Trained(trainer, states, table)
     taught = split if split.trusted is None else replace(split, noisy_label=split.label)
-    trainer, trained, _ = linear_in_folds(taught, len(names), key, folds)
+    trainer, trained, _ = linear_in_folds(taught, len(names), key, folds, epochs)
     states = [trained.fitted.member(i).state for i in range(folds)]
     chosen, known, noise = "bayes", split.trusted_label, None
     probs: Belief = trained.probs

@@ -29,7 +29,7 @@ class Linear(NamedTuple):
     setting: Setting
 
 
-def linear_in_folds(split: Split, num_classes: int, key: Array, folds: int) -> Linear:
+def linear_in_folds(split: Split, num_classes: int, key: Array, folds: int, epochs: int | None = None) -> Linear:
     """Linear models in folds, see :func:`nlx.cleaning.folds.out_of_fold`, in the setting that suits.
 
     With q = 0.7 next to nothing is learnt from a label that has the probability of one class among many, and a decay
@@ -42,16 +42,18 @@ def linear_in_folds(split: Split, num_classes: int, key: Array, folds: int) -> L
       num_classes: K.
       key: typed PRNG key.
       folds: number of models.
+      epochs: passes over the examples; None for as many as their number suggests.
     """
     several = split.observed.ndim == 2
     if num_classes > _FEW and not several:
         if len(split) < MANY:
-            return _best_in_folds(split, num_classes, key, folds)
-        return _fitted(_best_of_one_fold(split, num_classes, key, folds), split, num_classes, key, folds)
-    first = _fitted(FEW_CLASSES, split, num_classes, key, folds)
+            return _best_in_folds(split, num_classes, key, folds, epochs)
+        best = _best_of_one_fold(split, num_classes, key, folds, epochs)
+        return _fitted(best, split, num_classes, key, folds, epochs)
+    first = _fitted(FEW_CLASSES, split, num_classes, key, folds, epochs)
     if len(split) >= MANY or _hits(first, split) >= _WEAK:
         return first
-    other = _fitted(_OF_VECTORS if several else _SOFTER, split, num_classes, key, folds)
+    other = _fitted(_OF_VECTORS if several else _SOFTER, split, num_classes, key, folds, epochs)
     return max(first, other, key=lambda linear: _hits(linear, split))
 
 
@@ -72,13 +74,13 @@ def setting_for(split: Split, num_classes: int, key: Array, folds: int = 5) -> S
     return _best_of_one_fold(split, num_classes, key, folds)
 
 
-def _best_in_folds(split: Split, num_classes: int, key: Array, folds: int) -> Linear:
+def _best_in_folds(split: Split, num_classes: int, key: Array, folds: int, epochs: int | None = None) -> Linear:
     """The models that predict held-out labels best."""
-    tried = (_fitted(setting, split, num_classes, key, folds) for setting in _OF_MANY_CLASSES)
+    tried = (_fitted(setting, split, num_classes, key, folds, epochs) for setting in _OF_MANY_CLASSES)
     return max(tried, key=lambda linear: _hits(linear, split))
 
 
-def _best_of_one_fold(split: Split, num_classes: int, key: Array, folds: int) -> Setting:
+def _best_of_one_fold(split: Split, num_classes: int, key: Array, folds: int, epochs: int | None = None) -> Setting:
     """The setting in which one model predicts the labels of the first fold best, of as many examples as are enough."""
     if len(split) > _enough(num_classes):
         split = split.take(np.sort(np.random.default_rng(0).permutation(len(split))[: _enough(num_classes)]))
@@ -86,7 +88,7 @@ def _best_of_one_fold(split: Split, num_classes: int, key: Array, folds: int) ->
     seen, new = (split.take(np.flatnonzero(rows)) for rows in (fold != 0, fold == 0))
 
     def hits(setting: Setting) -> float:
-        trainer, stage = trainer_for(seen, None, len(seen), num_classes, setting=setting)
+        trainer, stage = trainer_for(seen, None, len(seen), num_classes, epochs=epochs, setting=setting)
         probs = trainer.predict(trainer.fit(seen, key, stage).state, new)
         return float(np.mean(probs.argmax(axis=1) == new.observed))
 
@@ -97,8 +99,11 @@ def _enough(num_classes: int) -> int:
     return max(MANY, _EACH * num_classes)
 
 
-def _fitted(setting: Setting, split: Split, num_classes: int, key: Array, folds: int) -> Linear:
-    trainer, stage = trainer_for(split, None, len(split) - len(split) // folds, num_classes, setting=setting)
+def _fitted(
+    setting: Setting, split: Split, num_classes: int, key: Array, folds: int, epochs: int | None = None
+) -> Linear:
+    size = len(split) - len(split) // folds
+    trainer, stage = trainer_for(split, None, size, num_classes, epochs=epochs, setting=setting)
     return Linear(trainer, out_of_fold(trainer, split, key, folds=folds, stages=stage), setting)
 
 

@@ -121,6 +121,12 @@ def test_settings_of_many_classes_are_chosen_by_held_out_labels_of_some_examples
         assert hits[0] > hits[1] + 0.2
 
 
+def test_linear_models_train_for_the_epochs_that_are_asked_for():
+    x, noisy, _ = many_classes(n=120, k=3, d=4)
+    split = Split(standard_form(x).apply(x), noisy.astype(np.int32), None)
+    assert len(linear.linear_in_folds(split, 3, jax.random.key(0), 2, epochs=3).found.fitted.history) == 3
+
+
 def test_of_many_examples_one_fold_chooses_the_setting(monkeypatch):
     x, noisy, _ = many_classes(n=600, k=41, d=8)
     split, fitted = Split(standard_form(x).apply(x), noisy.astype(np.int32), None), []
