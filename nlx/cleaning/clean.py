@@ -177,7 +177,10 @@ def train(
     network: bool = False,
     soft: np.ndarray | None = None,
 ) -> Trained:
-    """Train on prepared features and clean their labels, see :func:`clean`; ``hidden`` is of a method's network."""
+    """Train on prepared features and clean their labels, see :func:`clean`.
+
+    ``hidden`` is of a method's network, ``epochs`` of it or of the linear models.
+    """
     key, n, noisy = jax.random.key(seed), len(split), split.observed
     extras: dict[str, np.ndarray] = {}
     near: np.ndarray | None = None

@@ -218,10 +218,6 @@ class NoiseView:
     def _soft(self) -> float:
         return likeliest_power(self.held_out.some(ENOUGH), self.held_out.start, _ROUNDS, _SOFT)[0]
 
-    @cached_property
-    def _matrix(self) -> np.ndarray:
-        return self.weighed.transition
-
     @property
     def _deviations(self) -> float:
         return float(norm.ppf(self._confidence))
@@ -229,8 +225,8 @@ class NoiseView:
     def _scores(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
         """p(noisy label | x) and the score of every label that an example could have, ``[rows, K]`` each."""
         p = np.asarray(_sharpened(self.held_out.block(rows).log_p, np.float32(self.weighed.power)))
-        noisy = p @ self._matrix
-        s: np.ndarray = p * np.diag(self._matrix) / np.maximum(noisy, 1e-12)
+        noisy = p @ self.weighed.transition
+        s: np.ndarray = p * np.diag(self.weighed.transition) / np.maximum(noisy, 1e-12)
         return noisy, s
 
     def _read(self, power: float) -> tuple[np.ndarray, np.ndarray]:

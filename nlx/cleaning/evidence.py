@@ -85,7 +85,7 @@ class Weighed:
     structure: float
     soft: np.ndarray | None = None
 
-    @property
+    @cached_property
     def transition(self) -> np.ndarray:
         """``T[i, j] = p(noisy = j | true = i)``, float32 ``[K, K]``: of both readings, by weight."""
         return np.asarray(self._mean(*(reading.matrix for reading in self.readings)))

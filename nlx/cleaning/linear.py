@@ -57,12 +57,18 @@ def linear_in_folds(split: Split, num_classes: int, key: Array, folds: int, epoc
     return max(first, other, key=lambda linear: _hits(linear, split))
 
 
-def fits(n: int, num_classes: int, folds: int) -> float:
-    """How often :func:`linear_in_folds` trains on so many examples of one label each: 1, and more of many classes."""
+def trials(n: int, num_classes: int, folds: int) -> float:
+    """What it takes to choose a setting for so many examples of one label each, in trainings of all folds."""
     if num_classes <= _FEW:
-        return 1.0
-    settings = len(_OF_MANY_CLASSES)
-    return float(settings) if n < MANY else 1 + settings * min(n, _enough(num_classes)) / n / folds
+        return 0.0
+    settings = float(len(_OF_MANY_CLASSES))
+    return settings if n < MANY else settings * min(n, _enough(num_classes)) / n / folds
+
+
+def fits(n: int, num_classes: int, folds: int) -> float:
+    """What :func:`linear_in_folds` takes, in such trainings: 1, and more of many classes."""
+    tried = trials(n, num_classes, folds)
+    return tried if tried and n < MANY else 1 + tried
 
 
 def setting_for(split: Split, num_classes: int, key: Array, folds: int = 5) -> Setting:

@@ -14,7 +14,7 @@ from jax import Array
 from nlx.cleaning.bayes import HeldOut, by_em
 from nlx.cleaning.clean import affordable
 from nlx.cleaning.estimates import ENOUGH
-from nlx.cleaning.linear import fits
+from nlx.cleaning.linear import fits, trials
 from nlx.cleaning.neighbours import NEIGHBOURS, neighbours
 
 _SIZE, _ROWS, _BATCH = 1024, 1024, 256  # of what is tried: a product, neighbours and a step
@@ -45,7 +45,7 @@ def planned(
     compiled, step = _seconds(lambda: _step(models, rows[:_BATCH]))
     steps = max(_PASSES * n // _BATCH, _LEAST_STEPS)
     again = fits(n, classes, folds)
-    stored = again - 1 + 1 / folds  # of the model that is kept for new data
+    stored = trials(n, classes, folds) + 1 / folds  # of the model that is kept for new data
     seconds = _COMPILED * compiled + (again + stored) * steps * step
     held_out = HeldOut(np.full((len(rows), classes), 1 / classes, np.float32), np.arange(len(rows)) % classes)
     believed = _seconds(lambda: by_em(held_out, jnp.full((classes, classes), 1 / classes), 1.0, 1).matrix)[1]

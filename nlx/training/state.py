@@ -115,7 +115,7 @@ def state_maker(
 def compile_soon(mesh: Mesh) -> dict[str, Any] | None:
     """Compiler options for a program that runs once, on a CPU: fewer passes; what the environment asks for stands.
 
-    A ResNet's weights are the same to the bit and drawn as fast, and their program compiles in less than half the time.
+    To draw the weights of a ResNet takes an instant, and to compile that with all passes many seconds.
     """
     level = "xla_backend_optimization_level"
     if mesh.devices.flat[0].platform != "cpu" or level in os.environ.get("XLA_FLAGS", ""):

@@ -134,10 +134,14 @@ def test_of_many_examples_one_fold_chooses_the_setting(monkeypatch):
     monkeypatch.setattr(linear, "out_of_fold", lambda *args, **options: fitted.append(options))
     found = linear.linear_in_folds(split, 41, jax.random.key(0), 3)
     assert (len(fitted), found.found) == (1, None)
-    assert found.setting == linear.setting_for(split, 41, jax.random.key(0), 3)
+    for order in (1, -1):  # whichever is tried first
+        monkeypatch.setattr(linear, "_OF_MANY_CLASSES", linear._OF_MANY_CLASSES[::order])
+        assert found.setting == linear.setting_for(split, 41, jax.random.key(0), 3)
     monkeypatch.undo()
     fits = [linear.fits(n, k, 5) for n, k in ((64_000, 40), (31_999, 1000), (64_000, 1000), (1_000_000, 1000))]
     assert fits == pytest.approx([1, 3, 1.6, 1.0384])
+    tried = [linear.trials(n, k, 5) for n, k in ((64_000, 40), (31_999, 1000), (64_000, 1000))]
+    assert tried == pytest.approx([0, 3, 0.6])
 
 
 @pytest.mark.slow
